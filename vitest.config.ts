@@ -1,0 +1,16 @@
+// Two projects: tests beside the code, and tests that cross packages (one file at a time: they start processes).
+import { defineConfig } from "vitest/config";
+
+const crossing = ["tests/parity/**/*.test.ts", "tests/conformance/**/*.test.ts", "tests/e2e/**/*.test.ts", "tests/chart/**/*.test.ts", "tests/chaos/**/*.test.ts"];
+
+export default defineConfig({
+  test: {
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    projects: [
+      { extends: true, test: { name: "unit", include: ["packages/*/src/**/*.test.ts"] } },
+      { extends: true, test: { name: "tidy", include: ["tests/tidy/**/*.test.ts"] } },
+      { extends: true, test: { name: "crossing", include: crossing, fileParallelism: false, testTimeout: 180_000, hookTimeout: 180_000 } },
+    ],
+  },
+});

@@ -1,0 +1,37 @@
+// Every environment variable a service reads, once. Charts, the supervisor and docs are compared with it.
+
+export const ENVIRONMENT = {
+  MOEVIE_SERVICE: "Name of the service in logs, metrics and traces.",
+  MOEVIE_RUN_DIR: "Folder of sockets and temporary files, removed when a supervised service exits.",
+  MOEVIE_SUPERVISED: "1 when file descriptor 3 is the supervisor's pipe: the service ends when it closes.",
+  MOEVIE_GRPC_LISTEN: "Address of the gRPC server: HOST:PORT or unix:PATH.",
+  MOEVIE_HTTP_LISTEN: "Address of the HTTP server for health and metrics: HOST:PORT or unix:PATH.",
+  MOEVIE_BUNDLE: "Folder of the bundle to serve.",
+  MOEVIE_DATA: "Folder of the job store and the clips.",
+  MOEVIE_DEVICE: "Device that runs the graphs: cpu, cuda:N or tensorrt:N.",
+  MOEVIE_INTRA_OP_THREADS: "Threads of one graph session.",
+  MOEVIE_LOG_FORMAT: "json or pretty.",
+  MOEVIE_LOG_LEVEL: "trace, debug, info, warn, error or fatal.",
+  MOEVIE_TEXT_ENCODER: "Address of the text-encoder.",
+  MOEVIE_ROUTER: "Address of the router.",
+  MOEVIE_DECODER: "Address of the decoder.",
+  MOEVIE_SHARDS: "Addresses of the expert-shards, comma separated.",
+  MOEVIE_METRICS_PEERS: "name=address of the HTTP servers whose metrics the gateway shows too, comma separated.",
+  MOEVIE_SHARD_INDEX: "Which shard this is, from 0.",
+  MOEVIE_SHARD_COUNT: "How many shards share the experts.",
+  MOEVIE_PLACEMENT_FILE: "JSON file that says which slots each shard holds; default: experts spread evenly.",
+  MOEVIE_WIRE_TYPE: "Element type of rows between router and shards: f32, bf16 or f16.",
+  MOEVIE_JOBS_RUNNING_MAX: "Jobs this scheduler runs side by side.",
+  MOEVIE_CHECKPOINT_STEPS: "Steps between two checkpoints.",
+  MOEVIE_PREVIEW_STEPS: "Steps between two preview pictures; 0: none.",
+  MOEVIE_LOG_PROMPTS: "1 to write prompts to the log.",
+  MOEVIE_REFLECTION: "0 to turn gRPC reflection off.",
+  OTEL_EXPORTER_OTLP_ENDPOINT: "Where traces go by OTLP/HTTP; unset: tracing is not loaded.",
+  OTEL_TRACES_SAMPLER_ARG: "Share of jobs that are traced, 0 to 1.",
+} as const;
+
+export type EnvironmentName = keyof typeof ENVIRONMENT;
+
+/** Services of the cluster, in the order a prompt meets them. */
+export const SERVICES = ["gateway", "scheduler", "text-encoder", "router", "expert-shard", "decoder"] as const;
+export type ServiceName = (typeof SERVICES)[number];

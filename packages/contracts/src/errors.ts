@@ -1,0 +1,117 @@
+// The error catalogue: every reason a caller can see, its canonical code and whether a retry is safe.
+// Public text and operator detail are kept apart here; nothing in this file logs or maps transports.
+
+/** Canonical gRPC status codes by name (grpc/doc/statuscodes.md). */
+export const GRPC_CODE = {
+  OK: 0,
+  CANCELLED: 1,
+  UNKNOWN: 2,
+  INVALID_ARGUMENT: 3,
+  DEADLINE_EXCEEDED: 4,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  PERMISSION_DENIED: 7,
+  RESOURCE_EXHAUSTED: 8,
+  FAILED_PRECONDITION: 9,
+  ABORTED: 10,
+  OUT_OF_RANGE: 11,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+  DATA_LOSS: 15,
+  UNAUTHENTICATED: 16,
+} as const;
+export type GrpcCodeName = keyof typeof GRPC_CODE;
+
+interface CatalogueEntry {
+  readonly code: GrpcCodeName;
+  /** May the same call be sent again, elsewhere or later? */
+  readonly retry: boolean;
+  readonly meaning: string;
+}
+
+/** Every reason, as ErrorInfo.reason carries it. docs/ERRORS.md is generated from this table. */
+export const ERRORS = {
+  INVALID_FIELD: { code: "INVALID_ARGUMENT", retry: false, meaning: "One or more fields are wrong; the violations name field, value and what is allowed." },
+  VIDEO_NOT_FOUND: { code: "NOT_FOUND", retry: false, meaning: "No video has this name, or it was deleted." },
+  OPERATION_NOT_FOUND: { code: "NOT_FOUND", retry: false, meaning: "No operation has this name." },
+  REQUEST_ID_REUSED: { code: "ALREADY_EXISTS", retry: false, meaning: "This request_id was used before with another body." },
+  CONTEXT_MISSING: { code: "FAILED_PRECONDITION", retry: true, meaning: "The router does not hold this text context; send it with PutContext and call again." },
+  BUNDLE_MISMATCH: { code: "FAILED_PRECONDITION", retry: false, meaning: "The caller and the service serve different bundles." },
+  STALE_PLACEMENT: { code: "FAILED_PRECONDITION", retry: true, meaning: "The exchange named an older or newer placement than the shard holds." },
+  VIDEO_NOT_READY: { code: "FAILED_PRECONDITION", retry: false, meaning: "The video has no finished file: it is queued, running, failed or cancelled." },
+  QUEUE_FULL: { code: "RESOURCE_EXHAUSTED", retry: true, meaning: "The queue of jobs is at its limit; retry after the time given." },
+  OUT_OF_MEMORY: { code: "RESOURCE_EXHAUSTED", retry: false, meaning: "The call needs more memory than the device has free; the bytes are named." },
+  DISK_FULL: { code: "RESOURCE_EXHAUSTED", retry: false, meaning: "There is no room on the disk for records or clips." },
+  CREDITS_EXHAUSTED: { code: "RESOURCE_EXHAUSTED", retry: true, meaning: "The shard has no room for more rows in flight." },
+  PEER_UNAVAILABLE: { code: "UNAVAILABLE", retry: true, meaning: "A service this call depends on does not answer." },
+  DRAINING: { code: "UNAVAILABLE", retry: true, meaning: "The service is going away and takes no new work." },
+  EXPERT_MISSING: { code: "UNAVAILABLE", retry: true, meaning: "No connected shard holds an expert the step needs." },
+  DEADLINE: { code: "DEADLINE_EXCEEDED", retry: true, meaning: "The call did not finish in its time." },
+  CANCELLED: { code: "CANCELLED", retry: false, meaning: "The caller or a user cancelled the work." },
+  LEASE_LOST: { code: "ABORTED", retry: false, meaning: "Another scheduler owns the job now; this one's writes are refused." },
+  BUNDLE_CORRUPT: { code: "DATA_LOSS", retry: false, meaning: "A bundle's file is missing, cut short, altered or not understood." },
+  STORE_CORRUPT: { code: "DATA_LOSS", retry: false, meaning: "The job store's file failed its integrity check." },
+  DEVICE_MISSING: { code: "UNIMPLEMENTED", retry: false, meaning: "The configured device or execution provider is not on this machine." },
+  UNSUPPORTED: { code: "UNIMPLEMENTED", retry: false, meaning: "The model or request needs something this build does not have." },
+  CONFIG_INVALID: { code: "FAILED_PRECONDITION", retry: false, meaning: "A setting is missing or wrong; the variable, its value and what is allowed are named." },
+  INTERNAL: { code: "INTERNAL", retry: false, meaning: "Something unexpected went wrong; the log has the record under the same trace id." },
+} as const satisfies Record<string, CatalogueEntry>;
+export type Reason = keyof typeof ERRORS;
+
+/** google.rpc.ErrorInfo.domain of every error. */
+export const ERROR_DOMAIN = "moevie";
+
+export interface FieldViolation {
+  /** Path of the field as the caller wrote it, e.g. "spec.size". */
+  readonly field: string;
+  /** Value and what is allowed. */
+  readonly description: string;
+}
+
+export interface MoevieErrorOptions {
+  /** For operators only: never sent to a caller. */
+  readonly detail?: string;
+  readonly violations?: readonly FieldViolation[];
+  readonly retryAfterMs?: number;
+  readonly cause?: unknown;
+}
+
+/** What failed, told once: `message` is public, `detail` and `cause` are for the log. */
+export class MoevieError extends Error {
+  override readonly name = "MoevieError";
+  readonly reason: Reason;
+  readonly detail: string | undefined;
+  readonly violations: readonly FieldViolation[];
+  readonly retryAfterMs: number | undefined;
+
+  constructor(reason: Reason, message: string, options: MoevieErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.reason = reason;
+    this.detail = options.detail;
+    this.violations = options.violations ?? [];
+    this.retryAfterMs = options.retryAfterMs;
+  }
+
+  get code(): GrpcCodeName {
+    return ERRORS[this.reason].code;
+  }
+
+  /** May the same call be repeated? */
+  get retryable(): boolean {
+    return ERRORS[this.reason].retry;
+  }
+}
+
+/** Is this one of the catalogue's reasons? */
+export function isReason(text: string): text is Reason {
+  return Object.hasOwn(ERRORS, text);
+}
+
+/** Any thrown value as a MoevieError: unknown ones become INTERNAL with fixed public text and the cause kept for the log. */
+export function asMoevieError(thrown: unknown): MoevieError {
+  if (thrown instanceof MoevieError) return thrown;
+  if (thrown instanceof Error && thrown.name === "AbortError") return new MoevieError("CANCELLED", "The call was cancelled.", { cause: thrown });
+  if (thrown instanceof Error && thrown.name === "TimeoutError") return new MoevieError("DEADLINE", "The call did not finish in its time.", { cause: thrown });
+  return new MoevieError("INTERNAL", "Something unexpected went wrong.", { cause: thrown, detail: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) });
+}

@@ -1,0 +1,59 @@
+// Every named maximum of the system in one place, unit last, with the relations between them asserted at load.
+// docs/LIMITS.md is generated from this table; a bound that is not here is a bug.
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** [value, what it bounds]. */
+export const LIMITS = {
+  promptCharactersMax: { value: 2000, what: "Characters of a prompt or negative prompt." },
+  sidePixelsMin: { value: 256, what: "Shortest side of a clip." },
+  sidePixelsMax: { value: 1920, what: "Longest side of a clip." },
+  sidePixelsMultiple: { value: 16, what: "Both sides of a clip are multiples of this." },
+  clipSecondsMax: { value: 30, what: "Length of a clip." },
+  fpsMax: { value: 60, what: "Frames per second of a clip." },
+  stepsMax: { value: 100, what: "Denoising steps of a job." },
+  guidanceMax: { value: 20, what: "Guidance scale." },
+  listPageSizeMax: { value: 100, what: "Videos in one page of a list." },
+  listPageSizeDefault: { value: 20, what: "Videos in a page when none is asked for." },
+  jobsQueuedMax: { value: 1000, what: "Jobs waiting in the store; beyond it CreateVideo answers QUEUE_FULL." },
+  jobsRunningMax: { value: 2, what: "Jobs one scheduler runs side by side unless configured." },
+  jobAttemptsMax: { value: 4, what: "Times a job is started before it fails for good." },
+  eventsPerReadMax: { value: 256, what: "Events a watcher reads from the store at once." },
+  grpcMessageBytesMax: { value: 4 * MIB, what: "One protobuf message on any gRPC call." },
+  tensorChunkBytesMax: { value: 1 * MIB, what: "One chunk of a tensor or a file in a stream." },
+  frameBytesMax: { value: 64 * MIB, what: "One frame of the expert exchange." },
+  contextCacheBytesMax: { value: 64 * MIB, what: "Text contexts a router or text-encoder keeps." },
+  latentBytesMax: { value: 256 * MIB, what: "One latent of a Denoise or Decode call." },
+  shardCreditBytes: { value: 128 * MIB, what: "Bytes of rows a shard accepts in flight over all its streams." },
+  callsInFlightMax: { value: 16, what: "Denoise calls a router works on at once." },
+  decodesInFlightMax: { value: 2, what: "Clips a decoder works on at once." },
+  connectRetryMsMax: { value: 2000, what: "Longest pause between two attempts to reach a peer." },
+  readyWaitMsMax: { value: 120_000, what: "Time a service may take from start to ready." },
+  drainMsMax: { value: 20_000, what: "Time a service may take from SIGTERM to exit." },
+  leaseMs: { value: 10_000, what: "A job's lease: unchanged for this long on the observer's clock means dead." },
+  leaseRenewMs: { value: 2_000, what: "Pause between two renewals of a lease." },
+  watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
+  metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
+  checkpointBytesMax: { value: 64 * MIB, what: "One checkpoint in the store." },
+  queueRetryAfterMs: { value: 5_000, what: "What QUEUE_FULL tells the caller to wait." },
+} as const;
+
+export type LimitName = keyof typeof LIMITS;
+
+/** The value of a named limit. */
+export function limit(name: LimitName): number {
+  return LIMITS[name].value;
+}
+
+/** Relations that must hold between limits; checked when the module loads. */
+function assertRelations(): void {
+  const relations: readonly [boolean, string][] = [
+    [limit("leaseRenewMs") * 3 <= limit("leaseMs"), "leaseRenewMs * 3 <= leaseMs: two renewals may be late before a lease dies"],
+    [limit("tensorChunkBytesMax") < limit("grpcMessageBytesMax"), "tensorChunkBytesMax < grpcMessageBytesMax: a chunk fits a message"],
+    [limit("frameBytesMax") <= limit("shardCreditBytes"), "frameBytesMax <= shardCreditBytes: one frame must fit the budget"],
+    [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
+  ];
+  for (const [holds, text] of relations) if (!holds) throw new Error(`limits contradict each other: ${text}`);
+}
+assertRelations();

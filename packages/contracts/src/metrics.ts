@@ -1,0 +1,49 @@
+// The metric table: every name, kind, label and bucket of every service, once. Boards, docs and code follow it.
+
+export interface MetricSpec {
+  readonly kind: "counter" | "gauge" | "histogram";
+  readonly help: string;
+  readonly labels: readonly string[];
+  readonly buckets?: readonly number[];
+}
+
+const RPC_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const JOB_BUCKETS = [1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900, 1200, 1800, 3600];
+const WAIT_BUCKETS = [0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600];
+const STEP_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10];
+const EXCHANGE_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2];
+
+export const METRICS = {
+  moevie_rpc_requests_total: { kind: "counter", help: "RPCs answered.", labels: ["service", "method", "code"] },
+  moevie_rpc_duration_seconds: { kind: "histogram", help: "Time to answer an RPC; streams from first to last message.", labels: ["service", "method"], buckets: RPC_BUCKETS },
+  moevie_rpc_in_flight: { kind: "gauge", help: "RPCs being answered.", labels: ["service"] },
+  moevie_jobs_submitted_total: { kind: "counter", help: "Jobs accepted by the gateway.", labels: [] },
+  moevie_jobs_finished_total: { kind: "counter", help: "Jobs that ended, by outcome and reason.", labels: ["outcome", "reason"] },
+  moevie_jobs_in_state: { kind: "gauge", help: "Jobs in the store by state.", labels: ["state"] },
+  moevie_job_duration_seconds: { kind: "histogram", help: "From lease to end.", labels: ["outcome"], buckets: JOB_BUCKETS },
+  moevie_job_queue_wait_seconds: { kind: "histogram", help: "From submit to lease.", labels: [], buckets: WAIT_BUCKETS },
+  moevie_job_checkpoints_total: { kind: "counter", help: "Checkpoints written.", labels: [] },
+  moevie_job_redeliveries_total: { kind: "counter", help: "Jobs started again after their owner died.", labels: [] },
+  moevie_stage_duration_seconds: { kind: "histogram", help: "Time of a job's stage.", labels: ["stage"], buckets: JOB_BUCKETS },
+  moevie_stage_errors_total: { kind: "counter", help: "Stages that failed, by reason.", labels: ["stage", "reason"] },
+  moevie_denoise_step_duration_seconds: { kind: "histogram", help: "One denoising step, both branches, guidance and sampler.", labels: [], buckets: STEP_BUCKETS },
+  moevie_denoise_steps_total: { kind: "counter", help: "Denoising steps done.", labels: [] },
+  moevie_frames_generated_total: { kind: "counter", help: "Frames in finished clips.", labels: [] },
+  moevie_video_seconds_generated_total: { kind: "counter", help: "Seconds of finished clips.", labels: [] },
+  moevie_router_queue_depth: { kind: "gauge", help: "Denoise calls in flight at the router.", labels: [] },
+  moevie_router_trunk_seconds_total: { kind: "counter", help: "Time in trunk graphs.", labels: [] },
+  moevie_router_exchange_wait_seconds_total: { kind: "counter", help: "Time a Denoise call waited for shards.", labels: [] },
+  moevie_exchange_duration_seconds: { kind: "histogram", help: "One expert exchange as the router sees it.", labels: ["shard"], buckets: EXCHANGE_BUCKETS },
+  moevie_exchange_bytes_total: { kind: "counter", help: "Bytes of exchange frames at the router.", labels: ["shard", "direction"] },
+  moevie_exchange_retries_total: { kind: "counter", help: "Rows sent again to another holder.", labels: ["shard"] },
+  moevie_expert_tokens_total: { kind: "counter", help: "Rows computed by experts of a shard, summed over layers.", labels: ["shard"] },
+  moevie_expert_call_duration_seconds: { kind: "histogram", help: "Compute time of one exchange at the shard.", labels: ["shard"], buckets: EXCHANGE_BUCKETS },
+  moevie_expert_shard_ready: { kind: "gauge", help: "1 when the router holds a live stream to this shard.", labels: ["shard"] },
+  moevie_expert_imbalance_ratio: { kind: "gauge", help: "Largest over mean rows per shard, last Denoise call.", labels: [] },
+  moevie_model_load_seconds: { kind: "gauge", help: "Time from process start to the model's first run.", labels: [] },
+  moevie_model_loaded: { kind: "gauge", help: "1 once the model ran.", labels: [] },
+  moevie_draining: { kind: "gauge", help: "1 while the service drains.", labels: [] },
+  moevie_build_info: { kind: "gauge", help: "1, with the build's facts as labels.", labels: ["version", "node"] },
+} as const satisfies Record<string, MetricSpec>;
+
+export type MetricName = keyof typeof METRICS;

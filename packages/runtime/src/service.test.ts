@@ -1,0 +1,98 @@
+// The edges of a service over real sockets: calls, streams, errors, cancel, health, drain signals through the pipe.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { MoevieError } from "@moevie/contracts";
+import { GrpcPeer } from "./grpc-client.ts";
+import { implement, serveGrpc, type GrpcServer, type Handlers } from "./grpc-server.ts";
+import { createLogger } from "./logger.ts";
+import { Metrics } from "./metrics.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "moevie-edge-"));
+let server: GrpcServer | undefined;
+let peer: GrpcPeer<"moevie.v1.DenoiseService"> | undefined;
+afterEach(async () => {
+  peer?.close();
+  await server?.close(100);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function serve(handlers: Partial<Handlers<"moevie.v1.DenoiseService">>, listen = `unix:${folder}-a.sock`): Promise<Metrics> {
+  const metrics = new Metrics("test");
+  const log = await createLogger({ service: "test", level: "fatal", format: "json" });
+  const full: Handlers<"moevie.v1.DenoiseService"> = {
+    Denoise: async function* () {
+      yield {};
+    },
+    PutContext: () => Promise.resolve({}),
+    ...handlers,
+  };
+  server = await serveGrpc({ listen, services: [implement("moevie.v1.DenoiseService", full)], log, metrics, reflection: true });
+  server.setServing(true);
+  peer = new GrpcPeer("moevie.v1.DenoiseService", server.address);
+  await peer.waitReady({ timeoutMs: 5000 });
+  return metrics;
+}
+
+async function* messages<T>(...items: T[]): AsyncIterable<T> {
+  yield* items;
+}
+
+describe("gRPC edges", () => {
+  it("stream both ways and count the call", async () => {
+    const metrics = await serve({
+      Denoise: async function* (requests) {
+        for await (const { head, chunk } of requests) yield head === undefined ? { chunk: chunk ?? Buffer.alloc(0) } : { head: { velocity: { elementType: "ELEMENT_TYPE_F32", shape: head.latent?.shape ?? [] } } };
+      },
+    });
+    const seen: unknown[] = [];
+    for await (const answer of peer?.bidi("Denoise", messages({ head: { timestep: 3, latent: { elementType: "ELEMENT_TYPE_F32" as const, shape: [1, 2] } } }, { chunk: Buffer.from([1, 2, 3]) }), { timeoutMs: 5000 }) ?? []) seen.push(answer.head?.velocity?.shape ?? [...(answer.chunk ?? [])]);
+    expect(seen).toEqual([[1, 2], [1, 2, 3]]);
+    expect(await metrics.text()).toContain('moevie_rpc_requests_total{service="moevie.v1.DenoiseService",method="Denoise",code="OK"} 1');
+  });
+
+  it("carry reason, violations and retry delay of an error to the caller", async () => {
+    await serve({ PutContext: () => Promise.reject(new MoevieError("INVALID_FIELD", "bad", { violations: [{ field: "a", description: "b" }], retryAfterMs: 1500 })) }, "127.0.0.1:0");
+    const error = await peer?.clientStream("PutContext", messages({}), { timeoutMs: 5000 }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ reason: "INVALID_FIELD", message: "bad", violations: [{ field: "a", description: "b" }], retryAfterMs: 1500 });
+  });
+
+  it("hide what an unknown error says", async () => {
+    await serve({ PutContext: () => Promise.reject(new Error("secret path")) });
+    const error = await peer?.clientStream("PutContext", messages({}), { timeoutMs: 5000 }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ reason: "INTERNAL", message: "Something unexpected went wrong." });
+  });
+
+  it("let a caller's abort reach the handler", async () => {
+    const gate = Promise.withResolvers<void>();
+    const felt = Promise.withResolvers<void>();
+    await serve({
+      Denoise: async function* (_requests, call) {
+        call.signal.addEventListener("abort", () => felt.resolve());
+        gate.resolve();
+        await felt.promise;
+        yield {};
+      },
+    });
+    const abort = new AbortController();
+    const reading = (async () => {
+      for await (const answer of peer?.bidi("Denoise", messages({}), { timeoutMs: 5000, signal: abort.signal }) ?? []) void answer;
+    })().catch((thrown: unknown) => thrown);
+    await gate.promise;
+    abort.abort();
+    await felt.promise;
+    expect(await reading).toMatchObject({ reason: "CANCELLED" });
+  });
+
+  it("name the peer that never becomes ready", async () => {
+    peer = new GrpcPeer("moevie.v1.DenoiseService", `unix:${folder}-nobody.sock`);
+    await expect(peer.waitReady({ timeoutMs: 60 })).rejects.toMatchObject({ reason: "PEER_UNAVAILABLE" });
+  });
+
+  it("refuse an address that is taken, naming the setting", async () => {
+    await serve({}, "127.0.0.1:0");
+    const log = await createLogger({ service: "test", level: "fatal", format: "json" });
+    await expect(serveGrpc({ listen: server?.address ?? "", services: [], log, metrics: new Metrics("x"), reflection: false })).rejects.toMatchObject({ reason: "CONFIG_INVALID", message: expect.stringContaining("MOEVIE_GRPC_LISTEN") as string });
+  });
+});

@@ -1,0 +1,332 @@
+// The router's end of the exchange: one persistent stream to one shard, reconnected with back-off. Sends requests within the
+// shard's credit, matches answers by (call, layer, attempt), drops late ones. It never retries a request.
+import { connect as connectHttp2 } from "node:http2";
+import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
+import { MoevieError, limit } from "@moevie/contracts";
+import { parseAddress, pause } from "@moevie/runtime";
+import { decodeError, decodeHolds, partialLayout, requestLayout } from "./body.ts";
+import type { ExpertRows, Holds } from "./body.ts";
+import { BufferPool } from "./buffer-pool.ts";
+import { ClientCredit } from "./client-credit.ts";
+import { ExchangeDeadline } from "./deadline.ts";
+import { exchangeError } from "./exchange-error.ts";
+import { FrameReader } from "./frame-reader.ts";
+import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
+import type { FrameHeader } from "./frame.ts";
+import {
+  BODY_OFFSET,
+  EXCHANGE_PATH,
+  GRPC_CONTENT_TYPE,
+  LINK_SETTINGS,
+  SESSION_MEMORY_MB_MAX,
+  WINDOW_BYTES,
+  openSocket,
+  smallMessage,
+  writeHead,
+  writeTo,
+} from "./link.ts";
+import { gatherRows, unpackRows } from "./wire-rows.ts";
+
+export interface ExchangeOptions {
+  readonly layer: number;
+  readonly epoch: number;
+  readonly attempt: number;
+  readonly branch: number;
+  /** All rows of the layer, [tokens, d]; only `rows` of them are sent. */
+  readonly source: Float32Array;
+  readonly rows: Uint32Array;
+  readonly d: number;
+  readonly csr: ExpertRows;
+  readonly wire: WireType;
+  /** Longest wait; the shard's own moving deadline applies when it is shorter. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  readonly traceparent?: string;
+}
+
+export interface ExchangePartial {
+  /** [n, d] weighted sums, rows in the order of the request. Valid until `release`. */
+  readonly partial: Float32Array;
+  readonly queueUs: number;
+  readonly computeUs: number;
+  readonly bytesOut: number;
+  readonly bytesIn: number;
+  readonly release: () => void;
+}
+
+export interface ExchangeConnectOptions {
+  /** Called whenever the shard becomes usable, unusable or holds something else. */
+  readonly onChange?: () => void;
+}
+
+type LinkState =
+  | { readonly kind: "down" }
+  | { readonly kind: "ready"; readonly stream: ClientHttp2Stream; readonly holds: Holds }
+  | { readonly kind: "closed" };
+
+interface Pending {
+  readonly layer: number;
+  readonly attempt: number;
+  readonly startMs: number;
+  readonly bytesOut: number;
+  readonly finish: (outcome: ExchangePartial | MoevieError) => void;
+}
+
+const BACKOFF_FIRST_MS = 20;
+const ANSWER_POOL_BYTES_MAX = limit("frameBytesMax");
+
+/** Starts connecting; it goes on until `close`. */
+export function connectExchange(address: string, options: ExchangeConnectOptions = {}): ExchangeClient {
+  return new ExchangeClient(address, options);
+}
+
+export class ExchangeClient {
+  readonly address: string;
+  readonly #onChange: () => void;
+  readonly #closing = new AbortController();
+  readonly #pending = new Map<number, Pending>();
+  readonly #deadline = new ExchangeDeadline();
+  readonly #pool = new BufferPool(ANSWER_POOL_BYTES_MAX);
+  #credit = new ClientCredit();
+  #state: LinkState = { kind: "down" };
+  #session: ClientHttp2Session | undefined;
+  #nextCall = 1;
+  #lateAnswers = 0;
+
+  constructor(address: string, options: ExchangeConnectOptions) {
+    parseAddress(address, "shard address");
+    this.address = address;
+    this.#onChange = options.onChange ?? ((): void => undefined);
+    void this.#keepConnected();
+  }
+
+  /** What the shard holds, or undefined while it cannot be used. */
+  holds(): Holds | undefined {
+    return this.#state.kind === "ready" ? this.#state.holds : undefined;
+  }
+
+  /** Answers that came after their deadline or for another attempt, since the start. */
+  get lateAnswers(): number {
+    return this.#lateAnswers;
+  }
+
+  /** Sends rows and waits for their weighted sums. Throws a MoevieError; whether to send elsewhere is the caller's choice. */
+  async exchange(options: ExchangeOptions): Promise<ExchangePartial> {
+    const timeoutMs = Math.max(1, Math.ceil(Math.min(options.timeoutMs, this.#deadline.deadlineMs)));
+    const startMs = performance.now();
+    const state = this.#state;
+    if (state.kind !== "ready") throw exchangeError("PEER_UNAVAILABLE", `shard ${this.address} is not connected`);
+    if (options.signal?.aborted === true) throw exchangeError("CANCELLED", "the exchange was cancelled");
+    const { n, layout } = sizes(options);
+    if (!this.#credit.take(layout.total)) await this.#credit.wait(layout.total, timeoutMs, options.signal);
+    const call = this.#nextCall++;
+    const buffer = this.#pool.take(BODY_OFFSET + layout.total);
+    const message = encodeRequest(buffer, options, n, layout.total, call, timeoutMs);
+    return new Promise((resolve, reject) => {
+      const finish = (outcome: ExchangePartial | MoevieError): void => {
+        clearTimeout(timer);
+        options.signal?.removeEventListener("abort", onAbort);
+        this.#pending.delete(call);
+        if (outcome instanceof MoevieError) reject(outcome);
+        else resolve(outcome);
+      };
+      const onAbort = (): void => finish(exchangeError("CANCELLED", "the exchange was cancelled"));
+      const timer = setTimeout(() => {
+        this.#deadline.observe(performance.now() - startMs);
+        finish(
+          exchangeError("DEADLINE", `shard ${this.address} did not answer layer ${options.layer} in ${timeoutMs} ms`),
+        );
+      }, timeoutMs);
+      options.signal?.addEventListener("abort", onAbort, { once: true });
+      const { layer, attempt } = options;
+      this.#pending.set(call, { layer, attempt, startMs, bytesOut: message.length, finish });
+      writeTo(state.stream, message, () => this.#pool.give(buffer));
+      if (state.stream.destroyed) finish(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
+    });
+  }
+
+  close(): void {
+    this.#drop(exchangeError("DRAINING", "the exchange was closed"));
+    this.#state = { kind: "closed" };
+    this.#closing.abort();
+    this.#session?.destroy();
+  }
+
+  async #keepConnected(): Promise<void> {
+    let backoffMs = BACKOFF_FIRST_MS;
+    while (!this.#closing.signal.aborted) {
+      const wasReady = await this.#connectOnce();
+      if (this.#closing.signal.aborted) return;
+      backoffMs = wasReady ? BACKOFF_FIRST_MS : Math.min(backoffMs * 2, limit("connectRetryMsMax"));
+      await pause(backoffMs, this.#closing.signal).catch(() => undefined);
+    }
+  }
+
+  /** Holds one stream until it ends; says whether it ever was usable. */
+  #connectOnce(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const address = parseAddress(this.address, "shard address");
+      const session = connectHttp2("http://shard", {
+        createConnection: () => openSocket(address),
+        settings: LINK_SETTINGS,
+        maxSessionMemory: SESSION_MEMORY_MB_MAX,
+      });
+      this.#session = session;
+      let wasReady = false;
+      session.on("error", () => session.destroy());
+      session.on("close", () => {
+        this.#drop(exchangeError("PEER_UNAVAILABLE", `the stream to shard ${this.address} ended`));
+        resolve(wasReady);
+      });
+      session.once("remoteSettings", () => {
+        session.setLocalWindowSize(WINDOW_BYTES);
+        const stream = session.request({
+          ":method": "POST",
+          ":path": EXCHANGE_PATH,
+          "content-type": GRPC_CONTENT_TYPE,
+          te: "trailers",
+        });
+        this.#credit = new ClientCredit();
+        const reader = new FrameReader({
+          allocate: (header) => this.#allocate(header),
+          frame: (header, body) => {
+            wasReady = true;
+            this.#frame(stream, header, body);
+          },
+        });
+        stream.on("data", (chunk: Buffer) => {
+          try {
+            reader.push(chunk);
+          } catch {
+            session.destroy();
+          }
+        });
+        stream.on("error", () => session.destroy());
+        stream.on("close", () => session.destroy());
+        writeTo(stream, smallMessage(frameHeader(FrameKind.hello)));
+      });
+    });
+  }
+
+  #allocate(header: FrameHeader): Uint8Array {
+    const large = header.kind === FrameKind.partial;
+    return large ? new Uint8Array(this.#pool.take(header.bodyBytes)) : new Uint8Array(header.bodyBytes);
+  }
+
+  #frame(stream: ClientHttp2Stream, header: FrameHeader, body: Uint8Array): void {
+    switch (header.kind) {
+      case FrameKind.holds:
+        this.#state = { kind: "ready", stream, holds: decodeHolds(header, asBuffer(body)) };
+        this.#onChange();
+        return;
+      case FrameKind.grant:
+        if ((header.flags & FrameFlag.recall) === 0) this.#credit.grant(header.creditBytes);
+        else {
+          const given = this.#credit.giveBack(header.creditBytes);
+          if (given > 0) writeTo(stream, smallMessage(frameHeader(FrameKind.grant, { creditBytes: given })));
+        }
+        return;
+      case FrameKind.partial:
+      case FrameKind.error:
+        this.#credit.grant(header.creditBytes);
+        this.#settle(header, body);
+        return;
+      default:
+        throw exchangeError("INVALID_FIELD", `a shard does not send frames of kind ${header.kind}`);
+    }
+  }
+
+  #settle(header: FrameHeader, body: Uint8Array): void {
+    const pending = this.#pending.get(header.call);
+    const release = (): void => this.#pool.give(body.buffer);
+    if (pending === undefined || pending.layer !== header.layer || pending.attempt !== header.attempt) {
+      this.#lateAnswers++;
+      release();
+      return;
+    }
+    if (header.kind === FrameKind.error) {
+      const { reason, message } = decodeError(asBuffer(body));
+      pending.finish(new MoevieError(reason, message));
+      return;
+    }
+    this.#deadline.observe(performance.now() - pending.startMs);
+    const { queueUs, computeUs } = header;
+    const facts = { queueUs, computeUs, bytesOut: pending.bytesOut, bytesIn: body.length };
+    pending.finish({ ...this.#widen(header, body.buffer, release), ...facts });
+  }
+
+  #widen(
+    header: FrameHeader,
+    body: ArrayBufferLike,
+    release: () => void,
+  ): { partial: Float32Array; release: () => void } {
+    const { n, d, experts, rowsType } = header;
+    const at = partialLayout(n, d, experts, rowsType).rows;
+    if (rowsType === WireType.f32) return { partial: new Float32Array(body, at, n * d), release };
+    const wide = this.#pool.take(n * d * 4);
+    const partial = new Float32Array(wide, 0, n * d);
+    unpackRows(body, at, rowsType, n * d, partial);
+    release();
+    return { partial, release: () => this.#pool.give(wide) };
+  }
+
+  #drop(error: MoevieError): void {
+    const wasReady = this.#state.kind === "ready";
+    if (this.#state.kind !== "closed") this.#state = { kind: "down" };
+    this.#credit.fail(error);
+    for (const pending of this.#pending.values()) pending.finish(error);
+    if (wasReady) this.#onChange();
+  }
+}
+
+function sizes({ rows, d, csr, wire }: ExchangeOptions): { n: number; layout: { total: number } } {
+  const layout = requestLayout(rows.length, d, csr.rowIndex.length, csr.experts.length, wire);
+  if (layout.total > limit("frameBytesMax")) {
+    throw exchangeError("INVALID_FIELD", `an exchange of ${layout.total} bytes is above ${limit("frameBytesMax")}`);
+  }
+  return { n: rows.length, layout };
+}
+
+function encodeRequest(
+  buffer: SharedArrayBuffer,
+  options: ExchangeOptions,
+  n: number,
+  total: number,
+  call: number,
+  timeoutMs: number,
+): Buffer {
+  const { layer, attempt, branch, epoch, d, csr, wire } = options;
+  const layout = requestLayout(n, d, csr.rowIndex.length, csr.experts.length, wire);
+  const trace = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-/.exec(options.traceparent ?? "");
+  const header = frameHeader(FrameKind.request, {
+    call,
+    layer,
+    attempt,
+    branch,
+    epoch,
+    rowsType: wire,
+    answerType: wire,
+    n,
+    d,
+    entries: csr.rowIndex.length,
+    experts: csr.experts.length,
+    deadlineMs: timeoutMs,
+    traceId: trace?.[1] ?? "",
+    spanId: trace?.[2] ?? "",
+    bodyBytes: total,
+  });
+  const message = Buffer.from(buffer, 0, BODY_OFFSET + total);
+  const start = writeHead(header, message);
+  new Uint32Array(buffer, BODY_OFFSET, csr.offsets.length).set(csr.offsets);
+  new Uint32Array(buffer, BODY_OFFSET + layout.rowIndex, csr.rowIndex.length).set(csr.rowIndex);
+  new Float32Array(buffer, BODY_OFFSET + layout.weights, csr.weights.length).set(csr.weights);
+  new Uint16Array(buffer, BODY_OFFSET + layout.experts, csr.experts.length).set(csr.experts);
+  const padding = BODY_OFFSET + layout.experts + csr.experts.length * 2;
+  message.fill(0, padding, BODY_OFFSET + layout.rows);
+  gatherRows(options.source, options.rows, d, wire, buffer, BODY_OFFSET + layout.rows);
+  return message.subarray(start);
+}
+
+function asBuffer(body: Uint8Array): Buffer {
+  return Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+}

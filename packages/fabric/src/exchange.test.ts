@@ -1,0 +1,163 @@
+// The exchange over real sockets: the same bytes by TCP and Unix socket, typed refusals, credits, deadlines, reconnection.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { MoevieError } from "@moevie/contracts";
+import { GrpcPeer } from "@moevie/runtime";
+import { afterEach, expect, test } from "vitest";
+import { connectExchange, dispatch, serveExchange, weightedPartial, WireType } from "./index.ts";
+import type { ExchangeClient, ExchangeHandler, ExchangeOptions, ExchangeServer, ShardWork } from "./index.ts";
+
+const cleanups: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+const d = 8;
+const holds = {
+  digest: "sha256:test",
+  epoch: 4,
+  slots: [0, 1, 2].map((expert) => ({ layer: 0, expert, slot: expert })),
+};
+const source = Float32Array.from({ length: 20 * d }, (_, at) => Math.sin(at));
+const choice = {
+  ids: Int32Array.from({ length: 40 }, (_, at) => at % 3),
+  weights: new Float32Array(40).fill(0.5),
+  k: 2,
+};
+const work = dispatch(choice, Int32Array.of(0, 0, 0), 1)[0] as ShardWork;
+
+/** Every expert is the identity. */
+const identity: ExchangeHandler = (request) => {
+  const answers = new Float32Array(request.csr.rowIndex.length * request.d);
+  request.csr.rowIndex.forEach((row, entry) => answers.set(request.rows.subarray(row * d, row * d + d), entry * d));
+  const partial = new Float32Array(request.n * request.d);
+  weightedPartial(request.csr, answers, request.d, partial);
+  return Promise.resolve({ partial, queueUs: 1, computeUs: 2 });
+};
+
+async function serve(
+  handler: ExchangeHandler,
+  listen = "127.0.0.1:0",
+  creditBytes = 1_000_000,
+): Promise<ExchangeServer> {
+  const server = await serveExchange({ listen, holds, handler, creditBytes });
+  cleanups.push(() => server.close(0));
+  return server;
+}
+
+async function connect(address: string): Promise<ExchangeClient> {
+  const changed = new EventTarget();
+  const client = connectExchange(address, { onChange: () => changed.dispatchEvent(new Event("change")) });
+  cleanups.push(() => client.close());
+  while (client.holds() === undefined) {
+    await new Promise((resolve) => {
+      changed.addEventListener("change", resolve, { once: true });
+    });
+  }
+  return client;
+}
+
+function request(changes: Partial<ExchangeOptions> = {}): ExchangeOptions {
+  const base = { layer: 0, epoch: 4, attempt: 0, branch: 1, source, rows: work.rows, d, csr: work.csr };
+  return { ...base, wire: WireType.f32, timeoutMs: 5000, ...changes };
+}
+
+async function reasonOf(promise: Promise<unknown>): Promise<string> {
+  const error = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(MoevieError);
+  return (error as MoevieError).reason;
+}
+
+function socketPath(): string {
+  const folder = mkdtempSync(join(tmpdir(), "moevie-test-"));
+  cleanups.push(() => rmSync(folder, { recursive: true }));
+  return `unix:${join(folder, "shard.sock")}`;
+}
+
+test.each(["tcp", "unix"])("rows cross by %s and come back as weighted sums in every element type", async (kind) => {
+  const server = await serve(identity, kind === "tcp" ? "127.0.0.1:0" : socketPath());
+  const client = await connect(server.address);
+  expect(client.holds()).toEqual(holds);
+  for (const [wire, tolerance] of [
+    [WireType.f32, 0],
+    [WireType.f16, 1e-3],
+    [WireType.bf16, 1e-2],
+  ] as const) {
+    const answer = await client.exchange(request({ wire }));
+    const worst = answer.partial.reduce((most, value, at) => Math.max(most, Math.abs(value - (source[at] ?? 0))), 0);
+    expect(worst).toBeLessThanOrEqual(tolerance);
+    expect([answer.queueUs, answer.computeUs]).toEqual([1, 2]);
+    answer.release();
+  }
+});
+
+test("a wrong epoch, an expert not held and a failing handler are typed refusals; the stream goes on", async () => {
+  let fail = true;
+  const server = await serve((call) => (fail ? Promise.reject(new Error("boom")) : identity(call)));
+  const client = await connect(server.address);
+  expect(await reasonOf(client.exchange(request({ epoch: 5 })))).toBe("STALE_PLACEMENT");
+  expect(await reasonOf(client.exchange(request({ layer: 1 })))).toBe("EXPERT_MISSING");
+  expect(await reasonOf(client.exchange(request()))).toBe("INTERNAL");
+  fail = false;
+  expect((await client.exchange(request())).partial).toEqual(source);
+});
+
+test("late answers are dropped, aborted calls end at once", async () => {
+  const gates: (() => void)[] = [];
+  const server = await serve(async (call) => {
+    await new Promise<void>((resolve) => gates.push(resolve));
+    return identity(call);
+  });
+  const client = await connect(server.address);
+  expect(await reasonOf(client.exchange(request({ timeoutMs: 20 })))).toBe("DEADLINE");
+  const abort = new AbortController();
+  const aborted = reasonOf(client.exchange(request({ signal: abort.signal })));
+  abort.abort();
+  expect(await aborted).toBe("CANCELLED");
+  while (gates.length < 2) await new Promise(setImmediate);
+  const third = client.exchange(request());
+  while (gates.length < 3) await new Promise(setImmediate);
+  for (const open of gates) open();
+  expect((await third).partial).toEqual(source);
+  expect(client.lateAnswers).toBe(2);
+});
+
+test("several routers share one budget: all finish though each round is larger than the budget", async () => {
+  const server = await serve(identity, "127.0.0.1:0", 4000);
+  const clients = await Promise.all([connect(server.address), connect(server.address), connect(server.address)]);
+  const all = clients.flatMap((client) => Array.from({ length: 20 }, () => client.exchange(request())));
+  for (const answer of await Promise.all(all)) expect(answer.partial).toEqual(source);
+});
+
+test("a request that never gets credit is refused in its time", async () => {
+  const client = await connect((await serve(identity, "127.0.0.1:0", 64)).address);
+  expect(await reasonOf(client.exchange(request({ timeoutMs: 30 })))).toBe("CREDITS_EXHAUSTED");
+});
+
+test("a shard that comes back is used again, calls in flight fail with PEER_UNAVAILABLE", async () => {
+  const path = socketPath();
+  const first = await serve(() => new Promise(() => undefined), path);
+  const client = await connect(path);
+  const lost = reasonOf(client.exchange(request()));
+  await first.close(0);
+  expect(await lost).toBe("PEER_UNAVAILABLE");
+  expect(await reasonOf(client.exchange(request()))).toBe("PEER_UNAVAILABLE");
+  await serve(identity, path);
+  while (client.holds() === undefined) await new Promise(setImmediate);
+  expect((await client.exchange(request())).partial).toEqual(source);
+});
+
+test("what a shard announces reaches its routers, and gRPC health answers on the same port", async () => {
+  const server = await serve(identity);
+  const client = await connect(server.address);
+  server.announce({ ...holds, epoch: 5 });
+  while (client.holds()?.epoch !== 5) await new Promise(setImmediate);
+  server.setServing(true);
+  const peer = new GrpcPeer("moevie.v1.DenoiseService", server.address);
+  cleanups.push(() => peer.close());
+  await peer.waitReady({ timeoutMs: 5000 });
+});

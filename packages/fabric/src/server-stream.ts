@@ -1,0 +1,231 @@
+// One router's stream at a shard: reads requests into shared buffers, checks credit, epoch and experts, writes answers.
+import type { ServerHttp2Stream } from "node:http2";
+import { GRPC_CODE, asMoevieError } from "@moevie/contracts";
+import { decodeExpertRows, elementBytes, encodeError, encodeHolds, partialLayout, requestLayout } from "./body.ts";
+import type { ExpertRows } from "./body.ts";
+import type { CreditOrder } from "./credit-ledger.ts";
+import { exchangeError } from "./exchange-error.ts";
+import { FrameReader } from "./frame-reader.ts";
+import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
+import type { FrameHeader } from "./frame.ts";
+import { BODY_OFFSET, GRPC_CONTENT_TYPE, smallMessage, writeHead, writeTo } from "./link.ts";
+import type { ExchangeHost } from "./server.ts";
+import { packRows, unpackRows } from "./wire-rows.ts";
+
+/** What a shard is asked. All memory is shared and belongs to the call: it is reused once the answer is written. */
+export interface ExchangeRequest {
+  readonly layer: number;
+  readonly branch: number;
+  readonly attempt: number;
+  readonly n: number;
+  readonly d: number;
+  /** [n, d], f32 whatever the wire carried. */
+  readonly rows: Float32Array;
+  readonly csr: ExpertRows;
+  /** Milliseconds the router still waits. */
+  readonly deadlineMs: number;
+  /** W3C trace context of the Denoise call, or undefined. */
+  readonly traceparent: string | undefined;
+}
+
+export interface ExchangeAnswer {
+  /** [n, d]: weighted sums over the request's experts, rows in request order. */
+  readonly partial: Float32Array;
+  readonly queueUs: number;
+  readonly computeUs: number;
+  /** Called once `partial` may be reused. */
+  readonly release?: () => void;
+}
+
+export type ExchangeHandler = (request: ExchangeRequest) => Promise<ExchangeAnswer>;
+
+export class ServerStream {
+  readonly #stream: ServerHttp2Stream;
+  readonly #host: ExchangeHost;
+  #running = 0;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(stream: ServerHttp2Stream, host: ExchangeHost) {
+    this.#stream = stream;
+    this.#host = host;
+    stream.respond({ ":status": 200, "content-type": GRPC_CONTENT_TYPE }, { waitForTrailers: true });
+    let status: { code: number; message: string } = { code: 0, message: "" };
+    stream.on("wantTrailers", () => {
+      stream.sendTrailers({ "grpc-status": String(status.code), "grpc-message": encodeURIComponent(status.message) });
+    });
+    const reader = new FrameReader({
+      allocate: (header) => this.#allocate(header),
+      frame: (header, body) => this.#frame(header, body),
+    });
+    stream.on("data", (chunk: Buffer) => {
+      try {
+        reader.push(chunk);
+      } catch (thrown) {
+        const error = asMoevieError(thrown);
+        status = { code: GRPC_CODE[error.code], message: error.message };
+        stream.removeAllListeners("data");
+        stream.resume();
+        stream.end();
+      }
+    });
+    stream.on("end", () => stream.end());
+    stream.on("close", () => this.#send(host.ledger.close(this)));
+  }
+
+  /** Resolves when no request of this stream is being answered. */
+  idle(): Promise<void> {
+    if (this.#running === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  sendHolds(): void {
+    const { holds } = this.#host;
+    const header = frameHeader(FrameKind.holds, { epoch: holds.epoch, entries: holds.slots.length });
+    writeTo(this.#stream, smallMessage(header, encodeHolds(holds)));
+  }
+
+  sendGrant(bytes: number, recall: boolean): void {
+    const flags = recall ? FrameFlag.recall : 0;
+    writeTo(this.#stream, smallMessage(frameHeader(FrameKind.grant, { creditBytes: bytes, flags })));
+  }
+
+  #allocate(header: FrameHeader): Uint8Array {
+    switch (header.kind) {
+      case FrameKind.hello:
+      case FrameKind.grant:
+        return new Uint8Array(header.bodyBytes);
+      case FrameKind.request:
+        if (!this.#host.ledger.spend(this, header.bodyBytes)) {
+          throw exchangeError("CREDITS_EXHAUSTED", "the router sent more than its credit");
+        }
+        return new Uint8Array(this.#host.pool.take(header.bodyBytes));
+      default:
+        throw exchangeError("INVALID_FIELD", `a router does not send frames of kind ${header.kind}`);
+    }
+  }
+
+  #frame(header: FrameHeader, body: Uint8Array): void {
+    if (header.kind === FrameKind.hello) {
+      this.sendHolds();
+      this.#send(this.#host.ledger.open(this));
+    } else if (header.kind === FrameKind.grant) {
+      const orders = this.#host.ledger.giveBack(this, header.creditBytes);
+      if (orders === false) throw exchangeError("INVALID_FIELD", "the router gave back more credit than it had");
+      this.#send(orders);
+    } else void this.#answer(header, body);
+  }
+
+  async #answer(header: FrameHeader, body: Uint8Array): Promise<void> {
+    const { pool } = this.#host;
+    this.#running++;
+    let widened: SharedArrayBuffer | undefined;
+    try {
+      this.#check(header);
+      const csr = decodeExpertRows(header, body.buffer, 0);
+      this.#checkHeld(header.layer, csr);
+      const at = requestLayout(header.n, header.d, header.entries, header.experts, header.rowsType).rows;
+      let rows: Float32Array;
+      if (header.rowsType === WireType.f32) rows = new Float32Array(body.buffer, at, header.n * header.d);
+      else {
+        widened = pool.take(header.n * header.d * 4);
+        rows = new Float32Array(widened, 0, header.n * header.d);
+        unpackRows(body.buffer, at, header.rowsType, rows.length, rows);
+      }
+      const { layer, branch, attempt, n, d, deadlineMs } = header;
+      const traceparent = header.traceId === "" ? undefined : `00-${header.traceId}-${header.spanId}-01`;
+      const request = { layer, branch, attempt, n, d, rows, csr, deadlineMs, traceparent };
+      const answer = await this.#host.handler(request);
+      this.#writePartial(header, csr, answer);
+    } catch (thrown) {
+      this.#writeError(header, thrown);
+    } finally {
+      if (widened !== undefined) pool.give(widened);
+      pool.give(body.buffer);
+      this.#running--;
+      if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+    }
+  }
+
+  #check(header: FrameHeader): void {
+    if (this.#host.draining) throw exchangeError("DRAINING", "the shard is going away");
+    if (header.epoch !== this.#host.holds.epoch) {
+      const text = `the request names placement epoch ${header.epoch}, the shard has ${this.#host.holds.epoch}`;
+      throw exchangeError("STALE_PLACEMENT", text);
+    }
+    if (header.answerType === WireType.none) throw exchangeError("INVALID_FIELD", "no element type for the answer");
+  }
+
+  #checkHeld(layer: number, csr: ExpertRows): void {
+    for (const expert of csr.experts) {
+      if (!this.#host.held.has(layer * 65_536 + expert)) {
+        throw exchangeError("EXPERT_MISSING", `the shard does not hold expert ${expert} of layer ${layer}`);
+      }
+    }
+  }
+
+  #writePartial(request: FrameHeader, csr: ExpertRows, answer: ExchangeAnswer): void {
+    const { n, d, answerType: type } = request;
+    if (answer.partial.length !== n * d) throw exchangeError("INTERNAL", "the shard answered another number of rows");
+    const layout = partialLayout(n, d, csr.experts.length, type);
+    const direct = type === WireType.f32;
+    const buffer = Buffer.allocUnsafe(BODY_OFFSET + layout.rows + (direct ? 0 : n * d * elementBytes(type)));
+    for (let j = 0; j < csr.experts.length; j++) {
+      buffer.writeUInt32LE((csr.offsets[j + 1] ?? 0) - (csr.offsets[j] ?? 0), BODY_OFFSET + j * 4);
+    }
+    const start = writeHead(
+      frameHeader(FrameKind.partial, {
+        ...this.#identity(request),
+        rowsType: type,
+        n,
+        d,
+        experts: csr.experts.length,
+        queueUs: Math.round(answer.queueUs),
+        computeUs: Math.round(answer.computeUs),
+        creditBytes: this.#settle(request),
+        bodyBytes: layout.total,
+      }),
+      buffer,
+    );
+    if (direct) {
+      const { partial } = answer;
+      this.#stream.cork();
+      writeTo(this.#stream, buffer.subarray(start));
+      writeTo(this.#stream, new Uint8Array(partial.buffer, partial.byteOffset, partial.byteLength), answer.release);
+      this.#stream.uncork();
+    } else {
+      packRows(answer.partial, type, buffer.buffer, buffer.byteOffset + BODY_OFFSET + layout.rows, 0);
+      answer.release?.();
+      writeTo(this.#stream, buffer.subarray(start));
+    }
+  }
+
+  #writeError(request: FrameHeader, thrown: unknown): void {
+    const error = asMoevieError(thrown);
+    const header = frameHeader(FrameKind.error, {
+      ...this.#identity(request),
+      deadlineMs: error.retryAfterMs ?? 0,
+      creditBytes: this.#settle(request),
+    });
+    writeTo(this.#stream, smallMessage(header, encodeError(error.reason, error.message)));
+  }
+
+  #identity(request: FrameHeader): { call: number; layer: number; attempt: number; branch: number; epoch: number } {
+    const { call, layer, attempt, branch } = request;
+    return { call, layer, attempt, branch, epoch: this.#host.holds.epoch };
+  }
+
+  /** Returns the credit this stream gets back with its answer; other streams' grants go out as frames of their own. */
+  #settle(request: FrameHeader): number {
+    const orders = this.#host.ledger.settle(this, request.bodyBytes);
+    const own = orders.filter((order) => order.stream === this && order.kind === "grant");
+    this.#send(orders.filter((order) => !own.includes(order)));
+    return own.reduce((sum, order) => sum + (order.kind === "grant" ? order.bytes : 0), 0);
+  }
+
+  #send(orders: readonly CreditOrder<ServerStream>[]): void {
+    for (const order of orders) {
+      if (order.kind === "grant") order.stream.sendGrant(order.bytes, false);
+      else order.stream.sendGrant(order.keepBytes, true);
+    }
+  }
+}

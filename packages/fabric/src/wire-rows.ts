@@ -1,0 +1,54 @@
+// Rows between f32 in memory and the element type on the wire. Pure copies: no row is ever summed here.
+import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "@moevie/tensor";
+import { exchangeError } from "./exchange-error.ts";
+import { WireType } from "./frame.ts";
+
+/**
+ * Copies the rows `rows[0..n)` of `source` [·, d] to `target` at byte `at` (a multiple of 4) in the wire's type.
+ * Neighbouring rows are copied as one run.
+ */
+export function gatherRows(
+  source: Float32Array,
+  rows: Uint32Array,
+  d: number,
+  type: WireType,
+  target: ArrayBufferLike,
+  at: number,
+): void {
+  const n = rows.length;
+  for (let start = 0; start < n;) {
+    const first = rows[start] ?? 0;
+    let end = start + 1;
+    while (end < n && rows[end] === first + end - start) end++;
+    const run = source.subarray(first * d, (first + end - start) * d);
+    if (run.length !== (end - start) * d) throw exchangeError("INTERNAL", "row index beyond the source rows");
+    packRows(run, type, target, at, start * d);
+    start = end;
+  }
+}
+
+/** Writes `values` to `target` at byte `at` plus `skip` elements, in the wire's type. */
+export function packRows(
+  values: Float32Array,
+  type: WireType,
+  target: ArrayBufferLike,
+  at: number,
+  skip: number,
+): void {
+  if (type === WireType.f32) new Float32Array(target, at, skip + values.length).set(values, skip);
+  else if (type === WireType.bf16) f32ToBf16(values, new Uint16Array(target, at + skip * 2, values.length));
+  else f32ToF16(values, new Uint16Array(target, at + skip * 2, values.length));
+}
+
+/** Widens `count` elements of `source` at byte `at` into `target`. */
+export function unpackRows(
+  source: ArrayBufferLike,
+  at: number,
+  type: WireType,
+  count: number,
+  target: Float32Array,
+): void {
+  if (type === WireType.f32) target.set(new Float32Array(source, at, count));
+  else if (type === WireType.bf16) bf16ToF32(new Uint16Array(source, at, count), target);
+  else f16ToF32(new Uint16Array(source, at, count), target);
+}

@@ -1,0 +1,46 @@
+// The CLI's settings from the environment. The only file of the CLI that reads process.env.
+import { homedir, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export interface CliConfig {
+  /** Root of the installed project: holds packages/. */
+  readonly root: string;
+  /** Folder of things that can be made again: bundles built from the starter model. */
+  readonly cacheDir: string;
+  /** Where `serve` keeps jobs and clips unless told otherwise. */
+  readonly dataDir: string;
+  /** Parent of run folders. */
+  readonly temporaryDir: string;
+  /** Set when the operator asked for logs: they then go to stderr also in `generate`. */
+  readonly logLevel: string | undefined;
+  /** What child processes start from. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** Longest temporary folder under which a Unix socket's path still fits the kernel's 108 bytes. */
+const TEMPORARY_PATH_BYTES_MAX = 64;
+
+function presentEntries(env: NodeJS.ProcessEnv): Record<string, string> {
+  const entries: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env)) if (value !== undefined) entries[name] = value;
+  return entries;
+}
+
+/** Reads and freezes the settings. Never throws: a wrong log level is refused by the services, which name it. */
+export function readCliConfig(env: NodeJS.ProcessEnv = process.env): CliConfig {
+  const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+  const temporary = tmpdir();
+  const dataHome = env["XDG_DATA_HOME"];
+  return Object.freeze({
+    root,
+    cacheDir: env["MOEVIE_CACHE"] ?? join(root, ".cache"),
+    dataDir: join(
+      dataHome !== undefined && dataHome.startsWith("/") ? dataHome : join(homedir(), ".local", "share"),
+      "moevie",
+    ),
+    temporaryDir: Buffer.byteLength(temporary) <= TEMPORARY_PATH_BYTES_MAX ? temporary : "/tmp",
+    logLevel: env["MOEVIE_LOG_LEVEL"] === "" ? undefined : env["MOEVIE_LOG_LEVEL"],
+    environment: Object.freeze(presentEntries(env)),
+  });
+}

@@ -1,0 +1,54 @@
+// What the processes of one machine are told, checked as data.
+import { describe, expect, it } from "vitest";
+import { ENVIRONMENT } from "@moevie/contracts";
+import { planCluster } from "./plan-cluster.ts";
+
+const request = {
+  root: "/root",
+  runDir: "/run",
+  bundleDir: "/bundle",
+  dataDir: "/data",
+  shardCount: 2,
+  grpcListen: "127.0.0.1:7900",
+  httpListen: "127.0.0.1:7901",
+  logLevel: "info",
+  logFormat: "json",
+  environment: { PATH: "/bin", MOEVIE_SHARDS: "elsewhere:1", MOEVIE_INTRA_OP_THREADS: "3" },
+} as const;
+
+describe("the plan of a cluster", () => {
+  it("has one process a service and one a shard", () => {
+    expect(planCluster(request).map((plan) => plan.name)).toEqual([
+      "gateway",
+      "text-encoder",
+      "scheduler",
+      "router",
+      "expert-shard-0",
+      "expert-shard-1",
+      "decoder",
+    ]);
+  });
+
+  it("lets each find its peers by the sockets they listen on", () => {
+    const plans = new Map(planCluster(request).map((plan) => [plan.name, plan.environment]));
+    const listens = ["expert-shard-0", "expert-shard-1"].map((name) => plans.get(name)?.["MOEVIE_GRPC_LISTEN"]);
+    expect(plans.get("router")?.["MOEVIE_SHARDS"]).toBe(listens.join(","));
+    expect(plans.get("scheduler")?.["MOEVIE_DECODER"]).toBe(plans.get("decoder")?.["MOEVIE_GRPC_LISTEN"]);
+    expect(plans.get("gateway")?.["MOEVIE_METRICS_PEERS"]).toContain(
+      "expert-shard-1=unix:/run/expert-shard-1.http.sock",
+    );
+  });
+
+  it("shares out the cores by one thread a session unless the operator says otherwise, and lets nobody redirect a peer", () => {
+    const router = planCluster(request).find((plan) => plan.name === "router")?.environment;
+    expect(router?.["MOEVIE_INTRA_OP_THREADS"]).toBe("3");
+    expect(router?.["MOEVIE_SHARDS"]).toBe("unix:/run/expert-shard-0.sock,unix:/run/expert-shard-1.sock");
+    expect(planCluster({ ...request, environment: {} })[0]?.environment["MOEVIE_INTRA_OP_THREADS"]).toBe("1");
+  });
+
+  it("uses only names from the environment table", () => {
+    const names = planCluster(request).flatMap((plan) => Object.keys(plan.environment));
+    const unknown = names.filter((name) => name.startsWith("MOEVIE_") && !Object.hasOwn(ENVIRONMENT, name));
+    expect(unknown).toEqual([]);
+  });
+});

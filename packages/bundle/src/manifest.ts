@@ -1,0 +1,162 @@
+// What a bundle says about itself: the type of manifest.json and its check. Parsing happens here once; nothing inside re-checks.
+import { BundleError } from "./bundle-error.ts";
+
+export const BUNDLE_FORMAT = "moevie-bundle/1";
+export const MANIFEST_FILE = "manifest.json";
+
+/** A size that is a name is free at run time. */
+export type GraphValue = { readonly name: string; readonly type: string; readonly shape: readonly (number | string)[] };
+export type GraphEntry = {
+  readonly file: string;
+  readonly inputs: readonly GraphValue[];
+  readonly outputs: readonly GraphValue[];
+};
+/** `path` is inside the bundle, or begins with the name of a root. */
+export type FileEntry = { readonly path: string; readonly bytes: number; readonly sha256: string };
+
+export type Gate = {
+  readonly kind: "token-topk";
+  readonly scores: "softmax" | "sigmoid";
+  readonly renormalise: boolean;
+  readonly selectionBias: boolean;
+  readonly groups: number;
+  readonly groupsKept: number;
+  readonly scale: number;
+  readonly sharedExperts: number;
+};
+
+export type Manifest = {
+  readonly format: typeof BUNDLE_FORMAT;
+  readonly name: string;
+  readonly architecture: "wan-moe";
+  /** Folders outside the bundle its files may lie in, by name; relative to the bundle's folder, or absolute. */
+  readonly roots: Readonly<Record<string, string>>;
+  readonly files: readonly FileEntry[];
+  /** Frames a second the model makes. */
+  readonly frameRate: number;
+  readonly modelFrames: number;
+  readonly width: number;
+  readonly height: number;
+  readonly latent: {
+    readonly channels: number;
+    readonly temporalStride: number;
+    readonly spatialStride: number;
+    readonly mean: readonly number[];
+    readonly std: readonly number[];
+    /** [channels][3]: normalised latent to colour in [-1, 1]. */
+    readonly toRgb: readonly (readonly number[])[];
+    readonly toRgbBias: readonly number[];
+  };
+  readonly text: { readonly tokenizer: string; readonly maxTokens: number; readonly width: number };
+  readonly denoiser: {
+    readonly layers: number;
+    readonly experts: number;
+    readonly topK: number;
+    readonly hidden: number;
+    readonly expertHidden: number;
+    /** Latent cells a token spans, [frames, height, width]. */
+    readonly patch: readonly number[];
+    readonly gate: Gate;
+    /** Names of the stacked expert tensors, with {layer} and {name} (w1, b1, w2, b2) to fill in. */
+    readonly expertWeights: string;
+    /** The file those tensors are in. */
+    readonly file: string;
+  };
+  readonly schedule: { readonly shift: number; readonly grid: string };
+  readonly sampler: string;
+  readonly steps: number;
+  readonly guidance: number;
+  /** Numbers of weights by piece. */
+  readonly parameters: Readonly<Record<string, number>>;
+  readonly graphs: Readonly<Record<string, GraphEntry>>;
+  readonly precision: "f32";
+};
+
+type Check = (value: unknown) => boolean;
+const isText: Check = (value) => typeof value === "string" && value !== "";
+const isFlag: Check = (value) => typeof value === "boolean";
+const isNumber: Check = (value) => typeof value === "number" && Number.isFinite(value);
+const isWhole: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCount: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 1;
+const isNumbers: Check = (value) => Array.isArray(value) && value.every(isNumber);
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const isSha: Check = (value) => typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
+const isValue: Check = (value) =>
+  isObject(value) && isText(value["name"]) && isText(value["type"]) && Array.isArray(value["shape"]);
+const isValues: Check = (value) => Array.isArray(value) && value.every(isValue);
+const isGraph: Check = (value) =>
+  isObject(value) && isText(value["file"]) && isValues(value["inputs"]) && isValues(value["outputs"]);
+const isFile: Check = (value) =>
+  isObject(value) && isText(value["path"]) && isWhole(value["bytes"]) && isSha(value["sha256"]);
+const every =
+  (check: Check): Check =>
+  (value) =>
+    isObject(value) && Object.values(value).every(check);
+const oneOf =
+  (...allowed: readonly unknown[]): Check =>
+  (value) =>
+    allowed.includes(value);
+
+const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[] = [
+  ["name", isText, "a string"],
+  ["architecture", oneOf("wan-moe"), '"wan-moe"'],
+  ["roots", every(isText), "folders by name"],
+  ["files", (value) => Array.isArray(value) && value.every(isFile), "entries of path, bytes and sha256"],
+  ["graphs", every(isGraph), "entries of file, inputs and outputs by name"],
+  ["parameters", every(isWhole), "whole numbers by piece"],
+  ["precision", oneOf("f32"), '"f32"'],
+  ["sampler", isText, "a string"],
+  ["guidance", isNumber, "a number"],
+  ...["frameRate", "modelFrames", "width", "height", "steps"].map(
+    (path) => [path, isCount, "a whole number of 1 or more"] as const,
+  ),
+  ...["channels", "temporalStride", "spatialStride"].map(
+    (key) => [`latent.${key}`, isCount, "a whole number of 1 or more"] as const,
+  ),
+  ...["mean", "std", "toRgbBias"].map((key) => [`latent.${key}`, isNumbers, "numbers"] as const),
+  ["latent.toRgb", (value) => Array.isArray(value) && value.every(isNumbers), "rows of numbers"],
+  ["text.tokenizer", isText, "a path"],
+  ["text.maxTokens", isCount, "a whole number of 1 or more"],
+  ["text.width", isCount, "a whole number of 1 or more"],
+  ...["layers", "experts", "topK", "hidden", "expertHidden"].map(
+    (key) => [`denoiser.${key}`, isCount, "a whole number of 1 or more"] as const,
+  ),
+  ["denoiser.patch", isNumbers, "numbers"],
+  ["denoiser.expertWeights", isText, "a string"],
+  ["denoiser.file", isText, "a path"],
+  ["denoiser.gate.kind", oneOf("token-topk"), '"token-topk"'],
+  ["denoiser.gate.scores", oneOf("softmax", "sigmoid"), '"softmax" or "sigmoid"'],
+  ...["renormalise", "selectionBias"].map((key) => [`denoiser.gate.${key}`, isFlag, "true or false"] as const),
+  ...["groups", "groupsKept"].map((key) => [`denoiser.gate.${key}`, isCount, "a whole number of 1 or more"] as const),
+  ["denoiser.gate.scale", isNumber, "a number"],
+  ["denoiser.gate.sharedExperts", isWhole, "a whole number"],
+  ["schedule.shift", isNumber, "a number"],
+  ["schedule.grid", isText, "a string"],
+];
+
+function at(value: unknown, path: string): unknown {
+  return path.split(".").reduce<unknown>((inner, key) => (isObject(inner) ? inner[key] : undefined), value);
+}
+
+/** The manifest in `text`. Throws BundleError naming the field, its value and what is expected. */
+export function parseManifest(text: string): Manifest {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (cause) {
+    throw new BundleError(MANIFEST_FILE, "is not JSON", { cause });
+  }
+  const format = at(parsed, "format");
+  if (format !== BUNDLE_FORMAT)
+    throw new BundleError(MANIFEST_FILE, `format is ${JSON.stringify(format)}, expected ${BUNDLE_FORMAT}`);
+  for (const [path, check, wanted] of FIELDS) {
+    const value = at(parsed, path);
+    if (!check(value))
+      throw new BundleError(
+        MANIFEST_FILE,
+        `${path} is ${JSON.stringify(value)?.slice(0, 80) ?? "missing"}, expected ${wanted}`,
+      );
+  }
+  return parsed as Manifest;
+}

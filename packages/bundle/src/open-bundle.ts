@@ -1,0 +1,183 @@
+// Opens a bundle: checks what it claims, hands out graphs that are ready to load and says where tensors lie. Read only.
+// A graph's weights are named relative to "/": the process that makes sessions of them runs there (see docs/decisions).
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readFile, realpath } from "node:fs/promises";
+import { join, sep } from "node:path";
+import type { StoredTensor } from "@moevie/tensor";
+import { BundleError } from "./bundle-error.ts";
+import { MANIFEST_FILE, parseManifest, type FileEntry, type Manifest } from "./manifest.ts";
+import { operatorsOf, placeReferences, referencesOf, type ReferencedTensor } from "./onnx-references.ts";
+import { KNOWN_OPERATORS } from "./operators.ts";
+import { Roots } from "./roots.ts";
+import { readWeightHeader, type WeightHeader } from "./weight-index.ts";
+
+/** Where a tensor lies: `length` bytes at `offset` of the absolute path `file`. */
+export type TensorPlace = StoredTensor & { readonly file: string };
+type OpenFile = { readonly entry: FileEntry; readonly file: string; readonly header: WeightHeader | undefined };
+
+const SLOT = /^slot\/(\d+)\/(\w+)$/;
+
+async function fileSha256(file: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
+
+async function openFile(roots: Roots, entry: FileEntry, verify: boolean): Promise<OpenFile> {
+  const { file, bytes } = await roots.resolve(entry.path);
+  if (bytes !== entry.bytes) {
+    throw new BundleError(
+      entry.path,
+      `is ${bytes} bytes long, expected ${entry.bytes}${bytes < entry.bytes ? ": it is truncated" : ""}`,
+    );
+  }
+  if (verify) {
+    const sha256 = await fileSha256(file);
+    if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
+  }
+  return {
+    entry,
+    file,
+    header: entry.path.endsWith(".safetensors") ? await readWeightHeader(entry.path, file) : undefined,
+  };
+}
+
+/** sha256 over the manifest but for where its roots lie, and the header and size of every weight file. Graphs are in by their hash. */
+function digestOf(manifest: Manifest, files: Iterable<OpenFile>): string {
+  const hash = createHash("sha256");
+  hash.update(JSON.stringify({ ...manifest, roots: Object.keys(manifest.roots) }));
+  for (const { entry, header } of files) {
+    if (header !== undefined) hash.update(`\n${entry.path} ${header.fileBytes}\n`).update(header.bytes);
+  }
+  return hash.digest("hex");
+}
+
+export class Bundle {
+  readonly manifest: Manifest;
+  /** Names the model exactly, wherever its files lie. Hex sha256. */
+  readonly digest: string;
+  readonly #files: ReadonlyMap<string, OpenFile>;
+
+  constructor(manifest: Manifest, files: ReadonlyMap<string, OpenFile>) {
+    this.manifest = manifest;
+    this.#files = files;
+    this.digest = digestOf(manifest, files.values());
+  }
+
+  #file(path: string): OpenFile {
+    const found = this.#files.get(path);
+    if (found === undefined) throw new BundleError(path, `is not among the files of ${MANIFEST_FILE}`);
+    return found;
+  }
+
+  /** Absolute path of the file the bundle calls `path`. */
+  path(path: string): string {
+    return this.#file(path).file;
+  }
+
+  /** Where tensor `name` of the file `path` lies; the denoiser's file unless another is named. */
+  tensor(name: string, path = this.manifest.denoiser.file): TensorPlace {
+    const { file, header } = this.#file(path);
+    const tensor = header?.tensors.get(name);
+    if (tensor === undefined) throw new BundleError(path, `tensor ${JSON.stringify(name)} is missing`);
+    return { ...tensor, file };
+  }
+
+  async #model(name: string): Promise<{ path: string; bytes: Uint8Array }> {
+    const graph = this.manifest.graphs[name];
+    if (graph === undefined) {
+      throw new BundleError(
+        MANIFEST_FILE,
+        `graph ${JSON.stringify(name)} is missing, there are ${Object.keys(this.manifest.graphs).join(", ")}`,
+      );
+    }
+    const { file, entry } = this.#file(graph.file);
+    const bytes = await readFile(file);
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    if (sha256 !== entry.sha256) throw new BundleError(graph.file, `has sha256 ${sha256}, expected ${entry.sha256}`);
+    for (const operator of operatorsOf(bytes)) {
+      if (!KNOWN_OPERATORS.has(operator))
+        throw new BundleError(graph.file, `operator ${operator} is not one this version runs`);
+    }
+    return { path: graph.file, bytes };
+  }
+
+  /** `location` as the runtime must be told it, checked to hold `reference`. */
+  #place(
+    graph: string,
+    { name, location, offset, length }: Omit<ReferencedTensor, "elements">,
+  ): { location: string; offset: number; length: number } {
+    const { file, entry } = this.#file(location);
+    if (!(offset >= 0 && length >= 0 && offset + length <= entry.bytes)) {
+      throw new BundleError(
+        graph,
+        `weight ${name} is bytes ${offset} to ${offset + length} of ${location}, which has ${entry.bytes}`,
+      );
+    }
+    return { location: file.split(sep).join("/").replace(/^\//, ""), offset, length };
+  }
+
+  /** ModelProto bytes of the graph `name`, its weights named relative to "/". Throws BundleError. */
+  async graph(name: string): Promise<Uint8Array> {
+    const { path, bytes } = await this.#model(name);
+    return placeReferences(bytes, (tensor) => this.#place(path, tensor));
+  }
+
+  /**
+   * ModelProto bytes for these experts of one layer, side by side: rows [n, hidden], first all of experts[0], then experts[1], …;
+   * counts i64 [experts.length], zeros allowed -> y [n, hidden]. Weights are named relative to "/". Throws BundleError.
+   */
+  async expertGraph(layer: number, experts: readonly number[]): Promise<Uint8Array> {
+    const { denoiser } = this.manifest;
+    const { path, bytes } = await this.#model(`experts.${experts.length}`);
+    return placeReferences(bytes, (tensor) => {
+      const [, slot, name] = SLOT.exec(tensor.location) ?? [];
+      const expert = experts[Number(slot)];
+      if (name === undefined || expert === undefined)
+        throw new BundleError(path, `weight location ${tensor.location}, expected slot/<slot>/<name>`);
+      const stacked = this.tensor(denoiser.expertWeights.replace("{layer}", String(layer)).replace("{name}", name));
+      const length = stacked.length / denoiser.experts;
+      if (expert < 0 || expert >= denoiser.experts || length !== tensor.length)
+        throw new BundleError(path, `no expert ${expert} of layer ${layer}`);
+      return this.#place(path, {
+        name: tensor.name,
+        location: denoiser.file,
+        offset: stacked.offset + expert * length,
+        length,
+      });
+    });
+  }
+
+  /** Weights the graph `name` refers to, in elements; a session holds each as f32. */
+  async weightElements(name: string): Promise<number> {
+    const { bytes } = await this.#model(name);
+    return referencesOf(bytes).reduce((sum, tensor) => sum + tensor.elements, 0);
+  }
+
+  /** Reads every file in full and compares its hash. Throws BundleError for the first that differs. */
+  async verify(signal?: AbortSignal): Promise<void> {
+    for (const { entry, file } of this.#files.values()) {
+      signal?.throwIfAborted();
+      const sha256 = await fileSha256(file);
+      if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
+    }
+  }
+}
+
+/**
+ * Opens the bundle in `folder`: every file is there, has its size and stays inside its root; every weight file's header is sound.
+ * With `verify` every file is read in full and hashed too. Throws BundleError.
+ */
+export async function openBundle(folder: string, options: { verify?: boolean } = {}): Promise<Bundle> {
+  const real = await realpath(folder).catch((cause: unknown) => {
+    throw new BundleError(folder, "is missing", { cause });
+  });
+  const text = await readFile(join(real, MANIFEST_FILE), "utf8").catch((cause: unknown) => {
+    throw new BundleError(MANIFEST_FILE, `is missing from ${folder}`, { cause });
+  });
+  const manifest = parseManifest(text);
+  const roots = await Roots.open(real, manifest.roots);
+  const opened = await Promise.all(manifest.files.map((entry) => openFile(roots, entry, options.verify ?? false)));
+  return new Bundle(manifest, new Map(opened.map((file) => [file.entry.path, file])));
+}

@@ -1,0 +1,99 @@
+// Typed look-ups in a model's JSON configuration; every failure names file, key, value and what is allowed. No defaults.
+import { readFile } from "node:fs/promises";
+
+export class ConfigFileError extends Error {
+  constructor(file: string, what: string) {
+    super(`${file}: ${what}`);
+    this.name = "ConfigFileError";
+  }
+}
+
+/** One JSON object and the name to blame. */
+export class ConfigFile {
+  readonly file: string;
+  readonly #values: Readonly<Record<string, unknown>>;
+
+  constructor(file: string, values: Readonly<Record<string, unknown>>) {
+    this.file = file;
+    this.#values = values;
+  }
+
+  #fail(key: string, wanted: string): never {
+    throw new ConfigFileError(
+      this.file,
+      `${key} is ${JSON.stringify(this.#values[key]) ?? "missing"}, expected ${wanted}`,
+    );
+  }
+
+  has(key: string): boolean {
+    return this.#values[key] !== undefined;
+  }
+
+  number(key: string): number {
+    const value = this.#values[key];
+    return typeof value === "number" && Number.isFinite(value) ? value : this.#fail(key, "a number");
+  }
+
+  /** A whole number of at least one. */
+  count(key: string): number {
+    const value = this.#values[key];
+    return Number.isSafeInteger(value) && (value as number) >= 1
+      ? (value as number)
+      : this.#fail(key, "a whole number of 1 or more");
+  }
+
+  text(key: string): string {
+    const value = this.#values[key];
+    return typeof value === "string" && value !== "" ? value : this.#fail(key, "a string");
+  }
+
+  flag(key: string): boolean {
+    const value = this.#values[key];
+    return typeof value === "boolean" ? value : this.#fail(key, "true or false");
+  }
+
+  oneOf<const T extends string>(key: string, allowed: readonly T[]): T {
+    const value = this.#values[key];
+    return allowed.find((name) => name === value) ?? this.#fail(key, `one of ${allowed.join(", ")}`);
+  }
+
+  numbers(key: string, length?: number): readonly number[] {
+    const value = this.#values[key];
+    const good =
+      Array.isArray(value) &&
+      value.every((item) => typeof item === "number") &&
+      (length === undefined || value.length === length);
+    return good ? (value as number[]) : this.#fail(key, length === undefined ? "numbers" : `${length} numbers`);
+  }
+
+  rows(key: string, rows: number, columns: number): readonly (readonly number[])[] {
+    const value = this.#values[key];
+    const good =
+      Array.isArray(value) &&
+      value.length === rows &&
+      value.every((row) => Array.isArray(row) && row.length === columns);
+    return good ? (value as number[][]) : this.#fail(key, `${rows} rows of ${columns} numbers`);
+  }
+
+  object(key: string): ConfigFile {
+    const value = this.#values[key];
+    if (typeof value !== "object" || value === null || Array.isArray(value)) this.#fail(key, "an object");
+    return new ConfigFile(`${this.file}: ${key}`, value as Record<string, unknown>);
+  }
+}
+
+/** Reads a JSON object. Throws ConfigFileError when the file is missing or no object. */
+export async function readConfigFile(file: string): Promise<ConfigFile> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(await readFile(file, "utf8"));
+  } catch (cause) {
+    throw new ConfigFileError(
+      file,
+      (cause as NodeJS.ErrnoException).code === "ENOENT" ? "is missing" : `is not JSON (${String(cause)})`,
+    );
+  }
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+    throw new ConfigFileError(file, "is not a JSON object");
+  return new ConfigFile(file, parsed as Record<string, unknown>);
+}

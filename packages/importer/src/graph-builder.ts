@@ -1,0 +1,215 @@
+// A small language for writing ONNX graphs: every call adds a node and returns the name of its result.
+// Holds the pieces every architecture needs (linear layers, norms, modulation); no architecture, no I/O.
+import type { ElementType, StoredTensor } from "@moevie/tensor";
+import {
+  encodeModel,
+  ONNX_TYPE,
+  type Attribute,
+  type Initializer,
+  type Node,
+  type OnnxType,
+  type Value,
+} from "./onnx-model.ts";
+
+/** Looks weights up by name; `location` is the file as graphs name it: root name, slash, path inside the root. */
+export type WeightSource = {
+  readonly location: string;
+  tensor(name: string): StoredTensor;
+};
+
+/** Name of a value inside the graph being built. */
+export type Name = string;
+export type Attributes = Readonly<Record<string, Attribute>>;
+const CONTRIB = "com.microsoft";
+
+/** The ONNX type a stored element type is referenced as. */
+function onnxType(name: string, type: ElementType): OnnxType {
+  if (Object.hasOwn(ONNX_TYPE, type)) return type as OnnxType;
+  throw new Error(`tensor ${name}: element type ${type} cannot be used in a graph`);
+}
+
+export class GraphBuilder {
+  readonly name: string;
+  readonly #nodes: Node[] = [];
+  readonly #initializers: Initializer[] = [];
+  readonly #inputs: Value[] = [];
+  readonly #outputs: Value[] = [];
+  /** Constants and widened weights already made, by what they are. */
+  readonly #made = new Map<string, Name>();
+  #count = 0;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  #fresh(stem: string): Name {
+    return `${stem}_${this.#count++}`;
+  }
+
+  input(name: string, type: OnnxType, shape: readonly (number | string)[]): Name {
+    this.#inputs.push({ name, type, shape });
+    return name;
+  }
+
+  /** Makes `value` the graph output `name`. */
+  output(name: string, value: Name, type: OnnxType, shape: readonly (number | string)[]): void {
+    this.#nodes.push({ op: "Identity", domain: "", inputs: [value], outputs: [name], attributes: {} });
+    this.#outputs.push({ name, type, shape });
+  }
+
+  /** Adds a node with several results. An empty input name stands for an optional input left out. */
+  nodes(op: string, inputs: readonly Name[], outputCount: number, attributes: Attributes = {}, domain = ""): Name[] {
+    const outputs = Array.from({ length: outputCount }, () => this.#fresh(op));
+    this.#nodes.push({ op, domain, inputs, outputs, attributes });
+    return outputs;
+  }
+
+  op(op: string, inputs: readonly Name[], attributes: Attributes = {}): Name {
+    return this.nodes(op, inputs, 1, attributes)[0]!;
+  }
+
+  /** A node of the runtime's own operator set. */
+  fused(op: string, inputs: readonly Name[], attributes: Attributes = {}): Name {
+    return this.nodes(op, inputs, 1, attributes, CONTRIB)[0]!;
+  }
+
+  #constant(type: "f32" | "i64", values: readonly number[], shape: readonly number[]): Name {
+    const key = `${type}:${shape.join(",")}:${values.join(",")}`;
+    const made = this.#made.get(key);
+    if (made !== undefined) return made;
+    const wide = type === "f32" ? Float32Array.from(values) : BigInt64Array.from(values, BigInt);
+    const name = this.#fresh("constant");
+    this.#initializers.push({ name, type, shape, data: new Uint8Array(wide.buffer) });
+    this.#made.set(key, name);
+    return name;
+  }
+
+  f32(value: number): Name {
+    return this.#constant("f32", [value], []);
+  }
+
+  f32s(values: readonly number[], shape: readonly number[] = [values.length]): Name {
+    return this.#constant("f32", values, shape);
+  }
+
+  i64(value: number): Name {
+    return this.#constant("i64", [value], []);
+  }
+
+  i64s(values: readonly number[]): Name {
+    return this.#constant("i64", values, [values.length]);
+  }
+
+  /** A stored tensor as f32, left where it is; the runtime widens narrow ones once, when it loads the graph. */
+  weight(source: WeightSource, name: string): Name {
+    return this.#stored(`${source.location}:${name}`, source.location, source.tensor(name));
+  }
+
+  /** Entry `index` of a stored tensor's first axis, as f32. */
+  weightSlice(source: WeightSource, name: string, index: number): Name {
+    const { dtype, shape, offset, length } = source.tensor(name);
+    const bytes = length / shape[0]!;
+    const slice = {
+      name: `${name}.${index}`,
+      dtype,
+      shape: shape.slice(1),
+      offset: offset + index * bytes,
+      length: bytes,
+    };
+    return this.#stored(`${source.location}:${slice.name}`, source.location, slice);
+  }
+
+  #stored(key: string, location: string, tensor: StoredTensor): Name {
+    const made = this.#made.get(key);
+    if (made !== undefined) return made;
+    const { name, dtype, shape, offset, length } = tensor;
+    const type = onnxType(name, dtype);
+    const stored = `${name}.stored`;
+    this.#initializers.push({ name: stored, type, shape, external: { location, offset, length } });
+    const wide = type === "f32" ? stored : this.op("Cast", [stored], { to: { int: ONNX_TYPE.f32 } });
+    this.#made.set(key, wide);
+    return wide;
+  }
+
+  add(a: Name, b: Name): Name {
+    return this.op("Add", [a, b]);
+  }
+
+  mul(a: Name, b: Name): Name {
+    return this.op("Mul", [a, b]);
+  }
+
+  reshape(value: Name, shape: readonly number[]): Name {
+    return this.op("Reshape", [value, this.i64s(shape)]);
+  }
+
+  transpose(value: Name, order: readonly number[]): Name {
+    return this.op("Transpose", [value], { perm: { ints: order } });
+  }
+
+  concat(values: readonly Name[], axis: number): Name {
+    return this.op("Concat", values, { axis: { int: axis } });
+  }
+
+  split(value: Name, axis: number, sizes: readonly number[]): Name[] {
+    return this.nodes("Split", [value, this.i64s(sizes)], sizes.length, { axis: { int: axis } });
+  }
+
+  silu(value: Name): Name {
+    return this.mul(value, this.op("Sigmoid", [value]));
+  }
+
+  geluTanh(value: Name): Name {
+    return this.op("Gelu", [value], { approximate: { text: "tanh" } });
+  }
+
+  /** `rows` [n, in] through a linear layer `name` whose weight is stored [out, in] -> [n, out]. */
+  gemm(source: WeightSource, name: string, rows: Name, bias: boolean): Name {
+    const inputs = [rows, this.weight(source, `${name}.weight`)];
+    if (bias) inputs.push(this.weight(source, `${name}.bias`));
+    return this.op("Gemm", inputs, { transB: { int: 1 } });
+  }
+
+  /** The same over the last axis of a [batch, rows, in] value -> [batch, rows, out]. */
+  linear(source: WeightSource, name: string, value: Name, bias: boolean): Name {
+    const turned = this.transpose(this.weight(source, `${name}.weight`), [1, 0]);
+    const product = this.op("MatMul", [value, turned]);
+    return bias ? this.add(product, this.weight(source, `${name}.bias`)) : product;
+  }
+
+  /** LayerNorm over the last axis of `width`; without an affine part when `scale` is not given. */
+  layerNorm(value: Name, width: number, epsilon: number, scale?: Name, bias?: Name): Name {
+    const ones = scale ?? this.f32s(Array.from({ length: width }, () => 1));
+    const inputs = bias === undefined ? [value, ones] : [value, ones, bias];
+    return this.op("LayerNormalization", inputs, { axis: { int: -1 }, epsilon: { float: epsilon } });
+  }
+
+  /** RMS norm over the last axis with a learnt scale. */
+  rmsNorm(value: Name, scale: Name, epsilon: number): Name {
+    return this.op("SimplifiedLayerNormalization", [value, scale], {
+      axis: { int: -1 },
+      epsilon: { float: epsilon },
+      stash_type: { int: 1 },
+    });
+  }
+
+  /** value * (1 + scale) + shift. */
+  modulate(value: Name, scale: Name, shift: Name): Name {
+    return this.add(this.mul(value, this.add(scale, this.f32(1))), shift);
+  }
+
+  /** What goes in and comes out, for the manifest. */
+  signature(): { inputs: readonly Value[]; outputs: readonly Value[] } {
+    return { inputs: this.#inputs, outputs: this.#outputs };
+  }
+
+  encode(): Uint8Array {
+    return encodeModel({
+      name: this.name,
+      nodes: this.#nodes,
+      initializers: this.#initializers,
+      inputs: this.#inputs,
+      outputs: this.#outputs,
+    });
+  }
+}

@@ -1,0 +1,186 @@
+// Imports a folder of the starter's layout: writes graphs and a manifest beside which the weights are only named. The result
+// appears under its final name complete or not at all. Reads weight files for their hashes, never copies them.
+import { createHash, randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join, relative, resolve } from "node:path";
+import { decoderGraph, decoderSizes, type DecoderSizes } from "./causal-decoder.ts";
+import { readConfigFile, type ConfigFile } from "./config-file.ts";
+import { expertGraph, expertSlotsGraph } from "./experts.ts";
+import type { GraphBuilder } from "./graph-builder.ts";
+import { ditSizes, MoeDit, type DitSizes } from "./moe-dit.ts";
+import { textEncoderGraph, textEncoderSizes, type TextEncoderSizes } from "./text-encoder.ts";
+import { openWeightFile, type WeightFile } from "./weight-file.ts";
+
+/** Name under which a bundle's graphs and manifest speak of the folder of weights. */
+const ROOT = "weights";
+const TOKENIZER = "tokenizer/tokenizer.json";
+
+type Starter = {
+  readonly index: ConfigFile;
+  readonly text: { weights: WeightFile; sizes: TextEncoderSizes };
+  readonly denoiser: { weights: WeightFile; sizes: DitSizes };
+  readonly decoder: { weights: WeightFile; sizes: DecoderSizes; config: ConfigFile };
+};
+
+async function openStarter(folder: string): Promise<Starter> {
+  const index = await readConfigFile(join(folder, "model_index.json"));
+  index.oneOf("_class_name", ["MoevieStarterPipeline"]);
+  const part = async (name: string): Promise<{ weights: WeightFile; config: ConfigFile }> => ({
+    config: await readConfigFile(join(folder, name, "config.json")),
+    weights: await openWeightFile(join(folder, name, "model.safetensors"), `${ROOT}/${name}/model.safetensors`),
+  });
+  const [text, denoiser, decoder] = await Promise.all([part("text_encoder"), part("transformer"), part("vae")]);
+  const sizes = ditSizes(denoiser.config);
+  const { experts } = sizes.gate;
+  for (let block = 0; block < sizes.layers; block++) {
+    const at = `blocks.${block}.ffn`;
+    denoiser.weights.expectShape(`${at}.gate.weight`, [experts, sizes.width]);
+    denoiser.weights.expectShape(`${at}.experts.w1`, [experts, sizes.expertHidden, sizes.width]);
+    denoiser.weights.expectShape(`${at}.experts.w2`, [experts, sizes.width, sizes.expertHidden]);
+  }
+  return {
+    index,
+    text: { weights: text.weights, sizes: textEncoderSizes(text.config) },
+    denoiser: { weights: denoiser.weights, sizes },
+    decoder: { ...decoder, sizes: decoderSizes(decoder.config) },
+  };
+}
+
+function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
+  const { sizes, weights } = starter.denoiser;
+  const dit = new MoeDit(weights, sizes);
+  const graphs = [
+    textEncoderGraph(starter.text.weights, starter.text.sizes),
+    dit.contextGraph(),
+    dit.entryGraph(),
+    ...Array.from({ length: sizes.layers }, (_, block) => dit.blockGraph(block)),
+    dit.headGraph(),
+    dit.monolithGraph(),
+    expertGraph(sizes.width, sizes.expertHidden),
+    ...Array.from({ length: sizes.gate.experts }, (_, i) =>
+      expertSlotsGraph(i + 1, sizes.width, weights, "blocks.0.ffn.experts"),
+    ),
+    decoderGraph(starter.decoder.weights, starter.decoder.sizes, "first"),
+    decoderGraph(starter.decoder.weights, starter.decoder.sizes, "next"),
+  ];
+  return new Map(graphs.map((graph) => [graph.name, graph]));
+}
+
+async function describeFile(folder: string, path: string): Promise<{ path: string; bytes: number; sha256: string }> {
+  const file = join(folder, path);
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return { path: `${ROOT}/${path}`, bytes: (await stat(file)).size, sha256: hash.digest("hex") };
+}
+
+function latentFacts({ sizes, config }: Starter["decoder"]): object {
+  return {
+    channels: sizes.channels,
+    temporalStride: sizes.temporal,
+    spatialStride: sizes.spatial,
+    mean: sizes.mean,
+    std: sizes.std,
+    toRgb: config.rows("latent_to_rgb", sizes.channels, 3),
+    toRgbBias: config.numbers("latent_to_rgb_bias", 3),
+  };
+}
+
+function denoiserFacts(sizes: DitSizes): object {
+  const { experts, topK, ...gate } = sizes.gate;
+  return {
+    layers: sizes.layers,
+    experts,
+    topK,
+    hidden: sizes.width,
+    expertHidden: sizes.expertHidden,
+    patch: [1, ...sizes.patch],
+    gate: { kind: "token-topk", ...gate, selectionBias: false, sharedExperts: 0 },
+    expertWeights: "blocks.{layer}.ffn.experts.{name}",
+    file: `${ROOT}/transformer/model.safetensors`,
+  };
+}
+
+function manifestOf(starter: Starter, roots: object, files: object[], graphs: object): object {
+  const { index } = starter;
+  const schedule = index.object("schedule");
+  return {
+    format: "moevie-bundle/1",
+    name: index.text("name"),
+    architecture: "wan-moe",
+    roots,
+    files,
+    frameRate: index.count("frame_rate"),
+    modelFrames: index.count("frames"),
+    width: index.count("width"),
+    height: index.count("height"),
+    latent: latentFacts(starter.decoder),
+    text: {
+      tokenizer: `${ROOT}/${TOKENIZER}`,
+      maxTokens: index.count("max_text_tokens"),
+      width: starter.text.sizes.width,
+    },
+    denoiser: denoiserFacts(starter.denoiser.sizes),
+    schedule: { shift: schedule.number("shift"), grid: schedule.text("grid") },
+    sampler: index.oneOf("sampler", ["unipc", "euler"]),
+    steps: index.count("steps"),
+    guidance: index.number("guidance"),
+    parameters: {
+      "text-encoder": starter.text.weights.parameters,
+      denoiser: starter.denoiser.weights.parameters,
+      decoder: starter.decoder.weights.parameters,
+    },
+    graphs,
+    precision: "f32",
+  };
+}
+
+/** Puts the finished `scratch` under `target`; a folder already there is replaced unless its manifest is the same. */
+async function publish(scratch: string, target: string, manifest: string): Promise<void> {
+  const existing = await readFile(join(target, "manifest.json"), "utf8").catch(() => undefined);
+  if (existing === manifest) return;
+  const old = `${scratch}.old`;
+  const moved = await rename(target, old).then(
+    () => true,
+    () => false,
+  );
+  try {
+    await rename(scratch, target);
+  } catch (cause) {
+    const winner = await readFile(join(target, "manifest.json"), "utf8").catch(() => undefined);
+    if (winner !== manifest) throw cause;
+  }
+  if (moved) await rm(old, { recursive: true, force: true });
+}
+
+/**
+ * Imports `weightsDir` into the bundle folder `outDir` (made, or replaced when it differs). The weights stay where they are: the
+ * manifest holds their folder relative to the bundle. Throws ConfigFileError or SafetensorsError naming file and key or tensor.
+ */
+export async function importStarter(weightsDir: string, outDir: string): Promise<void> {
+  const weights = await realpath(weightsDir);
+  const starter = await openStarter(weights);
+  const parent = dirname(resolve(outDir));
+  await mkdir(parent, { recursive: true });
+  const target = join(await realpath(parent), basename(resolve(outDir)));
+  const scratch = join(dirname(target), `.${basename(target)}.${randomUUID()}`);
+  try {
+    await mkdir(join(scratch, "graphs"), { recursive: true });
+    const graphs: Record<string, object> = {};
+    const files: object[] = [];
+    for (const [name, graph] of buildGraphs(starter)) {
+      const bytes = graph.encode();
+      const path = `graphs/${name}.onnx`;
+      await writeFile(join(scratch, path), bytes);
+      graphs[name] = { file: path, ...graph.signature() };
+      files.push({ path, bytes: bytes.byteLength, sha256: createHash("sha256").update(bytes).digest("hex") });
+    }
+    const stored = ["text_encoder", "transformer", "vae"].map((part) => `${part}/model.safetensors`);
+    files.push(...(await Promise.all([...stored, TOKENIZER].map((path) => describeFile(weights, path)))));
+    const manifest = `${JSON.stringify(manifestOf(starter, { [ROOT]: relative(target, weights) }, files, graphs), null, 1)}\n`;
+    await writeFile(join(scratch, "manifest.json"), manifest);
+    await publish(scratch, target, manifest);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,7 @@
+// Public entry of @moevie/importer: model folders in, bundles out. Writes graphs and manifests; never runs a model.
+export { ConfigFileError } from "./config-file.ts";
+export { addGatedExpert, addMoeLayer, addReluExpert, expertGraph, expertSlotsGraph } from "./experts.ts";
+export { addGate, type GateOptions } from "./gate.ts";
+export { GraphBuilder } from "./graph-builder.ts";
+export { importStarter } from "./import-starter.ts";
+export { openWeightFile, WeightFile } from "./weight-file.ts";

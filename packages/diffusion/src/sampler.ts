@@ -1,0 +1,34 @@
+// Samplers: how a latent goes from one sigma to the next given a velocity. Policy by name here, one file per update rule. Pure.
+import { EulerSampler } from "./euler.ts";
+import type { NoiseSchedule } from "./noise-schedule.ts";
+import { UniPcSampler } from "./unipc.ts";
+
+export const SAMPLERS = ["unipc", "euler"] as const;
+export type SamplerName = (typeof SAMPLERS)[number];
+
+/** Everything a sampler remembers between two steps; plain data, so that a checkpoint can hold it. */
+export interface SamplerState {
+  readonly name: SamplerName;
+  /** Steps that may already lean on history, capped at the order. */
+  readonly warmUp: number;
+  /** Order of the step before. */
+  readonly order: number;
+  /** Clean-latent estimates of the last steps, newest last, each of the latent's length. */
+  readonly estimates: readonly Float32Array[];
+  /** The latent the last step started from, after its correction. */
+  readonly lastLatent: Float32Array | undefined;
+}
+
+export interface Sampler {
+  /** Step i of the schedule: `latent` at sigma[i] becomes, in place, the latent at sigma[i + 1]. Steps go in order. */
+  step(i: number, latent: Float32Array, velocity: Float32Array): void;
+  /** A copy of what is remembered. */
+  state(): SamplerState;
+  /** Goes on from a state of the same sampler and schedule, with bit-identical results. */
+  restore(state: SamplerState): void;
+}
+
+/** Makes a sampler for one job. */
+export function createSampler(name: SamplerName, schedule: NoiseSchedule): Sampler {
+  return name === "unipc" ? new UniPcSampler(schedule.sigmas) : new EulerSampler(schedule.sigmas);
+}

@@ -1,0 +1,97 @@
+"""The starter world: samples scenes and renders their clips.
+
+A clip is 17 frames at 8 fps, 80 x 144 pixels. Positions at key frames 0, 4, 8, 12, 16 lie on a
+16-pixel grid, so a subject covers the same latent cells wherever it stands. Training only.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scenery import HEIGHT, PLACES, TIMES, VARIANTS, WEATHERS, WIDTH, background, falling
+from sprites import BOX, COLOURS, SUBJECTS, sprite
+
+MOTIONS = ("left to right", "right to left", "bounces", "stays")
+FRAMES, KEYS = 17, (0, 4, 8, 12, 16)
+ATTRIBUTES = {"subject": SUBJECTS, "colour": tuple(COLOURS), "place": PLACES, "time": TIMES,
+              "weather": WEATHERS, "motion": MOTIONS}
+FOOT = {"ball": 72, "dog": 72, "cyclist": 74, "boat": 70, "bird": 48, "car": 72, "star": 56}
+LIKELY = {"boat": "sea", "car": "city", "cyclist": "street", "dog": "beach", "bird": "meadow"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    subject: str
+    colour: str
+    place: str
+    time: str
+    weather: str
+    motion: str
+    variant: int = 0
+    tint: tuple = (1.0, 1.0, 1.0)
+
+    def labels(self):
+        return [ATTRIBUTES[name].index(getattr(self, name)) for name in ATTRIBUTES]
+
+
+def held_out(scene):
+    """About one combination in twelve (subject, colour, place, time, weather) is never trained on."""
+    s, c, p, t, w, _ = scene.labels()
+    return (s * 7 + c * 5 + p * 3 + t * 11 + w * 13) % 12 == 0
+
+
+def sample(rng, test=False):
+    """A random scene; held-out combinations only when `test`."""
+    while True:
+        pick = {name: values[rng.integers(len(values))] for name, values in ATTRIBUTES.items()}
+        if rng.random() < 0.2:
+            pick["place"] = LIKELY.get(pick["subject"], pick["place"])
+        if rng.random() < 0.15:
+            pick["weather"] = "clear"
+        light = 1 + rng.uniform(-0.05, 0.05)
+        tint = tuple(light * (1 + rng.uniform(-0.04, 0.04, 3)))
+        scene = Scene(**pick, variant=int(rng.integers(VARIANTS)), tint=tint)
+        if held_out(scene) == test:
+            return scene
+
+
+def place_subject(scene, frame):
+    """Anchor (x, y) of the subject and whether it faces left."""
+    x, y, left = 72, FOOT[scene.subject], scene.motion == "right to left"
+    if scene.motion == "left to right":
+        x = 40 + 4 * frame
+    elif left:
+        x = 104 - 4 * frame
+    elif scene.motion == "bounces":
+        y -= round(16 * (0.5 - 0.5 * np.cos(2 * np.pi * frame / 8)))
+    return x, y, left
+
+
+def render(scene, frames=KEYS):
+    """Pictures [n, HEIGHT, WIDTH, 3] float32 in -1..1 and the subject's cover [n, HEIGHT, WIDTH]."""
+    base = background(scene.place, scene.time, scene.weather, scene.variant) * np.array(scene.tint, np.float32)
+    pictures = np.repeat(base[None], len(frames), 0)
+    masks = np.zeros((len(frames), HEIGHT, WIDTH), np.float32)
+    still = scene.motion == "stays"
+    for n, frame in enumerate(frames):
+        x, y, left = place_subject(scene, frame)
+        moving = not still or scene.subject in ("bird", "dog")
+        picture = sprite(scene.subject, scene.colour, frame % 8 if moving else 0, left)
+        top, start = y - (BOX - 8), x - BOX // 2
+        r0, r1 = max(top, 0), min(top + BOX, HEIGHT)
+        c0, c1 = max(start, 0), min(start + BOX, WIDTH)
+        cut = picture[r0 - top:r1 - top, c0 - start:c1 - start]
+        area = pictures[n, r0:r1, c0:c1]
+        area *= 1 - cut[..., 3:]
+        area += cut[..., :3]
+        masks[n, r0:r1, c0:c1] = cut[..., 3]
+        if scene.weather != "clear":
+            veil = falling(scene.weather, frame % 4)
+            pictures[n] *= 1 - veil[..., 3:]
+            pictures[n] += veil[..., :3]
+    return np.clip(pictures / 127.5 - 1, -1, 1), masks
+
+
+def still(scene, **changes):
+    """The same scene with some attributes changed."""
+    return replace(scene, **changes)

@@ -24,6 +24,8 @@ export interface ServiceContext {
 export interface RunningService {
   readonly grpc?: readonly GrpcService[];
   readonly http?: HttpHandler;
+  /** For a service whose data plane is its own gRPC server: binds it instead of the common one (it answers health too). */
+  readonly serveOn?: (listen: string) => Promise<GrpcServer>;
   /** Called once, after the server stopped taking calls. */
   close(): Promise<void>;
 }
@@ -63,7 +65,11 @@ async function live(description: ServiceDescription, env: Readonly<Record<string
     const metrics = new Metrics(name);
     metrics.set("moevie_build_info", { version: "0.1.0", node: process.version }, 1);
     metrics.set("moevie_draining", {}, 0);
-    const tracing = await openTracing({ service: name, endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT, sampleRatio: config.OTEL_TRACES_SAMPLER_ARG });
+    const tracing = await openTracing({
+      service: name,
+      endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT,
+      sampleRatio: config.OTEL_TRACES_SAMPLER_ARG,
+    });
     const draining = new AbortController();
     const http = await serveHttp(config.MOEVIE_HTTP_LISTEN, metrics);
     const stop = waitForSignal(draining);
@@ -71,7 +77,11 @@ async function live(description: ServiceDescription, env: Readonly<Record<string
     const running = await Promise.race([started, stop]);
     if (running === "stop") process.exit(0);
     if (running.http !== undefined) http.use(running.http);
-    const grpc = await serveGrpc({ listen: config.MOEVIE_GRPC_LISTEN, services: running.grpc ?? [], log, metrics, reflection: config.MOEVIE_REFLECTION });
+    const listen = config.MOEVIE_GRPC_LISTEN;
+    const grpc =
+      running.serveOn === undefined
+        ? await serveGrpc({ listen, services: running.grpc ?? [], log, metrics, reflection: config.MOEVIE_REFLECTION })
+        : await running.serveOn(listen);
     grpc.setServing(true);
     http.setReady(true);
     metrics.set("moevie_model_loaded", {}, 1);
@@ -99,7 +109,12 @@ function waitForSignal(draining: AbortController): Promise<"stop"> {
   });
 }
 
-async function drain(running: RunningService, grpc: GrpcServer, http: HttpEdge, edges: { log: Logger; metrics: Metrics; tracing: Tracing }): Promise<void> {
+async function drain(
+  running: RunningService,
+  grpc: GrpcServer,
+  http: HttpEdge,
+  edges: { log: Logger; metrics: Metrics; tracing: Tracing },
+): Promise<void> {
   edges.log.info("draining");
   edges.metrics.set("moevie_draining", {}, 1);
   grpc.setServing(false);

@@ -1,0 +1,32 @@
+// Clocks, timers, randomness and the environment have owners. Anything else takes them as arguments.
+import { expect, test } from "vitest";
+import { productionSources, withoutComments } from "./source-files.ts";
+
+interface Rule {
+  readonly what: string;
+  readonly pattern: RegExp;
+  /** File → why it may. An entry that is not needed any more fails, too. */
+  readonly allowed: Readonly<Record<string, string>>;
+}
+
+const RULES: readonly Rule[] = [
+  {
+    what: "reads the environment",
+    pattern: /\bprocess\.env\b/,
+    allowed: {
+      "packages/runtime/src/service.ts": "hands the raw environment to config.ts, once",
+      "packages/cli/src/config.ts": "the CLI's only reader",
+    },
+  },
+  { what: "reads the wall clock", pattern: /\bDate\.now\(|\bnew Date\(\)/, allowed: {} },
+  { what: "draws randomness without a seed", pattern: /\bMath\.random\(/, allowed: {} },
+  { what: "sets a timer", pattern: /\bset(Timeout|Interval|Immediate)\(/, allowed: {} },
+];
+
+test.each(RULES)("no file $what but those that own it", ({ pattern, allowed }) => {
+  const found = productionSources()
+    .filter((file) => pattern.test(withoutComments(file.text)))
+    .map((file) => file.path);
+  expect(found.filter((path) => !(path in allowed))).toEqual([]);
+  expect(Object.keys(allowed).filter((path) => !found.includes(path))).toEqual([]);
+});

@@ -65,11 +65,7 @@ async function live(description: ServiceDescription, env: Readonly<Record<string
     const metrics = new Metrics(name);
     metrics.set("moevie_build_info", { version: "0.1.0", node: process.version }, 1);
     metrics.set("moevie_draining", {}, 0);
-    const tracing = await openTracing({
-      service: name,
-      endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT,
-      sampleRatio: config.OTEL_TRACES_SAMPLER_ARG,
-    });
+    const tracing = await openTracing({ service: name, endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT, sampleRatio: config.OTEL_TRACES_SAMPLER_ARG });
     const draining = new AbortController();
     const http = await serveHttp(config.MOEVIE_HTTP_LISTEN, metrics);
     const stop = waitForSignal(draining);
@@ -78,10 +74,8 @@ async function live(description: ServiceDescription, env: Readonly<Record<string
     if (running === "stop") process.exit(0);
     if (running.http !== undefined) http.use(running.http);
     const listen = config.MOEVIE_GRPC_LISTEN;
-    const grpc =
-      running.serveOn === undefined
-        ? await serveGrpc({ listen, services: running.grpc ?? [], log, metrics, reflection: config.MOEVIE_REFLECTION })
-        : await running.serveOn(listen);
+    const common = { listen, services: running.grpc ?? [], log, metrics, reflection: config.MOEVIE_REFLECTION };
+    const grpc = await (running.serveOn === undefined ? serveGrpc(common) : running.serveOn(listen));
     grpc.setServing(true);
     http.setReady(true);
     metrics.set("moevie_model_loaded", {}, 1);
@@ -109,12 +103,7 @@ function waitForSignal(draining: AbortController): Promise<"stop"> {
   });
 }
 
-async function drain(
-  running: RunningService,
-  grpc: GrpcServer,
-  http: HttpEdge,
-  edges: { log: Logger; metrics: Metrics; tracing: Tracing },
-): Promise<void> {
+async function drain(running: RunningService, grpc: GrpcServer, http: HttpEdge, edges: { log: Logger; metrics: Metrics; tracing: Tracing }): Promise<void> {
   edges.log.info("draining");
   edges.metrics.set("moevie_draining", {}, 1);
   grpc.setServing(false);

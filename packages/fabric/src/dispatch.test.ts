@@ -51,7 +51,7 @@ test("any routing over any holders gives the reference's bits, every row once a 
           }
         });
         const partial = new Float32Array(work.rows.length * d).fill(Number.NaN);
-        weightedPartial(work.csr, answers, d, partial);
+        weightedPartial(work.csr, answers, work.csr.offsets, d, partial);
         return { rows: work.rows, partial };
       });
       const out = new Float32Array(rows.length).fill(Number.NaN);

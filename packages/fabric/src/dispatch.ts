@@ -114,17 +114,29 @@ export function combine(parts: readonly ShardPartial[], d: number, out: Float32A
 }
 
 /**
- * What a shard does with its experts' answers: partial[rowIndex[e]] += weights[e] · answers[e], experts ascending, each
- * product rounded to f32 before it is added. `answers` is [entries, d] in CSR order, `partial` [n, d] is cleared first.
+ * What a shard does with its experts' answers: partial[rowIndex[e]] += weights[e] · answer of entry e, experts ascending,
+ * each product rounded to f32 before it is added. The answers of local expert j lie together in `answers` [·, d], from
+ * row starts[j] on, in CSR order (`csr.offsets` when nothing else lies between). `partial` [n, d] is cleared first.
  */
-export function weightedPartial(csr: ExpertRows, answers: Float32Array, d: number, partial: Float32Array): void {
+export function weightedPartial(
+  csr: ExpertRows,
+  answers: Float32Array,
+  starts: Uint32Array,
+  d: number,
+  partial: Float32Array,
+): void {
   partial.fill(0);
-  for (let entry = 0; entry < csr.rowIndex.length; entry++) {
-    const to = (csr.rowIndex[entry] as number) * d;
-    const from = entry * d;
-    const weight = csr.weights[entry] as number;
-    for (let at = 0; at < d; at++) {
-      partial[to + at] = (partial[to + at] as number) + Math.fround(weight * (answers[from + at] as number));
+  for (let j = 0; j < csr.experts.length; j++) {
+    const first = csr.offsets[j] as number;
+    const last = csr.offsets[j + 1] as number;
+    let from = (starts[j] as number) * d;
+    for (let entry = first; entry < last; entry++) {
+      const to = (csr.rowIndex[entry] as number) * d;
+      const weight = csr.weights[entry] as number;
+      for (let at = 0; at < d; at++) {
+        partial[to + at] = (partial[to + at] as number) + Math.fround(weight * (answers[from + at] as number));
+      }
+      from += d;
     }
   }
 }

@@ -32,7 +32,7 @@ const identity: ExchangeHandler = (request) => {
   const answers = new Float32Array(request.csr.rowIndex.length * request.d);
   request.csr.rowIndex.forEach((row, entry) => answers.set(request.rows.subarray(row * d, row * d + d), entry * d));
   const partial = new Float32Array(request.n * request.d);
-  weightedPartial(request.csr, answers, request.d, partial);
+  weightedPartial(request.csr, answers, request.csr.offsets, request.d, partial);
   return Promise.resolve({ partial, queueUs: 1, computeUs: 2 });
 };
 

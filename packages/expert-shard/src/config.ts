@@ -1,0 +1,38 @@
+// Settings of an expert-shard. The only file here that reads the environment it is given.
+import { MoevieError } from "@moevie/contracts";
+import { DEVICE_SETTINGS, readConfig } from "@moevie/runtime";
+import type { ServiceContext } from "@moevie/runtime";
+
+export interface ShardConfig {
+  readonly bundle: string;
+  readonly device: string;
+  readonly intraOpThreads: number;
+  readonly shardIndex: number;
+  readonly shardCount: number;
+  /** Empty: experts are spread evenly. */
+  readonly placementFile: string;
+}
+
+const SHARDS_MAX = 4096;
+
+/** Throws CONFIG_INVALID naming variable, value and what is allowed. */
+export function shardConfig(env: ServiceContext["env"]): ShardConfig {
+  const read = readConfig(env, {
+    ...DEVICE_SETTINGS,
+    MOEVIE_SHARD_INDEX: { kind: "int", min: 0, max: SHARDS_MAX - 1, default: 0 },
+    MOEVIE_SHARD_COUNT: { kind: "int", min: 1, max: SHARDS_MAX, default: 1 },
+    MOEVIE_PLACEMENT_FILE: { kind: "path", default: "" },
+  });
+  if (read.MOEVIE_SHARD_INDEX >= read.MOEVIE_SHARD_COUNT) {
+    const allowed = `0 to ${read.MOEVIE_SHARD_COUNT - 1} where MOEVIE_SHARD_COUNT is ${read.MOEVIE_SHARD_COUNT}`;
+    throw new MoevieError("CONFIG_INVALID", `MOEVIE_SHARD_INDEX is "${read.MOEVIE_SHARD_INDEX}"; allowed: ${allowed}`);
+  }
+  return {
+    bundle: read.MOEVIE_BUNDLE,
+    device: read.MOEVIE_DEVICE,
+    intraOpThreads: read.MOEVIE_INTRA_OP_THREADS,
+    shardIndex: read.MOEVIE_SHARD_INDEX,
+    shardCount: read.MOEVIE_SHARD_COUNT,
+    placementFile: read.MOEVIE_PLACEMENT_FILE,
+  };
+}

@@ -1,0 +1,157 @@
+// One layer's experts: dispatch the rows, wait for the shards, send what was lost to other holders, combine. Only this file
+// retries an exchange.
+import { MoevieError, asMoevieError } from "@moevie/contracts";
+import { combine, dispatch } from "@moevie/fabric";
+import type { ExchangePartial, GateChoice, ShardWork, WireType } from "@moevie/fabric";
+import type { Metrics, Tracing } from "@moevie/runtime";
+import type { ShardLinks } from "./shard-links.ts";
+
+/** Attempts per layer: the first and a few resends, each to shards that have not failed it yet. */
+export const EXCHANGE_ATTEMPTS_MAX = 8;
+
+export interface LayerCall {
+  readonly layer: number;
+  readonly branch: number;
+  /** [tokens, d]. */
+  readonly rows: Float32Array;
+  readonly choice: GateChoice;
+  readonly d: number;
+  readonly signal: AbortSignal;
+  /** performance.now() by which the layer must be done. */
+  readonly endMs: number;
+  readonly traceparent: string | undefined;
+}
+
+interface Answered {
+  readonly work: ShardWork;
+  readonly answer: ExchangePartial;
+}
+
+export interface ExpertLayerOptions {
+  readonly links: ShardLinks;
+  readonly wire: WireType;
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
+}
+
+/**
+ * Writes the layer's expert sums into `out` [tokens, d]. Throws EXPERT_MISSING when no shard holds an expert in time,
+ * CANCELLED on the signal, or what the last attempt failed with.
+ */
+export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCall, out: Float32Array): Promise<void> {
+  const { links } = options;
+  const answered: Answered[] = [];
+  const avoided = new Set<number>();
+  let open: Uint8Array | undefined;
+  for (let attempt = 0; ; attempt++) {
+    const holders = await holdersFor(links, call, avoided, open);
+    const works = dispatch(call.choice, holders, links.clients.length);
+    const outcomes = await Promise.allSettled(works.map((work) => send(options, call, work, attempt)));
+    const lost = new Uint8Array(holders.length);
+    let failure: MoevieError | undefined;
+    outcomes.forEach((outcome, index) => {
+      const work = works[index] as ShardWork;
+      if (outcome.status === "fulfilled") answered.push({ work, answer: outcome.value });
+      else {
+        failure = asMoevieError(outcome.reason);
+        options.metrics.add("moevie_exchange_retries_total", { shard: String(work.shard) });
+        if (failure.reason !== "STALE_PLACEMENT") avoided.add(work.shard);
+        for (const expert of work.csr.experts) lost[expert] = 1;
+      }
+    });
+    if (failure === undefined) break;
+    if (!failure.retryable || call.signal.aborted || attempt + 1 >= EXCHANGE_ATTEMPTS_MAX) {
+      for (const { answer } of answered) answer.release();
+      throw failure;
+    }
+    open = lost;
+  }
+  answered.sort((a, b) => a.work.shard - b.work.shard);
+  combine(
+    answered.map(({ work, answer }) => ({ rows: work.rows, partial: answer.partial })),
+    call.d,
+    out,
+  );
+  observeImbalance(options.metrics, answered, links.clients.length);
+  for (const { answer } of answered) answer.release();
+}
+
+/**
+ * The shards to ask, waiting for one to appear where an expert that is needed has none. With `open`, only those experts
+ * are asked for. Shards that failed are asked again only when nobody else holds the expert.
+ */
+async function holdersFor(
+  links: ShardLinks,
+  call: LayerCall,
+  avoided: Set<number>,
+  open: Uint8Array | undefined,
+): Promise<Int32Array> {
+  const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(call.endMs - performance.now())));
+  for (;;) {
+    const holders = links.holders(call.layer, avoided).slice();
+    if (open !== undefined) {
+      for (let expert = 0; expert < holders.length; expert++) if (open[expert] === 0) holders[expert] = -1;
+    }
+    const missing = call.choice.ids.find(
+      (expert) => (open === undefined || open[expert] === 1) && (holders[expert] ?? -1) < 0,
+    );
+    if (missing === undefined) return holders;
+    if (avoided.size > 0) {
+      avoided.clear();
+      if ((links.holders(call.layer, avoided)[missing] ?? -1) >= 0) continue;
+    }
+    try {
+      await links.change(AbortSignal.any([timeout, call.signal]));
+    } catch {
+      if (call.signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
+      throw new MoevieError("EXPERT_MISSING", `No connected shard holds expert ${missing} of layer ${call.layer}.`);
+    }
+  }
+}
+
+async function send(
+  { links, wire, metrics, tracing }: ExpertLayerOptions,
+  call: LayerCall,
+  work: ShardWork,
+  attempt: number,
+): Promise<ExchangePartial> {
+  const client = links.clients[work.shard];
+  if (client === undefined) throw new MoevieError("INTERNAL", "An exchange has no shard.");
+  const shard = String(work.shard);
+  const startMs = performance.now();
+  const { layer, branch, rows: source, d, signal, traceparent } = call;
+  const answer = await client.exchange({
+    layer,
+    branch,
+    attempt,
+    source,
+    d,
+    signal,
+    wire,
+    epoch: client.holds()?.epoch ?? 0,
+    rows: work.rows,
+    csr: work.csr,
+    timeoutMs: call.endMs - startMs,
+    ...(traceparent === undefined ? {} : { traceparent }),
+  });
+  const endMs = performance.now();
+  metrics.observe("moevie_exchange_duration_seconds", { shard }, (endMs - startMs) / 1000);
+  metrics.add("moevie_exchange_bytes_total", { shard, direction: "out" }, answer.bytesOut);
+  metrics.add("moevie_exchange_bytes_total", { shard, direction: "in" }, answer.bytesIn);
+  tracing.record("exchange", traceparent, performance.timeOrigin + startMs, performance.timeOrigin + endMs, {
+    layer,
+    shard: work.shard,
+    attempt,
+    rows: work.rows.length,
+    queue_us: answer.queueUs,
+    compute_us: answer.computeUs,
+  });
+  return answer;
+}
+
+/** Largest over mean (row, expert) entries per shard. */
+function observeImbalance(metrics: Metrics, answered: readonly Answered[], shards: number): void {
+  const entries = answered.map(({ work }) => work.csr.rowIndex.length);
+  const sum = entries.reduce((total, count) => total + count, 0);
+  if (sum > 0) metrics.set("moevie_expert_imbalance_ratio", {}, (Math.max(...entries) * shards) / sum);
+}

@@ -1,0 +1,200 @@
+// The router: evaluates the denoiser for callers, keeps text contexts and statistics, holds no job. DenoiseService as in
+// protos/moevie/v1/denoise.proto.
+import { createHash } from "node:crypto";
+import { MoevieError, limit } from "@moevie/contracts";
+import type { DenoiseHead, DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
+import { openBundle } from "@moevie/bundle";
+import type { Bundle } from "@moevie/bundle";
+import { implement } from "@moevie/runtime";
+import type { CallInfo, Handlers, Loose, RunningService, ServiceContext } from "@moevie/runtime";
+import { routerConfig } from "./config.ts";
+import { ContextCache } from "./context-cache.ts";
+import { Denoiser } from "./denoise.ts";
+import type { DenoiseInput } from "./denoise.ts";
+import { ExpertStatistics } from "./expert-statistics.ts";
+import { ShardLinks } from "./shard-links.ts";
+import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-stream.ts";
+import { loadTrunk } from "./trunk.ts";
+import type { Trunk } from "./trunk.ts";
+
+/** Longest time a Denoise call may take when the caller sets no deadline. */
+const DENOISE_MS_MAX = 600_000;
+/** Address under which the HTTP edge shows rows per (layer, expert). */
+const STATISTICS_PATH = "/experts";
+const BRANCHES = ["BRANCH_UNSPECIFIED", "BRANCH_CONDITIONAL", "BRANCH_UNCONDITIONAL"];
+
+type RouterContext = Pick<ServiceContext, "env" | "log" | "metrics" | "tracing" | "signal">;
+
+/** Resolves once the trunk is loaded, every expert is held by a connected shard and one evaluation ran. */
+export async function startRouter(context: RouterContext): Promise<RunningService> {
+  const config = routerConfig(context.env);
+  const bundle = await openBundle(config.bundle);
+  const { layers, experts, hidden, topK } = bundle.manifest.denoiser;
+  const { log, metrics, tracing } = context;
+  const links = new ShardLinks({
+    addresses: config.shards,
+    digest: bundle.digest,
+    model: { layers, experts },
+    log,
+    metrics,
+  });
+  const trunk = await loadTrunk(bundle, config.device, config.intraOpThreads);
+  const statistics = new ExpertStatistics(layers, experts);
+  const denoiser = new Denoiser(trunk, { links, wire: config.wire, metrics, tracing }, statistics, {
+    d: hidden,
+    k: topK,
+  });
+  const ready = AbortSignal.any([context.signal, AbortSignal.timeout(limit("readyWaitMsMax"))]);
+  await waitForExperts(links, ready);
+  await warm(bundle, trunk, denoiser, ready);
+  const service = new DenoiseService({ bundle, trunk, denoiser, links, metrics, tracing });
+  return {
+    grpc: [implement("moevie.v1.DenoiseService", service.handlers)],
+    http: (request, response) => {
+      if (request.url !== STATISTICS_PATH) return false;
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify({ rows: statistics.snapshot() }));
+      return true;
+    },
+    close: async () => {
+      links.close();
+      await trunk.close();
+    },
+  };
+}
+
+async function waitForExperts(links: ShardLinks, signal: AbortSignal): Promise<void> {
+  for (let missing = links.missing(); missing.length > 0; missing = links.missing()) {
+    try {
+      await links.change(signal);
+    } catch (cause) {
+      const [layer, expert] = missing[0] ?? [0, 0];
+      throw new MoevieError("EXPERT_MISSING", `No connected shard holds expert ${expert} of layer ${layer}.`, {
+        cause,
+      });
+    }
+  }
+}
+
+/** One evaluation of the model's own size, so that ready means proven. */
+async function warm(bundle: Bundle, trunk: Trunk, denoiser: Denoiser, signal: AbortSignal): Promise<void> {
+  const { manifest } = bundle;
+  const { channels, temporalStride, spatialStride } = manifest.latent;
+  const frames = (manifest.modelFrames - 1) / temporalStride + 1;
+  const shape = [channels, frames, manifest.height / spatialStride, manifest.width / spatialStride];
+  const latent = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, at) => Math.sin(at));
+  const { maxTokens, width } = manifest.text;
+  const text = await trunk.context(new Float32Array(maxTokens * width).fill(0.1), maxTokens, width);
+  const endMs = performance.now() + limit("readyWaitMsMax");
+  await denoiser.run({ latent, shape, timestep: 500, context: text, branch: 0, signal, endMs, traceparent: undefined });
+}
+
+interface DenoiseServiceParts extends Pick<ServiceContext, "metrics" | "tracing"> {
+  readonly bundle: Bundle;
+  readonly trunk: Trunk;
+  readonly denoiser: Denoiser;
+  readonly links: ShardLinks;
+}
+
+class DenoiseService {
+  readonly #parts: DenoiseServiceParts;
+  readonly #contexts = new ContextCache();
+  #inFlight = 0;
+  readonly handlers: Handlers<"moevie.v1.DenoiseService"> = {
+    Denoise: (requests, call) => this.#denoise(requests, call),
+    PutContext: async (requests, call) => {
+      const parts = requests[Symbol.asyncIterator]();
+      const first = await parts.next();
+      const head = first.done === true ? undefined : first.value.head;
+      if (head === undefined || head === null) throw invalidTensor("head", "must come first");
+      const { shape, bytes } = tensorBytes(head.rows, "head.rows", 2, limit("contextCacheBytesMax"));
+      const [tokens, width] = shape as [number, number];
+      if (width !== this.#parts.bundle.manifest.text.width)
+        throw invalidTensor("head.rows", `width must be ${this.#parts.bundle.manifest.text.width}`);
+      const rows = await collectTensor(parts, bytes, "head.rows");
+      const hash = createHash("sha256").update(new Uint8Array(rows.buffer)).digest("hex");
+      if (hash !== head.contextHash) throw invalidTensor("head.context_hash", "is not the sha256 of the rows");
+      if (call.signal.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
+      this.#contexts.put(hash, await this.#parts.trunk.context(rows, tokens, width));
+      return {};
+    },
+  };
+
+  constructor(parts: DenoiseServiceParts) {
+    this.#parts = parts;
+    for (const name of [
+      "moevie_router_trunk_seconds_total",
+      "moevie_router_exchange_wait_seconds_total",
+      "moevie_router_queue_depth",
+    ] as const) {
+      parts.metrics.declare(name);
+    }
+  }
+
+  async *#denoise(requests: AsyncIterable<DenoiseRequest>, call: CallInfo): AsyncIterable<Loose<DenoiseResponse>> {
+    const { metrics, links } = this.#parts;
+    if (this.#inFlight >= limit("callsInFlightMax"))
+      throw new MoevieError("QUEUE_FULL", `${limit("callsInFlightMax")} calls are in flight at this router.`, {
+        retryAfterMs: 100,
+      });
+    this.#inFlight++;
+    metrics.set("moevie_router_queue_depth", {}, this.#inFlight);
+    try {
+      const { head, input } = await this.#parse(requests, call);
+      const result = await this.#parts.tracing.span(
+        "denoise",
+        { traceparent: call.traceparent, attributes: { branch: input.branch } },
+        (span) => this.#parts.denoiser.run({ ...input, traceparent: span.traceparent }),
+      );
+      metrics.add("moevie_router_trunk_seconds_total", {}, result.trunkUs / 1e6);
+      metrics.add("moevie_router_exchange_wait_seconds_total", {}, result.exchangeWaitUs / 1e6);
+      const times = {
+        trunkUs: Math.round(result.trunkUs),
+        exchangeWaitUs: Math.round(result.exchangeWaitUs),
+        totalUs: Math.round(result.totalUs),
+      };
+      yield { head: { velocity: head.latent, placementEpoch: links.epoch, ...times } };
+      yield* chunksOf(result.velocity);
+    } finally {
+      this.#inFlight--;
+      metrics.set("moevie_router_queue_depth", {}, this.#inFlight);
+    }
+  }
+
+  async #parse(
+    requests: AsyncIterable<DenoiseRequest>,
+    call: CallInfo,
+  ): Promise<{ head: DenoiseHead; input: DenoiseInput }> {
+    const { manifest, digest } = this.#parts.bundle;
+    const parts = requests[Symbol.asyncIterator]();
+    const first = await parts.next();
+    const head = first.done === true ? undefined : first.value.head;
+    if (head === undefined || head === null) throw invalidTensor("head", "must come first");
+    if (head.bundleDigest !== digest)
+      throw new MoevieError(
+        "BUNDLE_MISMATCH",
+        `The router serves bundle ${digest}, the caller named "${head.bundleDigest}".`,
+      );
+    const { shape, bytes } = tensorBytes(head.latent, "head.latent", 4, limit("latentBytesMax"));
+    const [, patchHeight, patchWidth] = manifest.denoiser.patch as [number, number, number];
+    const [channels, , height, width] = shape as [number, number, number, number];
+    if (channels !== manifest.latent.channels)
+      throw invalidTensor("head.latent", `channels must be ${manifest.latent.channels}`);
+    if (height % patchHeight !== 0 || width % patchWidth !== 0)
+      throw invalidTensor("head.latent", `height and width must be multiples of ${patchHeight} and ${patchWidth}`);
+    if (!(head.timestep >= 0 && head.timestep <= 1000)) throw invalidTensor("head.timestep", "must be from 0 to 1000");
+    const context = this.#contexts.get(head.contextHash);
+    if (context === undefined) throw new MoevieError("CONTEXT_MISSING", "The router does not hold this text context.");
+    const latent = await collectTensor(parts, bytes, "head.latent");
+    const leftMs = Math.min(DENOISE_MS_MAX, call.deadlineMs - (performance.timeOrigin + performance.now()));
+    const input = {
+      latent,
+      shape,
+      timestep: head.timestep,
+      context,
+      branch: Math.max(0, BRANCHES.indexOf(head.branch)),
+      signal: call.signal,
+    };
+    return { head, input: { ...input, endMs: performance.now() + leftMs, traceparent: call.traceparent } };
+  }
+}

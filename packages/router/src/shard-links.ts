@@ -1,0 +1,95 @@
+// The router's shards: a stream to each, what they hold, and who serves which expert of a layer just now.
+import { connectExchange } from "@moevie/fabric";
+import type { ExchangeClient } from "@moevie/fabric";
+import { chooseHolders, uncovered } from "@moevie/placement";
+import type { ModelExperts, ShardPlacement } from "@moevie/placement";
+import type { Logger, Metrics } from "@moevie/runtime";
+
+export interface ShardLinksOptions {
+  readonly addresses: readonly string[];
+  /** Shards of another bundle are not used. */
+  readonly digest: string;
+  readonly model: ModelExperts;
+  readonly log: Pick<Logger, "info" | "warn">;
+  readonly metrics: Metrics;
+}
+
+export class ShardLinks {
+  readonly clients: readonly ExchangeClient[];
+  readonly #options: ShardLinksOptions;
+  #shards: ShardPlacement[] = [];
+  #ready: boolean[] = [];
+  readonly #holders = new Map<number, Int32Array>();
+  #changed = Promise.withResolvers<void>();
+
+  constructor(options: ShardLinksOptions) {
+    this.#options = options;
+    this.clients = options.addresses.map((address) => connectExchange(address, { onChange: () => this.#refresh() }));
+    this.#refresh();
+  }
+
+  /** Experts, as [layer, expert], which no connected shard holds. */
+  missing(): readonly (readonly [number, number])[] {
+    return uncovered(
+      this.#shards.filter((_, index) => this.#ready[index]),
+      this.#options.model,
+    );
+  }
+
+  /** Newest placement epoch a connected shard has. */
+  get epoch(): number {
+    return Math.max(0, ...this.clients.map((client) => client.holds()?.epoch ?? 0));
+  }
+
+  /** For each expert of the layer the shard that serves it, negative where there is none; `avoided` shards are left out. */
+  holders(layer: number, avoided: ReadonlySet<number>): Int32Array {
+    const { experts } = this.#options.model;
+    if (avoided.size > 0) {
+      const ready = this.#ready.map((value, index) => value && !avoided.has(index));
+      return chooseHolders(this.#shards, ready, layer, experts);
+    }
+    const known = this.#holders.get(layer) ?? chooseHolders(this.#shards, this.#ready, layer, experts);
+    this.#holders.set(layer, known);
+    return known;
+  }
+
+  /** Resolves at the next change of what the shards hold, or rejects with the signal's reason. */
+  change(signal: AbortSignal): Promise<void> {
+    const { promise } = this.#changed;
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => reject(signal.reason as Error);
+      if (signal.aborted) onAbort();
+      signal.addEventListener("abort", onAbort, { once: true });
+      void promise.then(() => {
+        signal.removeEventListener("abort", onAbort);
+        resolve();
+      });
+    });
+  }
+
+  close(): void {
+    for (const client of this.clients) client.close();
+  }
+
+  #refresh(): void {
+    const { digest, log, metrics } = this.#options;
+    // A stream may answer while the list of streams is still being made.
+    const held = (this.clients ?? []).map((client) => client.holds());
+    this.#shards = held.map((holds) => ({
+      slots: holds?.slots.map(({ layer, expert }) => [layer, expert] as const) ?? [],
+    }));
+    const before = this.#ready;
+    this.#ready = held.map((holds) => holds !== undefined && holds.digest === digest);
+    held.forEach((holds, index) => {
+      const shard = String(index);
+      metrics.set("moevie_expert_shard_ready", { shard }, this.#ready[index] ? 1 : 0);
+      if (holds !== undefined && !this.#ready[index])
+        log.warn({ shard, digest: holds.digest }, "shard serves another bundle");
+      else if (before[index] !== this.#ready[index]) log.info({ shard, ready: this.#ready[index] }, "shard changed");
+    });
+    this.#holders.clear();
+    const { resolve } = this.#changed;
+    this.#changed = Promise.withResolvers<void>();
+    resolve();
+  }
+}

@@ -1,0 +1,22 @@
+// The decoder's settings: the only file of this package that sees the environment.
+import { tmpdir } from "node:os";
+import { DEVICE_SETTINGS, readConfig } from "@moevie/runtime";
+
+export interface DecoderConfig {
+  readonly bundleFolder: string;
+  readonly device: string;
+  readonly threads: number;
+  /** Folder of temporary files. */
+  readonly temporaryFolder: string;
+}
+
+/** Throws CONFIG_INVALID. */
+export function decoderConfig(env: Readonly<Record<string, string | undefined>>): DecoderConfig {
+  const config = readConfig(env, { ...DEVICE_SETTINGS, MOEVIE_RUN_DIR: { kind: "path", default: tmpdir() } });
+  return Object.freeze({
+    bundleFolder: config.MOEVIE_BUNDLE,
+    device: config.MOEVIE_DEVICE,
+    threads: config.MOEVIE_INTRA_OP_THREADS,
+    temporaryFolder: config.MOEVIE_RUN_DIR,
+  });
+}

@@ -1,0 +1,84 @@
+// The decode step: a latent to pictures to H.264 to MP4 chunks, pictures and encoding side by side. Pure: keeps nothing, and
+// its temporary file is gone in every outcome.
+import { createHash } from "node:crypto";
+import { open } from "node:fs/promises";
+import { MoevieError, limit, type ClipFacts, type DecodeProgress } from "@moevie/contracts";
+import { throwIfCancelled } from "./cancel.ts";
+import type { ValidDecode } from "./decode-request.ts";
+import { readAhead } from "./frames/read-ahead.ts";
+import { probeFinishedClip } from "./media/clip-probe.ts";
+import { encodeClip } from "./media/encode-clip.ts";
+import { privateFile } from "./media/private-file.ts";
+import type { CausalDecoder } from "./vae/causal-decoder.ts";
+
+/** Pictures decoded before the encoder takes them: one latent frame's worth and the next. */
+const PICTURES_AHEAD_MAX = 8;
+
+export type DecodePart =
+  | { readonly progress: DecodeProgress }
+  | { readonly mp4Chunk: Buffer }
+  | { readonly facts: ClipFacts };
+
+export interface DecodeSettings {
+  /** Where the temporary file goes. */
+  readonly folder: string;
+  readonly encoderThreads: number;
+}
+
+/** Progress while pictures are made, then the file in order, then its facts. Throws CANCELLED, DISK_FULL, OUT_OF_MEMORY, INTERNAL. */
+export async function* decode(
+  request: ValidDecode,
+  decoder: CausalDecoder,
+  settings: DecodeSettings,
+  signal: AbortSignal,
+): AsyncGenerator<DecodePart, void> {
+  await using file = await privateFile(settings.folder, "clip.mp4");
+  const startMs = performance.now();
+  let vaeUs = 0;
+  const pictures = readAhead(
+    decoder.frames(request.latent, signal, (us) => (vaeUs += us)),
+    PICTURES_AHEAD_MAX,
+  );
+  const { from, to, frameCount } = request;
+  for await (const framesEncoded of encodeClip(pictures, {
+    path: file.path,
+    from,
+    to,
+    frameCount,
+    threads: settings.encoderThreads,
+    signal,
+  })) {
+    yield { progress: { framesEncoded, frameCount } };
+  }
+  const encodeUs = Math.round((performance.now() - startMs) * 1000);
+  const probed = await probeFinishedClip(file.path);
+  if (probed.frameCount !== frameCount || probed.width !== to.width || probed.height !== to.height) {
+    throw new MoevieError("INTERNAL", "The finished clip is not what was asked for.", {
+      detail: JSON.stringify(probed),
+    });
+  }
+  const sent = yield* fileChunks(file.path, signal);
+  yield { facts: { ...probed, ...sent, vaeUs: Math.round(vaeUs), encodeUs } };
+}
+
+async function* fileChunks(
+  path: string,
+  signal: AbortSignal,
+): AsyncGenerator<DecodePart, { sizeBytes: number; sha256: string }> {
+  await using file = await open(path, "r");
+  const hash = createHash("sha256");
+  let sizeBytes = 0;
+  for (;;) {
+    throwIfCancelled(signal);
+    const { bytesRead, buffer } = await file.read(
+      Buffer.allocUnsafe(limit("tensorChunkBytesMax")),
+      0,
+      limit("tensorChunkBytesMax"),
+    );
+    if (bytesRead === 0) return { sizeBytes, sha256: hash.digest("hex") };
+    const mp4Chunk = buffer.subarray(0, bytesRead);
+    hash.update(mp4Chunk);
+    sizeBytes += bytesRead;
+    yield { mp4Chunk };
+  }
+}

@@ -3,7 +3,15 @@ export { formatAddress, parseAddress, type Address } from "./address.ts";
 export { DEVICE_SETTINGS, SERVICE_SETTINGS, readConfig, type Settings, type SettingSpec } from "./config.ts";
 export { GrpcPeer, type CallOptions } from "./grpc-client.ts";
 export { fromServiceError, toStatus } from "./grpc-errors.ts";
-export { implement, serveGrpc, type CallInfo, type GrpcServer, type GrpcService, type Handlers, type Loose } from "./grpc-server.ts";
+export {
+  implement,
+  serveGrpc,
+  type CallInfo,
+  type GrpcServer,
+  type GrpcService,
+  type Handlers,
+  type Loose,
+} from "./grpc-server.ts";
 export { serveHttp, type HttpEdge, type HttpHandler } from "./http-edge.ts";
 export { createLogger, type Logger } from "./logger.ts";
 export { Metrics } from "./metrics.ts";

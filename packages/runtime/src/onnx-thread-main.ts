@@ -54,7 +54,11 @@ port.on("message", (request: ThreadRequest) => {
       const error = asMoevieError(thrown);
       message = { id: request.id, ok: false, reason: error.reason, message: error.message, detail: error.detail ?? "" };
     }
-    const transfer = message.ok ? [...new Set(Object.values(message.outputs).map((view) => view.data.buffer))].filter((buffer) => buffer instanceof ArrayBuffer) : [];
+    const transfer = message.ok
+      ? [...new Set(Object.values(message.outputs).map((view) => view.data.buffer))].filter(
+          (buffer) => buffer instanceof ArrayBuffer,
+        )
+      : [];
     port.postMessage(message, transfer);
   });
 });

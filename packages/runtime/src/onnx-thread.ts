@@ -30,10 +30,23 @@ export type ThreadRequest =
   | { readonly id: number; readonly kind: "drop"; readonly held: readonly string[] }
   | { readonly id: number; readonly kind: "load"; readonly key: string; readonly model: Uint8Array }
   | { readonly id: number; readonly kind: "unload"; readonly key: string }
-  | { readonly id: number; readonly kind: "run"; readonly key: string; readonly feeds: Readonly<Record<string, TensorView>>; readonly fetches: readonly string[] | undefined; readonly held?: HeldTensors | undefined };
+  | {
+      readonly id: number;
+      readonly kind: "run";
+      readonly key: string;
+      readonly feeds: Readonly<Record<string, TensorView>>;
+      readonly fetches: readonly string[] | undefined;
+      readonly held?: HeldTensors | undefined;
+    };
 export type ThreadAnswer =
   | { readonly id: number; readonly ok: true; readonly outputs: Record<string, TensorView>; readonly computeUs: number }
-  | { readonly id: number; readonly ok: false; readonly reason: string; readonly message: string; readonly detail: string };
+  | {
+      readonly id: number;
+      readonly ok: false;
+      readonly reason: string;
+      readonly message: string;
+      readonly detail: string;
+    };
 
 interface Waiting {
   readonly resolve: (answer: { outputs: Record<string, TensorView>; computeUs: number }) => void;
@@ -52,14 +65,24 @@ export class OnnxThread {
     this.#thread = thread;
     this.#name = name;
     thread.on("message", (answer: ThreadAnswer) => this.#settle(answer));
-    thread.on("error", (error) => this.#die(new MoevieError("INTERNAL", `The ${name} thread failed.`, { cause: error, detail: error instanceof Error ? (error.stack ?? error.message) : String(error) })));
+    thread.on("error", (error) =>
+      this.#die(
+        new MoevieError("INTERNAL", `The ${name} thread failed.`, {
+          cause: error,
+          detail: error instanceof Error ? (error.stack ?? error.message) : String(error),
+        }),
+      ),
+    );
     thread.on("exit", (code) => this.#die(new MoevieError("INTERNAL", `The ${name} thread ended with ${code}.`)));
   }
 
   /** Starts the thread; the device is checked by the first load. */
   static start(options: OnnxThreadOptions): OnnxThread {
     const file = import.meta.url.endsWith(".ts") ? "./onnx-thread-main.ts" : "./onnx-thread-main.js";
-    return new OnnxThread(new Worker(new URL(file, import.meta.url), { name: options.name, workerData: options }), options.name);
+    return new OnnxThread(
+      new Worker(new URL(file, import.meta.url), { name: options.name, workerData: options }),
+      options.name,
+    );
   }
 
   /** Loads a graph under `key`; a graph already there is replaced. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING, OUT_OF_MEMORY. */
@@ -72,12 +95,21 @@ export class OnnxThread {
   }
 
   /** Runs a loaded graph. Feeds on ordinary buffers are copied to the thread, shared ones are not; outputs are handed over. */
-  async run(key: string, feeds: Readonly<Record<string, TensorView>>, fetches?: readonly string[]): Promise<Record<string, TensorView>> {
+  async run(
+    key: string,
+    feeds: Readonly<Record<string, TensorView>>,
+    fetches?: readonly string[],
+  ): Promise<Record<string, TensorView>> {
     return (await this.#ask({ id: this.#nextId++, kind: "run", key, feeds, fetches })).outputs;
   }
 
   /** As run, with the microseconds the graph itself took, and with tensors held in the thread. */
-  timedRun(key: string, feeds: Readonly<Record<string, TensorView>>, fetches?: readonly string[], held?: HeldTensors): Promise<{ outputs: Record<string, TensorView>; computeUs: number }> {
+  timedRun(
+    key: string,
+    feeds: Readonly<Record<string, TensorView>>,
+    fetches?: readonly string[],
+    held?: HeldTensors,
+  ): Promise<{ outputs: Record<string, TensorView>; computeUs: number }> {
     return this.#ask({ id: this.#nextId++, kind: "run", key, feeds, fetches, held });
   }
 
@@ -103,7 +135,12 @@ export class OnnxThread {
     const waiting = this.#waiting.get(answer.id);
     this.#waiting.delete(answer.id);
     if (answer.ok) waiting?.resolve(answer);
-    else waiting?.reject(new MoevieError(isReason(answer.reason) ? answer.reason : "INTERNAL", answer.message, { detail: answer.detail }));
+    else
+      waiting?.reject(
+        new MoevieError(isReason(answer.reason) ? answer.reason : "INTERNAL", answer.message, {
+          detail: answer.detail,
+        }),
+      );
   }
 
   #die(error: MoevieError): void {

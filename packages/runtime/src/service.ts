@@ -65,7 +65,11 @@ async function live(description: ServiceDescription, env: Readonly<Record<string
     const metrics = new Metrics(name);
     metrics.set("moevie_build_info", { version: "0.1.0", node: process.version }, 1);
     metrics.set("moevie_draining", {}, 0);
-    const tracing = await openTracing({ service: name, endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT, sampleRatio: config.OTEL_TRACES_SAMPLER_ARG });
+    const tracing = await openTracing({
+      service: name,
+      endpoint: config.OTEL_EXPORTER_OTLP_ENDPOINT,
+      sampleRatio: config.OTEL_TRACES_SAMPLER_ARG,
+    });
     const draining = new AbortController();
     const http = await serveHttp(config.MOEVIE_HTTP_LISTEN, metrics);
     const stop = waitForSignal(draining);
@@ -103,7 +107,12 @@ function waitForSignal(draining: AbortController): Promise<"stop"> {
   });
 }
 
-async function drain(running: RunningService, grpc: GrpcServer, http: HttpEdge, edges: { log: Logger; metrics: Metrics; tracing: Tracing }): Promise<void> {
+async function drain(
+  running: RunningService,
+  grpc: GrpcServer,
+  http: HttpEdge,
+  edges: { log: Logger; metrics: Metrics; tracing: Tracing },
+): Promise<void> {
   edges.log.info("draining");
   edges.metrics.set("moevie_draining", {}, 1);
   grpc.setServing(false);

@@ -1,0 +1,53 @@
+// Text to token ids by the bundle's tokenizer.json, cut and padded as the model was trained. Runs no graph.
+import { readFile } from "node:fs/promises";
+import { Tokenizer } from "@huggingface/tokenizers";
+import { MoevieError } from "@moevie/contracts";
+
+const PAD_TOKEN = "<pad>";
+const PAD_ID_DEFAULT = 0;
+
+/** Ids and mask of one text, both [maxTokens]; mask is 1 for the first `usedTokenCount`. */
+export interface TokenRow {
+  readonly ids: BigInt64Array;
+  readonly mask: BigInt64Array;
+  readonly usedTokenCount: number;
+}
+
+export class Tokens {
+  readonly #tokenizer: Tokenizer;
+  readonly #padId: bigint;
+  readonly maxTokens: number;
+
+  constructor(tokenizerJson: object, maxTokens: number) {
+    this.#tokenizer = new Tokenizer(tokenizerJson, {});
+    this.#padId = BigInt(this.#tokenizer.token_to_id(PAD_TOKEN) ?? PAD_ID_DEFAULT);
+    this.maxTokens = maxTokens;
+  }
+
+  /** Reads tokenizer.json. Throws BUNDLE_CORRUPT when it is not one. */
+  static async read(file: string, maxTokens: number): Promise<Tokens> {
+    try {
+      return new Tokens(JSON.parse(await readFile(file, "utf8")) as object, maxTokens);
+    } catch (cause) {
+      throw new MoevieError("BUNDLE_CORRUPT", "The bundle's tokenizer.json is missing or not understood.", {
+        cause,
+        detail: file,
+      });
+    }
+  }
+
+  /** Runs of white space count as one space; a text too long loses its end but keeps the closing token. */
+  encode(text: string): TokenRow {
+    const all = this.#tokenizer.encode(text.trim().replaceAll(/\s+/g, " ")).ids;
+    const closing = all.at(-1);
+    const kept =
+      all.length <= this.maxTokens || closing === undefined ? all : [...all.slice(0, this.maxTokens - 1), closing];
+    const ids = new BigInt64Array(this.maxTokens).fill(this.#padId);
+    const mask = new BigInt64Array(this.maxTokens);
+    for (const [i, id] of kept.entries()) {
+      ids[i] = BigInt(id);
+      mask[i] = 1n;
+    }
+    return { ids, mask, usedTokenCount: kept.length };
+  }
+}

@@ -1,7 +1,9 @@
 // Addresses of servers and peers: HOST:PORT or unix:PATH. Parsing only.
 import { MoevieError } from "@moevie/contracts";
 
-export type Address = { readonly kind: "tcp"; readonly host: string; readonly port: number } | { readonly kind: "unix"; readonly path: string };
+export type Address =
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
+  | { readonly kind: "unix"; readonly path: string };
 
 /** Longest path a Unix socket takes on Linux (sun_path) without its closing zero, bytes. */
 const UNIX_PATH_BYTES_MAX = 107;
@@ -10,7 +12,8 @@ const UNIX_PATH_BYTES_MAX = 107;
 export function parseAddress(text: string, name: string): Address {
   if (text.startsWith("unix:")) {
     const path = text.slice("unix:".length);
-    if (path === "" || Buffer.byteLength(path) > UNIX_PATH_BYTES_MAX) throw invalid(name, text, `unix:PATH with a path of 1 to ${UNIX_PATH_BYTES_MAX} bytes`);
+    if (path === "" || Buffer.byteLength(path) > UNIX_PATH_BYTES_MAX)
+      throw invalid(name, text, `unix:PATH with a path of 1 to ${UNIX_PATH_BYTES_MAX} bytes`);
     return { kind: "unix", path };
   }
   const match = /^(\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})$/.exec(text);

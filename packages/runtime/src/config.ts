@@ -28,15 +28,21 @@ type ValueOf<S extends SettingSpec> = S extends { kind: "int" | "float" }
       : S extends { kind: "enum"; values: readonly (infer V)[] }
         ? V
         : string;
-export type Settings<T extends Partial<Record<EnvironmentName, SettingSpec>>> = { readonly [K in keyof T]: T[K] extends SettingSpec ? ValueOf<T[K]> : never };
+export type Settings<T extends Partial<Record<EnvironmentName, SettingSpec>>> = {
+  readonly [K in keyof T]: T[K] extends SettingSpec ? ValueOf<T[K]> : never;
+};
 
 /** Reads the named variables of `env`. Throws CONFIG_INVALID that names variable, value and what is allowed. */
-export function readConfig<const T extends Partial<Record<EnvironmentName, SettingSpec>>>(env: Readonly<Record<string, string | undefined>>, specs: T): Settings<T> {
+export function readConfig<const T extends Partial<Record<EnvironmentName, SettingSpec>>>(
+  env: Readonly<Record<string, string | undefined>>,
+  specs: T,
+): Settings<T> {
   const out: Record<string, unknown> = {};
   for (const [name, spec] of Object.entries(specs) as [string, SettingSpec][]) {
     const raw = env[name];
     if (raw === undefined || raw === "") {
-      if (spec.default === undefined) throw new MoevieError("CONFIG_INVALID", `${name} is not set; allowed: ${allowed(spec)}`);
+      if (spec.default === undefined)
+        throw new MoevieError("CONFIG_INVALID", `${name} is not set; allowed: ${allowed(spec)}`);
       out[name] = spec.default;
     } else out[name] = parse(name, raw, spec);
   }
@@ -49,14 +55,26 @@ function parse(name: string, raw: string, spec: SettingSpec): unknown {
     case "int":
     case "float": {
       const value = Number(raw);
-      if (raw.trim() !== raw || !Number.isFinite(value) || (spec.kind === "int" && !Number.isInteger(value)) || value < spec.min || value > spec.max) throw bad();
+      if (
+        raw.trim() !== raw ||
+        !Number.isFinite(value) ||
+        (spec.kind === "int" && !Number.isInteger(value)) ||
+        value < spec.min ||
+        value > spec.max
+      )
+        throw bad();
       return value;
     }
     case "bool":
       if (raw !== "1" && raw !== "0" && raw !== "true" && raw !== "false") throw bad();
       return raw === "1" || raw === "true";
     case "list":
-      return Object.freeze(raw.split(",").map((item) => item.trim()).filter((item) => item !== ""));
+      return Object.freeze(
+        raw
+          .split(",")
+          .map((item) => item.trim())
+          .filter((item) => item !== ""),
+      );
     case "enum":
       if (!spec.values.includes(raw)) throw bad();
       return raw;

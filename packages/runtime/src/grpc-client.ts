@@ -1,6 +1,16 @@
 // The gRPC client edge: promise-style calls with AbortSignal, deadline and trace, errors as MoevieError. Never retries:
 // who calls decides (one owner retries, nothing beneath it does).
-import { Client, Metadata, credentials, type ClientDuplexStream, type ClientReadableStream, type ClientWritableStream, type MethodDefinition, type ServiceDefinition, type ServiceError } from "@grpc/grpc-js";
+import {
+  Client,
+  Metadata,
+  credentials,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  type ClientWritableStream,
+  type MethodDefinition,
+  type ServiceDefinition,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import { MoevieError, limit, protoDefinitions, type ServiceMethods } from "@moevie/contracts";
 import { service as healthService } from "grpc-health-check";
 import { fromServiceError } from "./grpc-errors.ts";
@@ -14,9 +24,20 @@ export interface CallOptions {
   readonly traceparent?: string | undefined;
 }
 
-type MethodsOf<K extends ServiceKey, Kind> = { [M in keyof ServiceMethods[K]]: ServiceMethods[K][M] extends { kind: Kind } ? M : never }[keyof ServiceMethods[K]] & string;
-type Req<K extends ServiceKey, M> = M extends keyof ServiceMethods[K] ? (ServiceMethods[K][M] extends { request: infer Q } ? Loose<Q> : never) : never;
-type Res<K extends ServiceKey, M> = M extends keyof ServiceMethods[K] ? (ServiceMethods[K][M] extends { response: infer S } ? S : never) : never;
+type MethodsOf<K extends ServiceKey, Kind> = {
+  [M in keyof ServiceMethods[K]]: ServiceMethods[K][M] extends { kind: Kind } ? M : never;
+}[keyof ServiceMethods[K]] &
+  string;
+type Req<K extends ServiceKey, M> = M extends keyof ServiceMethods[K]
+  ? ServiceMethods[K][M] extends { request: infer Q }
+    ? Loose<Q>
+    : never
+  : never;
+type Res<K extends ServiceKey, M> = M extends keyof ServiceMethods[K]
+  ? ServiceMethods[K][M] extends { response: infer S }
+    ? S
+    : never
+  : never;
 
 /** A connection to one service at one address. */
 export class GrpcPeer<K extends ServiceKey> {
@@ -39,29 +60,81 @@ export class GrpcPeer<K extends ServiceKey> {
     });
   }
 
-  async unary<M extends MethodsOf<K, "unary">>(method: M, request: Req<K, M>, options: CallOptions): Promise<Res<K, M>> {
+  async unary<M extends MethodsOf<K, "unary">>(
+    method: M,
+    request: Req<K, M>,
+    options: CallOptions,
+  ): Promise<Res<K, M>> {
     const { path, requestSerialize, responseDeserialize } = this.#method(method);
-    return (await this.#settle((done) => this.#client.makeUnaryRequest(path, requestSerialize, responseDeserialize, request as object, metadataOf(options), { deadline: deadlineOf(options) }, done), options)) as Res<K, M>;
+    return (await this.#settle(
+      (done) =>
+        this.#client.makeUnaryRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          request as object,
+          metadataOf(options),
+          { deadline: deadlineOf(options) },
+          done,
+        ),
+      options,
+    )) as Res<K, M>;
   }
 
-  async clientStream<M extends MethodsOf<K, "clientStream">>(method: M, requests: AsyncIterable<Req<K, M>>, options: CallOptions): Promise<Res<K, M>> {
+  async clientStream<M extends MethodsOf<K, "clientStream">>(
+    method: M,
+    requests: AsyncIterable<Req<K, M>>,
+    options: CallOptions,
+  ): Promise<Res<K, M>> {
     const { path, requestSerialize, responseDeserialize } = this.#method(method);
     return (await this.#settle((done) => {
-      const call = this.#client.makeClientStreamRequest(path, requestSerialize, responseDeserialize, metadataOf(options), { deadline: deadlineOf(options) }, done);
+      const call = this.#client.makeClientStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        metadataOf(options),
+        { deadline: deadlineOf(options) },
+        done,
+      );
       void sendAll(call, requests as AsyncIterable<object>);
       return call;
     }, options)) as Res<K, M>;
   }
 
-  serverStream<M extends MethodsOf<K, "serverStream">>(method: M, request: Req<K, M>, options: CallOptions): AsyncIterable<Res<K, M>> {
+  serverStream<M extends MethodsOf<K, "serverStream">>(
+    method: M,
+    request: Req<K, M>,
+    options: CallOptions,
+  ): AsyncIterable<Res<K, M>> {
     const { path, requestSerialize, responseDeserialize } = this.#method(method);
-    return this.#receive(() => this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request as object, metadataOf(options), { deadline: deadlineOf(options) }), options) as AsyncIterable<Res<K, M>>;
+    return this.#receive(
+      () =>
+        this.#client.makeServerStreamRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          request as object,
+          metadataOf(options),
+          { deadline: deadlineOf(options) },
+        ),
+      options,
+    ) as AsyncIterable<Res<K, M>>;
   }
 
-  bidi<M extends MethodsOf<K, "bidi">>(method: M, requests: AsyncIterable<Req<K, M>>, options: CallOptions): AsyncIterable<Res<K, M>> {
+  bidi<M extends MethodsOf<K, "bidi">>(
+    method: M,
+    requests: AsyncIterable<Req<K, M>>,
+    options: CallOptions,
+  ): AsyncIterable<Res<K, M>> {
     const { path, requestSerialize, responseDeserialize } = this.#method(method);
     return this.#receive(() => {
-      const call: ClientDuplexStream<object, object> = this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadataOf(options), { deadline: deadlineOf(options) });
+      const call: ClientDuplexStream<object, object> = this.#client.makeBidiStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        metadataOf(options),
+        { deadline: deadlineOf(options) },
+      );
       void sendAll(call, requests as AsyncIterable<object>);
       return call;
     }, options) as AsyncIterable<Res<K, M>>;
@@ -71,9 +144,14 @@ export class GrpcPeer<K extends ServiceKey> {
   async waitReady(options: CallOptions): Promise<void> {
     const endMs = performance.now() + options.timeoutMs;
     for (let pauseMs = 20; ; pauseMs = Math.min(pauseMs * 1.5, 250)) {
-      if (options.signal?.aborted === true) throw new MoevieError("CANCELLED", `Waiting for ${this.#name} was cancelled.`);
+      if (options.signal?.aborted === true)
+        throw new MoevieError("CANCELLED", `Waiting for ${this.#name} was cancelled.`);
       if (await this.#serving()) return;
-      if (performance.now() > endMs) throw new MoevieError("PEER_UNAVAILABLE", `${this.#name} at ${this.address} was not ready in ${Math.round(options.timeoutMs / 1000)} s.`);
+      if (performance.now() > endMs)
+        throw new MoevieError(
+          "PEER_UNAVAILABLE",
+          `${this.#name} at ${this.address} was not ready in ${Math.round(options.timeoutMs / 1000)} s.`,
+        );
       await pause(pauseMs, options.signal);
     }
   }
@@ -85,9 +163,17 @@ export class GrpcPeer<K extends ServiceKey> {
   #serving(): Promise<boolean> {
     const check = (healthService as ServiceDefinition)["Check"] as MethodDefinition<object, { status: string }>;
     return new Promise((resolve) => {
-      this.#client.makeUnaryRequest(check.path, check.requestSerialize, check.responseDeserialize, { service: this.#name }, new Metadata(), { deadline: Date.now() + 1000 }, (error, response) => {
-        resolve(error === null && response?.status === "SERVING");
-      });
+      this.#client.makeUnaryRequest(
+        check.path,
+        check.requestSerialize,
+        check.responseDeserialize,
+        { service: this.#name },
+        new Metadata(),
+        { deadline: Date.now() + 1000 },
+        (error, response) => {
+          resolve(error === null && response?.status === "SERVING");
+        },
+      );
     });
   }
 
@@ -97,7 +183,10 @@ export class GrpcPeer<K extends ServiceKey> {
     return method as MethodDefinition<object, object>;
   }
 
-  #settle(start: (done: (error: ServiceError | null, response?: object) => void) => { cancel(): void }, options: CallOptions): Promise<object> {
+  #settle(
+    start: (done: (error: ServiceError | null, response?: object) => void) => { cancel(): void },
+    options: CallOptions,
+  ): Promise<object> {
     return new Promise((resolve, reject) => {
       options.signal?.throwIfAborted();
       const call = start((error, response) => {
@@ -147,13 +236,17 @@ function deadlineOf(options: CallOptions): number {
 }
 
 /** Sends every message, waiting for drain; an error of the source cancels the call. */
-async function sendAll(call: ClientWritableStream<object> | ClientDuplexStream<object, object>, messages: AsyncIterable<object>): Promise<void> {
+async function sendAll(
+  call: ClientWritableStream<object> | ClientDuplexStream<object, object>,
+  messages: AsyncIterable<object>,
+): Promise<void> {
   let over = false;
   call.once("status", () => (over = true));
   try {
     for await (const message of messages) {
       if (over) return;
-      if (!call.write(message)) await new Promise<void>((resolve) => {
+      if (!call.write(message))
+        await new Promise<void>((resolve) => {
           call.once("drain", resolve);
           call.once("status", () => resolve());
         });

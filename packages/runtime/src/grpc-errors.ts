@@ -1,6 +1,16 @@
 // The one place where MoevieError becomes a gRPC status with google.rpc details, and back.
 import { Metadata, type ServiceError } from "@grpc/grpc-js";
-import { ERROR_DOMAIN, ERRORS, GRPC_CODE, MoevieError, asMoevieError, isReason, messageCodec, type FieldViolation, type Reason } from "@moevie/contracts";
+import {
+  ERROR_DOMAIN,
+  ERRORS,
+  GRPC_CODE,
+  MoevieError,
+  asMoevieError,
+  isReason,
+  messageCodec,
+  type FieldViolation,
+  type Reason,
+} from "@moevie/contracts";
 
 const DETAILS_KEY = "grpc-status-details-bin";
 const TYPE_PREFIX = "type.googleapis.com/google.rpc.";
@@ -10,10 +20,14 @@ export function toStatus(thrown: unknown): { code: number; details: string; meta
   const error = asMoevieError(thrown);
   const code = GRPC_CODE[error.code];
   const details: object[] = [{ "@type": `${TYPE_PREFIX}ErrorInfo`, reason: error.reason, domain: ERROR_DOMAIN }];
-  if (error.violations.length > 0) details.push({ "@type": `${TYPE_PREFIX}BadRequest`, fieldViolations: error.violations });
+  if (error.violations.length > 0)
+    details.push({ "@type": `${TYPE_PREFIX}BadRequest`, fieldViolations: error.violations });
   if (error.retryAfterMs !== undefined) {
     const seconds = Math.floor(error.retryAfterMs / 1000);
-    details.push({ "@type": `${TYPE_PREFIX}RetryInfo`, retryDelay: { seconds, nanos: Math.round((error.retryAfterMs - seconds * 1000) * 1e6) } });
+    details.push({
+      "@type": `${TYPE_PREFIX}RetryInfo`,
+      retryDelay: { seconds, nanos: Math.round((error.retryAfterMs - seconds * 1000) * 1e6) },
+    });
   }
   const metadata = new Metadata();
   metadata.set(DETAILS_KEY, messageCodec("google.rpc.Status").encode({ code, message: error.message, details }));
@@ -27,9 +41,12 @@ export function fromServiceError(error: ServiceError, peer: string): MoevieError
   let retryAfterMs: number | undefined;
   const [packed] = error.metadata?.get(DETAILS_KEY) ?? [];
   if (packed instanceof Buffer) {
-    const status = messageCodec("google.rpc.Status").decode(packed) as { details: ({ "@type": string } & Record<string, unknown>)[] };
+    const status = messageCodec("google.rpc.Status").decode(packed) as {
+      details: ({ "@type": string } & Record<string, unknown>)[];
+    };
     for (const detail of status.details) {
-      if (detail["@type"] === `${TYPE_PREFIX}ErrorInfo` && isReason(String(detail["reason"]))) reason = String(detail["reason"]) as Reason;
+      if (detail["@type"] === `${TYPE_PREFIX}ErrorInfo` && isReason(String(detail["reason"])))
+        reason = String(detail["reason"]) as Reason;
       if (detail["@type"] === `${TYPE_PREFIX}BadRequest`) violations = detail["fieldViolations"] as FieldViolation[];
       if (detail["@type"] === `${TYPE_PREFIX}RetryInfo`) {
         const delay = detail["retryDelay"] as { seconds: number; nanos: number };

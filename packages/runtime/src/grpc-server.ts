@@ -1,6 +1,16 @@
 // The gRPC server edge: promise-style handlers, health, reflection, metrics, error mapping. Knows no service.
 import { rm } from "node:fs/promises";
-import { Metadata, Server, ServerCredentials, type ServerDuplexStream, type ServerReadableStream, type ServerWritableStream, type ServiceDefinition, type UntypedServiceImplementation, type sendUnaryData } from "@grpc/grpc-js";
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerReadableStream,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+  type sendUnaryData,
+} from "@grpc/grpc-js";
 import { MoevieError, asMoevieError, limit, protoDefinitions, type ServiceMethods } from "@moevie/contracts";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
@@ -11,7 +21,11 @@ import type { Metrics } from "./metrics.ts";
 
 export type ServiceKey = keyof ServiceMethods;
 /** What handlers may leave out: every field has a proto default. */
-export type Loose<T> = T extends Buffer | string | number | boolean | null | undefined ? T : T extends (infer U)[] ? Loose<U>[] : { [K in keyof T]?: Loose<T[K]> };
+export type Loose<T> = T extends Buffer | string | number | boolean | null | undefined
+  ? T
+  : T extends (infer U)[]
+    ? Loose<U>[]
+    : { [K in keyof T]?: Loose<T[K]> };
 
 /** What a handler may know of its call. */
 export interface CallInfo {
@@ -60,20 +74,28 @@ export interface GrpcServerOptions {
 
 /** Binds and starts. Throws CONFIG_INVALID when the address cannot be had. */
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
-  const server = new Server({ "grpc.max_receive_message_length": limit("grpcMessageBytesMax"), "grpc.max_send_message_length": limit("grpcMessageBytesMax") });
+  const server = new Server({
+    "grpc.max_receive_message_length": limit("grpcMessageBytesMax"),
+    "grpc.max_send_message_length": limit("grpcMessageBytesMax"),
+  });
   const definitions = protoDefinitions();
   for (const service of options.services) {
     const definition = definitions[service.name] as ServiceDefinition;
     server.addService(definition, adaptAll(service, definition, options));
   }
-  const health = new HealthImplementation({ "": "NOT_SERVING", ...Object.fromEntries(options.services.map((s) => [s.name, "NOT_SERVING"])) });
+  const health = new HealthImplementation({
+    "": "NOT_SERVING",
+    ...Object.fromEntries(options.services.map((s) => [s.name, "NOT_SERVING"])),
+  });
   health.addToServer(server);
-  if (options.reflection && options.services.length > 0) new ReflectionService(definitions, { services: options.services.map((s) => s.name) }).addToServer(server);
+  if (options.reflection && options.services.length > 0)
+    new ReflectionService(definitions, { services: options.services.map((s) => s.name) }).addToServer(server);
   const address = await bind(server, options.listen);
   return {
     address,
     setServing: (serving) => {
-      for (const name of ["", ...options.services.map((s) => s.name)]) health.setStatus(name, serving ? "SERVING" : "NOT_SERVING");
+      for (const name of ["", ...options.services.map((s) => s.name)])
+        health.setStatus(name, serving ? "SERVING" : "NOT_SERVING");
     },
     close: (graceMs) =>
       new Promise((resolve) => {
@@ -92,7 +114,14 @@ async function bind(server: Server, listen: string): Promise<string> {
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync(formatAddress(address), ServerCredentials.createInsecure(), (error, bound) => {
       if (error === null) resolve(bound);
-      else reject(new MoevieError("CONFIG_INVALID", `MOEVIE_GRPC_LISTEN is "${listen}"; it cannot be bound (${/EADDRINUSE/.test(error.message) ? "in use" : error.message})`, { cause: error }));
+      else
+        reject(
+          new MoevieError(
+            "CONFIG_INVALID",
+            `MOEVIE_GRPC_LISTEN is "${listen}"; it cannot be bound (${/EADDRINUSE/.test(error.message) ? "in use" : error.message})`,
+            { cause: error },
+          ),
+        );
     });
   });
   return address.kind === "unix" ? listen : formatAddress({ ...address, port });
@@ -105,7 +134,11 @@ interface AnyCall {
   getDeadline(): number | Date;
 }
 
-function adaptAll(service: GrpcService, definition: ServiceDefinition, options: GrpcServerOptions): UntypedServiceImplementation {
+function adaptAll(
+  service: GrpcService,
+  definition: ServiceDefinition,
+  options: GrpcServerOptions,
+): UntypedServiceImplementation {
   const adapted: UntypedServiceImplementation = {};
   for (const [method, { requestStream, responseStream }] of Object.entries(definition)) {
     const handler = service.handlers[method];
@@ -129,7 +162,8 @@ function adaptAll(service: GrpcService, definition: ServiceDefinition, options: 
         }
       : (call: AnyCall & ServerReadableStream<object, object>, callback: sendUnaryData<object>) => {
           const done = observe();
-          (async (): Promise<object> => (await handler(requestStream ? received(call) : call.request, callInfo(call))) as object)().then(
+          (async (): Promise<object> =>
+            (await handler(requestStream ? received(call) : call.request, callInfo(call))) as object)().then(
             (response) => {
               done("OK");
               callback(null, response);
@@ -146,7 +180,9 @@ function adaptAll(service: GrpcService, definition: ServiceDefinition, options: 
 }
 
 /** The caller's messages; a caller that goes away is CANCELLED, not a broken stream. */
-async function* received(call: ServerReadableStream<object, object> | ServerDuplexStream<object, object>): AsyncIterable<object> {
+async function* received(
+  call: ServerReadableStream<object, object> | ServerDuplexStream<object, object>,
+): AsyncIterable<object> {
   try {
     for await (const message of call) yield message as object;
   } catch (thrown) {
@@ -156,7 +192,11 @@ async function* received(call: ServerReadableStream<object, object> | ServerDupl
 }
 
 /** Writes every answer, waiting for drain: nothing is buffered beyond the transport's window. */
-async function writeAll(call: ServerWritableStream<object, object>, answers: AsyncIterable<object>, signal: AbortSignal): Promise<void> {
+async function writeAll(
+  call: ServerWritableStream<object, object>,
+  answers: AsyncIterable<object>,
+  signal: AbortSignal,
+): Promise<void> {
   for await (const answer of answers) {
     if (signal.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
     if (!call.write(answer)) await drained(call, signal);
@@ -183,10 +223,18 @@ function callInfo(call: AnyCall): CallInfo {
   call.on("cancelled", () => abort.abort(new MoevieError("CANCELLED", "The caller went away.")));
   const deadline = call.getDeadline();
   const [traceparent] = call.metadata.get("traceparent");
-  return { signal: abort.signal, deadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(), traceparent: traceparent?.toString() };
+  return {
+    signal: abort.signal,
+    deadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
+    traceparent: traceparent?.toString(),
+  };
 }
 
-function observer(service: string, method: string, { metrics, log }: GrpcServerOptions): () => (outcome: unknown) => void {
+function observer(
+  service: string,
+  method: string,
+  { metrics, log }: GrpcServerOptions,
+): () => (outcome: unknown) => void {
   metrics.declare("moevie_rpc_requests_total", [{ service, method, code: "OK" }]);
   return () => {
     const startMs = performance.now();
@@ -197,7 +245,8 @@ function observer(service: string, method: string, { metrics, log }: GrpcServerO
       metrics.add("moevie_rpc_requests_total", { service, method, code: error?.code ?? "OK" });
       metrics.observe("moevie_rpc_duration_seconds", { service, method }, (performance.now() - startMs) / 1000);
       if (error?.reason === "INTERNAL") log.error({ method, detail: error.detail, err: error.cause }, "call failed");
-      else if (error !== undefined && error.reason !== "CANCELLED") log.debug({ method, reason: error.reason, detail: error.detail }, "call refused");
+      else if (error !== undefined && error.reason !== "CANCELLED")
+        log.debug({ method, reason: error.reason, detail: error.detail }, "call refused");
     };
   };
 }

@@ -39,11 +39,20 @@ export async function serveHttp(listen: string, metrics: Metrics): Promise<HttpE
   }
   if (address.kind === "unix") await rm(address.path, { force: true });
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => reject(new MoevieError("CONFIG_INVALID", `MOEVIE_HTTP_LISTEN is "${listen}"; it cannot be bound (${error.code === "EADDRINUSE" ? "in use" : error.message})`, { cause: error })));
+    server.once("error", (error: NodeJS.ErrnoException) =>
+      reject(
+        new MoevieError(
+          "CONFIG_INVALID",
+          `MOEVIE_HTTP_LISTEN is "${listen}"; it cannot be bound (${error.code === "EADDRINUSE" ? "in use" : error.message})`,
+          { cause: error },
+        ),
+      ),
+    );
     if (address.kind === "unix") server.listen({ path: address.path }, resolve);
     else server.listen({ host: address.host, port: address.port }, resolve);
   });
-  const bound = address.kind === "unix" ? listen : formatAddress({ ...address, port: (server.address() as AddressInfo).port });
+  const bound =
+    address.kind === "unix" ? listen : formatAddress({ ...address, port: (server.address() as AddressInfo).port });
   return {
     address: bound,
     setReady: (value) => (ready = value),

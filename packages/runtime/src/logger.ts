@@ -11,8 +11,21 @@ export interface LoggerOptions {
 
 /** A logger that writes to stderr, synchronously, so that the last line before an exit is not lost. */
 export async function createLogger(options: LoggerOptions): Promise<Logger> {
-  const base = { level: options.level, base: { service: options.service, pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
+  const base = {
+    level: options.level,
+    base: { service: options.service, pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+  };
   if (options.format === "json") return pino(base, pino.destination({ dest: 2, sync: true }));
   const { default: pretty } = await import("pino-pretty");
-  return pino(base, pretty({ destination: 2, sync: true, colorize: process.stderr.isTTY, ignore: "pid", messageFormat: "[{service}] {msg}" }));
+  return pino(
+    base,
+    pretty({
+      destination: 2,
+      sync: true,
+      colorize: process.stderr.isTTY,
+      ignore: "pid",
+      messageFormat: "[{service}] {msg}",
+    }),
+  );
 }

@@ -65,7 +65,8 @@ export class Metrics {
   #metric(name: MetricName, labels: Labels): Counter | Gauge | Histogram {
     const key = name + JSON.stringify(labels);
     if (!this.#series.has(key)) {
-      if (this.#series.size >= limit("metricSeriesMax")) throw new Error(`more than ${limit("metricSeriesMax")} series: ${name} has an unbounded label`);
+      if (this.#series.size >= limit("metricSeriesMax"))
+        throw new Error(`more than ${limit("metricSeriesMax")} series: ${name} has an unbounded label`);
       this.#series.add(key);
     }
     let metric = this.#made.get(name);

@@ -12,7 +12,8 @@ export interface Device {
 /** Parses cpu, cuda:N or tensorrt:N. Throws CONFIG_INVALID. */
 export function parseDevice(text: string): Device {
   const match = /^(cpu|cuda:(\d+)|tensorrt:(\d+))$/.exec(text);
-  if (match === null) throw new MoevieError("CONFIG_INVALID", `MOEVIE_DEVICE is "${text}"; allowed: cpu, cuda:N, tensorrt:N`);
+  if (match === null)
+    throw new MoevieError("CONFIG_INVALID", `MOEVIE_DEVICE is "${text}"; allowed: cpu, cuda:N, tensorrt:N`);
   return { kind: text.split(":")[0] as Device["kind"], index: Number(match[2] ?? match[3] ?? 0) };
 }
 
@@ -34,11 +35,21 @@ export class OnnxSession {
   /** Loads a graph from its bytes. A provider that is missing is DEVICE_MISSING, never a silent fall back to the CPU. */
   static async create(model: Uint8Array, device: Device, intraOpThreads: number): Promise<OnnxSession> {
     if (device.kind !== "cpu" && !availableProviders().includes(device.kind)) {
-      throw new MoevieError("DEVICE_MISSING", `MOEVIE_DEVICE is "${device.kind}:${device.index}"; this runtime has: ${availableProviders().join(", ")}`);
+      throw new MoevieError(
+        "DEVICE_MISSING",
+        `MOEVIE_DEVICE is "${device.kind}:${device.index}"; this runtime has: ${availableProviders().join(", ")}`,
+      );
     }
     const executionProviders = device.kind === "cpu" ? ["cpu"] : [{ name: device.kind, deviceId: device.index }];
     try {
-      const session = await InferenceSession.create(model, { executionProviders, intraOpNumThreads: intraOpThreads, interOpNumThreads: 1, executionMode: "sequential", graphOptimizationLevel: "all", logSeverityLevel: 3 });
+      const session = await InferenceSession.create(model, {
+        executionProviders,
+        intraOpNumThreads: intraOpThreads,
+        interOpNumThreads: 1,
+        executionMode: "sequential",
+        graphOptimizationLevel: "all",
+        logSeverityLevel: 3,
+      });
       return new OnnxSession(session);
     } catch (thrown) {
       throw loadError(thrown);
@@ -46,18 +57,32 @@ export class OnnxSession {
   }
 
   /** Runs the graph; feeds by input name, answers every output or only `fetches`. */
-  async run(feeds: Readonly<Record<string, TensorView>>, fetches?: readonly string[]): Promise<Record<string, TensorView>> {
+  async run(
+    feeds: Readonly<Record<string, TensorView>>,
+    fetches?: readonly string[],
+  ): Promise<Record<string, TensorView>> {
     const inputs: Record<string, Tensor> = {};
-    for (const [name, view] of Object.entries(feeds)) inputs[name] = new Tensor(view.type, view.data as Float32Array, view.dims as number[]);
+    for (const [name, view] of Object.entries(feeds))
+      inputs[name] = new Tensor(view.type, view.data as Float32Array, view.dims as number[]);
     try {
       const answers = await this.#session.run(inputs, (fetches ?? this.#outputs) as string[]);
       const out: Record<string, TensorView> = {};
-      for (const [name, tensor] of Object.entries(answers)) out[name] = { type: tensor.type as TensorView["type"], dims: tensor.dims, data: tensor.data as TensorView["data"] };
+      for (const [name, tensor] of Object.entries(answers))
+        out[name] = {
+          type: tensor.type as TensorView["type"],
+          dims: tensor.dims,
+          data: tensor.data as TensorView["data"],
+        };
       return out;
     } catch (thrown) {
       const text = thrown instanceof Error ? thrown.message : String(thrown);
       const bytes = /requested bytes?:? *(\d+)|of size (\d+)/i.exec(text);
-      if (/bad_alloc|failed to allocate|out of memory/i.test(text)) throw new MoevieError("OUT_OF_MEMORY", `The graph ran out of memory${bytes === null ? "" : ` asking for ${bytes[1] ?? bytes[2]} bytes`}.`, { detail: text });
+      if (/bad_alloc|failed to allocate|out of memory/i.test(text))
+        throw new MoevieError(
+          "OUT_OF_MEMORY",
+          `The graph ran out of memory${bytes === null ? "" : ` asking for ${bytes[1] ?? bytes[2]} bytes`}.`,
+          { detail: text },
+        );
       throw new MoevieError("INTERNAL", "A graph failed to run.", { detail: text, cause: thrown });
     }
   }
@@ -69,8 +94,17 @@ export class OnnxSession {
 
 function loadError(thrown: unknown): MoevieError {
   const text = thrown instanceof Error ? thrown.message : String(thrown);
-  const operator = /is not a registered function\/op|No Op registered for (\S+)|Could not find an implementation for (\S+)/i.exec(text);
-  if (operator !== null) return new MoevieError("UNSUPPORTED", `The bundle uses an operator this runtime lacks${operator[1] ?? operator[2] ? `: ${operator[1] ?? operator[2]}` : ""}.`, { detail: text });
-  if (/bad_alloc|failed to allocate|out of memory/i.test(text)) return new MoevieError("OUT_OF_MEMORY", "Loading a graph ran out of memory.", { detail: text });
+  const operator =
+    /is not a registered function\/op|No Op registered for (\S+)|Could not find an implementation for (\S+)/i.exec(
+      text,
+    );
+  if (operator !== null)
+    return new MoevieError(
+      "UNSUPPORTED",
+      `The bundle uses an operator this runtime lacks${(operator[1] ?? operator[2]) ? `: ${operator[1] ?? operator[2]}` : ""}.`,
+      { detail: text },
+    );
+  if (/bad_alloc|failed to allocate|out of memory/i.test(text))
+    return new MoevieError("OUT_OF_MEMORY", "Loading a graph ran out of memory.", { detail: text });
   return new MoevieError("BUNDLE_CORRUPT", "A graph of the bundle cannot be loaded.", { detail: text, cause: thrown });
 }

@@ -18,7 +18,10 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function serve(handlers: Partial<Handlers<"moevie.v1.DenoiseService">>, listen = `unix:${folder}-a.sock`): Promise<Metrics> {
+async function serve(
+  handlers: Partial<Handlers<"moevie.v1.DenoiseService">>,
+  listen = `unix:${folder}-a.sock`,
+): Promise<Metrics> {
   const metrics = new Metrics("test");
   const log = await createLogger({ service: "test", level: "fatal", format: "json" });
   const full: Handlers<"moevie.v1.DenoiseService"> = {
@@ -28,7 +31,13 @@ async function serve(handlers: Partial<Handlers<"moevie.v1.DenoiseService">>, li
     PutContext: () => Promise.resolve({}),
     ...handlers,
   };
-  server = await serveGrpc({ listen, services: [implement("moevie.v1.DenoiseService", full)], log, metrics, reflection: true });
+  server = await serveGrpc({
+    listen,
+    services: [implement("moevie.v1.DenoiseService", full)],
+    log,
+    metrics,
+    reflection: true,
+  });
   server.setServing(true);
   peer = new GrpcPeer("moevie.v1.DenoiseService", server.address);
   await peer.waitReady({ timeoutMs: 5000 });
@@ -43,24 +52,60 @@ describe("gRPC edges", () => {
   it("stream both ways and count the call", async () => {
     const metrics = await serve({
       Denoise: async function* (requests) {
-        for await (const { head, chunk } of requests) yield head === undefined ? { chunk: chunk ?? Buffer.alloc(0) } : { head: { velocity: { elementType: "ELEMENT_TYPE_F32", shape: head.latent?.shape ?? [] } } };
+        for await (const { head, chunk } of requests)
+          yield head === undefined
+            ? { chunk: chunk ?? Buffer.alloc(0) }
+            : { head: { velocity: { elementType: "ELEMENT_TYPE_F32", shape: head.latent?.shape ?? [] } } };
       },
     });
     const seen: unknown[] = [];
-    for await (const answer of peer?.bidi("Denoise", messages({ head: { timestep: 3, latent: { elementType: "ELEMENT_TYPE_F32" as const, shape: [1, 2] } } }, { chunk: Buffer.from([1, 2, 3]) }), { timeoutMs: 5000 }) ?? []) seen.push(answer.head?.velocity?.shape ?? [...(answer.chunk ?? [])]);
-    expect(seen).toEqual([[1, 2], [1, 2, 3]]);
-    expect(await metrics.text()).toContain('moevie_rpc_requests_total{service="moevie.v1.DenoiseService",method="Denoise",code="OK"} 1');
+    for await (const answer of peer?.bidi(
+      "Denoise",
+      messages(
+        { head: { timestep: 3, latent: { elementType: "ELEMENT_TYPE_F32" as const, shape: [1, 2] } } },
+        { chunk: Buffer.from([1, 2, 3]) },
+      ),
+      { timeoutMs: 5000 },
+    ) ?? [])
+      seen.push(answer.head?.velocity?.shape ?? [...(answer.chunk ?? [])]);
+    expect(seen).toEqual([
+      [1, 2],
+      [1, 2, 3],
+    ]);
+    expect(await metrics.text()).toContain(
+      'moevie_rpc_requests_total{service="moevie.v1.DenoiseService",method="Denoise",code="OK"} 1',
+    );
   });
 
   it("carry reason, violations and retry delay of an error to the caller", async () => {
-    await serve({ PutContext: () => Promise.reject(new MoevieError("INVALID_FIELD", "bad", { violations: [{ field: "a", description: "b" }], retryAfterMs: 1500 })) }, "127.0.0.1:0");
-    const error = await peer?.clientStream("PutContext", messages({}), { timeoutMs: 5000 }).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ reason: "INVALID_FIELD", message: "bad", violations: [{ field: "a", description: "b" }], retryAfterMs: 1500 });
+    await serve(
+      {
+        PutContext: () =>
+          Promise.reject(
+            new MoevieError("INVALID_FIELD", "bad", {
+              violations: [{ field: "a", description: "b" }],
+              retryAfterMs: 1500,
+            }),
+          ),
+      },
+      "127.0.0.1:0",
+    );
+    const error = await peer
+      ?.clientStream("PutContext", messages({}), { timeoutMs: 5000 })
+      .catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      reason: "INVALID_FIELD",
+      message: "bad",
+      violations: [{ field: "a", description: "b" }],
+      retryAfterMs: 1500,
+    });
   });
 
   it("hide what an unknown error says", async () => {
     await serve({ PutContext: () => Promise.reject(new Error("secret path")) });
-    const error = await peer?.clientStream("PutContext", messages({}), { timeoutMs: 5000 }).catch((thrown: unknown) => thrown);
+    const error = await peer
+      ?.clientStream("PutContext", messages({}), { timeoutMs: 5000 })
+      .catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ reason: "INTERNAL", message: "Something unexpected went wrong." });
   });
 
@@ -77,7 +122,8 @@ describe("gRPC edges", () => {
     });
     const abort = new AbortController();
     const reading = (async () => {
-      for await (const answer of peer?.bidi("Denoise", messages({}), { timeoutMs: 5000, signal: abort.signal }) ?? []) void answer;
+      for await (const answer of peer?.bidi("Denoise", messages({}), { timeoutMs: 5000, signal: abort.signal }) ?? [])
+        void answer;
     })().catch((thrown: unknown) => thrown);
     await gate.promise;
     abort.abort();
@@ -93,6 +139,11 @@ describe("gRPC edges", () => {
   it("refuse an address that is taken, naming the setting", async () => {
     await serve({}, "127.0.0.1:0");
     const log = await createLogger({ service: "test", level: "fatal", format: "json" });
-    await expect(serveGrpc({ listen: server?.address ?? "", services: [], log, metrics: new Metrics("x"), reflection: false })).rejects.toMatchObject({ reason: "CONFIG_INVALID", message: expect.stringContaining("MOEVIE_GRPC_LISTEN") as string });
+    await expect(
+      serveGrpc({ listen: server?.address ?? "", services: [], log, metrics: new Metrics("x"), reflection: false }),
+    ).rejects.toMatchObject({
+      reason: "CONFIG_INVALID",
+      message: expect.stringContaining("MOEVIE_GRPC_LISTEN") as string,
+    });
   });
 });

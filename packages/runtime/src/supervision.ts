@@ -19,7 +19,10 @@ export function superviseBy(fd: number, runDir: string): Supervision {
   pipe.on("error", orphaned);
   pipe.resume();
   const say = (message: object): void => void pipe.write(`${JSON.stringify(message)}\n`);
-  return { ready: (addresses) => say({ ready: true, ...addresses }), failed: (publicText) => say({ failed: publicText }) };
+  return {
+    ready: (addresses) => say({ ready: true, ...addresses }),
+    failed: (publicText) => say({ failed: publicText }),
+  };
 }
 
 /** A process that nobody supervises. */

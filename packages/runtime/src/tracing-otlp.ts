@@ -6,7 +6,11 @@ import { ParentBasedSampler, TraceIdRatioBasedSampler } from "@opentelemetry/sdk
 import type { Tracing } from "./tracing.ts";
 
 /** Starts the SDK: batch export to `endpoint`/v1/traces, parent-based sampling by `sampleRatio`. */
-export function openOtlpTracing(options: { readonly service: string; readonly endpoint: string; readonly sampleRatio: number }): Tracing {
+export function openOtlpTracing(options: {
+  readonly service: string;
+  readonly endpoint: string;
+  readonly sampleRatio: number;
+}): Tracing {
   const sdk = new NodeSDK({
     serviceName: `moevie-${options.service}`,
     traceExporter: new OTLPTraceExporter({ url: `${options.endpoint.replace(/\/$/, "")}/v1/traces` }),
@@ -21,7 +25,10 @@ export function openOtlpTracing(options: { readonly service: string; readonly en
         const carrier: Record<string, string> = {};
         propagation.inject(trace.setSpan(context.active(), span), carrier);
         try {
-          return await work({ traceparent: carrier["traceparent"] ?? "", set: (more) => void span.setAttributes({ ...more }) });
+          return await work({
+            traceparent: carrier["traceparent"] ?? "",
+            set: (more) => void span.setAttributes({ ...more }),
+          });
         } catch (thrown) {
           span.setStatus({ code: SpanStatusCode.ERROR, message: thrown instanceof Error ? thrown.name : "error" });
           throw thrown;

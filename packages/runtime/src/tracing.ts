@@ -12,7 +12,11 @@ export interface SpanHandle {
 
 export interface Tracing {
   /** Runs `work` inside a span; a thrown error marks the span. `traceparent` is the parent; without one a new trace begins. */
-  span<T>(name: string, options: { readonly traceparent?: string | undefined; readonly attributes?: Attributes }, work: (span: SpanHandle) => Promise<T>): Promise<T>;
+  span<T>(
+    name: string,
+    options: { readonly traceparent?: string | undefined; readonly attributes?: Attributes },
+    work: (span: SpanHandle) => Promise<T>,
+  ): Promise<T>;
   /** Records a span that is already over (epoch milliseconds). */
   record(name: string, traceparent: string | undefined, startMs: number, endMs: number, attributes?: Attributes): void;
   close(): Promise<void>;
@@ -29,7 +33,11 @@ export function traceIdOf(traceparent: string | undefined): string | undefined {
 }
 
 /** Opens tracing for a service: OTLP over HTTP to `endpoint`, or ids only when it is empty. */
-export async function openTracing(options: { readonly service: string; readonly endpoint: string; readonly sampleRatio: number }): Promise<Tracing> {
+export async function openTracing(options: {
+  readonly service: string;
+  readonly endpoint: string;
+  readonly sampleRatio: number;
+}): Promise<Tracing> {
   if (options.endpoint === "") return ID_ONLY;
   const { openOtlpTracing } = await import("./tracing-otlp.ts");
   return openOtlpTracing(options);

@@ -1,6 +1,7 @@
 // The router's side of the byte credits of one stream: what may still be sent, and who waits for more, first come first
 // served. Waiting is bounded in number and in time.
 import { exchangeError } from "./exchange-error.ts";
+import { startTimer } from "./timer.ts";
 
 export const CREDIT_WAITERS_MAX = 256;
 
@@ -36,7 +37,7 @@ export class ClientCredit {
     }
     return new Promise((resolve, reject) => {
       const settle = (error?: Error): void => {
-        clearTimeout(timer);
+        stopTimer();
         signal?.removeEventListener("abort", onAbort);
         const at = this.#waiters.indexOf(waiter);
         if (at >= 0) this.#waiters.splice(at, 1);
@@ -45,10 +46,8 @@ export class ClientCredit {
       };
       const waiter: Waiter = { bytes, settle };
       const onAbort = (): void => settle(exchangeError("CANCELLED", "the exchange was cancelled"));
-      const timer = setTimeout(
-        () =>
-          settle(exchangeError("CREDITS_EXHAUSTED", `the shard gave no credit for ${bytes} bytes in ${timeoutMs} ms`)),
-        timeoutMs,
+      const stopTimer = startTimer(timeoutMs, () =>
+        settle(exchangeError("CREDITS_EXHAUSTED", `the shard gave no credit for ${bytes} bytes in ${timeoutMs} ms`)),
       );
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#waiters.push(waiter);

@@ -25,6 +25,7 @@ import {
   writeHead,
   writeTo,
 } from "./link.ts";
+import { startTimer } from "./timer.ts";
 import { gatherRows, unpackRows } from "./wire-rows.ts";
 
 export interface ExchangeOptions {
@@ -124,19 +125,19 @@ export class ExchangeClient {
     const message = encodeRequest(buffer, options, n, layout.total, call, timeoutMs);
     return new Promise((resolve, reject) => {
       const finish = (outcome: ExchangePartial | MoevieError): void => {
-        clearTimeout(timer);
+        stopTimer();
         options.signal?.removeEventListener("abort", onAbort);
         this.#pending.delete(call);
         if (outcome instanceof MoevieError) reject(outcome);
         else resolve(outcome);
       };
       const onAbort = (): void => finish(exchangeError("CANCELLED", "the exchange was cancelled"));
-      const timer = setTimeout(() => {
+      const stopTimer = startTimer(timeoutMs, () => {
         this.#deadline.observe(performance.now() - startMs);
         finish(
           exchangeError("DEADLINE", `shard ${this.address} did not answer layer ${options.layer} in ${timeoutMs} ms`),
         );
-      }, timeoutMs);
+      });
       options.signal?.addEventListener("abort", onAbort, { once: true });
       const { layer, attempt } = options;
       this.#pending.set(call, { layer, attempt, startMs, bytesOut: message.length, finish });

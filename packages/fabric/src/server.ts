@@ -18,6 +18,7 @@ import {
   WINDOW_BYTES,
 } from "./link.ts";
 import { ServerStream } from "./server-stream.ts";
+import { startTimer } from "./timer.ts";
 import type { ExchangeHandler } from "./server-stream.ts";
 
 export interface ExchangeServerOptions {
@@ -141,6 +142,6 @@ function endWith(stream: ServerHttp2Stream, code: number, message: string): void
 
 function after(ms: number): Promise<void> {
   return new Promise((resolve) => {
-    setTimeout(resolve, ms).unref();
+    startTimer(ms, resolve);
   });
 }

@@ -15,7 +15,15 @@ import {
 export type WeightSource = {
   readonly location: string;
   tensor(name: string): StoredTensor;
+  /** Bytes of the file itself, for tensors too small to be referenced. */
+  bytes?(offset: number, length: number): Uint8Array;
 };
+
+/**
+ * Tensors up to this size are written into the graph: the runtime reads such small ones while it optimises, and for a model given
+ * as bytes it cannot find the file then ("model_path must not be empty").
+ */
+const INLINE_BYTES_MAX = 127;
 
 /** Name of a value inside the graph being built. */
 export type Name = string;
@@ -102,7 +110,7 @@ export class GraphBuilder {
 
   /** A stored tensor as f32, left where it is; the runtime widens narrow ones once, when it loads the graph. */
   weight(source: WeightSource, name: string): Name {
-    return this.#stored(`${source.location}:${name}`, source.location, source.tensor(name));
+    return this.#stored(source, source.tensor(name));
   }
 
   /** Entry `index` of a stored tensor's first axis, as f32. */
@@ -116,16 +124,19 @@ export class GraphBuilder {
       offset: offset + index * bytes,
       length: bytes,
     };
-    return this.#stored(`${source.location}:${slice.name}`, source.location, slice);
+    return this.#stored(source, slice);
   }
 
-  #stored(key: string, location: string, tensor: StoredTensor): Name {
+  #stored(source: WeightSource, tensor: StoredTensor): Name {
+    const { name, dtype, shape, offset, length } = tensor;
+    const key = `${source.location}:${name}`;
     const made = this.#made.get(key);
     if (made !== undefined) return made;
-    const { name, dtype, shape, offset, length } = tensor;
     const type = onnxType(name, dtype);
     const stored = `${name}.stored`;
-    this.#initializers.push({ name: stored, type, shape, external: { location, offset, length } });
+    const data = length <= INLINE_BYTES_MAX ? source.bytes?.(offset, length) : undefined;
+    const place = data === undefined ? { external: { location: source.location, offset, length } } : { data };
+    this.#initializers.push({ name: stored, type, shape, ...place });
     const wide = type === "f32" ? stored : this.op("Cast", [stored], { to: { int: ONNX_TYPE.f32 } });
     this.#made.set(key, wide);
     return wide;

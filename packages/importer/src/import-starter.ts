@@ -5,7 +5,7 @@ import { createReadStream } from "node:fs";
 import { mkdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { decoderGraph, decoderSizes, type DecoderSizes } from "./causal-decoder.ts";
-import { readConfigFile, type ConfigFile } from "./config-file.ts";
+import { ConfigFileError, readConfigFile, type ConfigFile } from "./config-file.ts";
 import { expertGraph, expertSlotsGraph } from "./experts.ts";
 import type { GraphBuilder } from "./graph-builder.ts";
 import { ditSizes, MoeDit, type DitSizes } from "./moe-dit.ts";
@@ -158,7 +158,9 @@ async function publish(scratch: string, target: string, manifest: string): Promi
  * manifest holds their folder relative to the bundle. Throws ConfigFileError or SafetensorsError naming file and key or tensor.
  */
 export async function importStarter(weightsDir: string, outDir: string): Promise<void> {
-  const weights = await realpath(weightsDir);
+  const weights = await realpath(weightsDir).catch(() => {
+    throw new ConfigFileError(weightsDir, "is missing");
+  });
   const starter = await openStarter(weights);
   const parent = dirname(resolve(outDir));
   await mkdir(parent, { recursive: true });

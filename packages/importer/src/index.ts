@@ -1,7 +1,9 @@
 // Public entry of @moevie/importer: model folders in, bundles out. Writes graphs and manifests; never runs a model.
-export { ConfigFileError } from "./config-file.ts";
+export { ConfigFileError, readConfigFile } from "./config-file.ts";
 export { addGatedExpert, addMoeLayer, addReluExpert, expertGraph, expertSlotsGraph } from "./experts.ts";
 export { addGate, type GateOptions } from "./gate.ts";
 export { GraphBuilder } from "./graph-builder.ts";
 export { importStarter } from "./import-starter.ts";
+export { decoderGraph, decoderSizes } from "./causal-decoder.ts";
 export { openWeightFile, WeightFile } from "./weight-file.ts";
+export { relativeBucket, textEncoderGraph, textEncoderSizes } from "./text-encoder.ts";

@@ -1,4 +1,5 @@
-// One safetensors file on disk as a source of weights for graphs. Reads its header only; never loads or copies tensor data.
+// One safetensors file on disk as a source of weights for graphs. Reads its header, and of its tensors only what must be inlined.
+import { closeSync, openSync, readSync } from "node:fs";
 import { open } from "node:fs/promises";
 import {
   parseSafetensorsHeader,
@@ -33,6 +34,17 @@ export class WeightFile implements WeightSource {
     const found = this.#tensors.get(name);
     if (found === undefined) throw new SafetensorsError(this.file, `tensor ${JSON.stringify(name)} is missing`);
     return found;
+  }
+
+  bytes(offset: number, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    const handle = openSync(this.file);
+    try {
+      readSync(handle, bytes, 0, length, offset);
+    } finally {
+      closeSync(handle);
+    }
+    return bytes;
   }
 
   /** The tensor `name`, which must have this shape. */

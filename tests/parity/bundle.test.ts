@@ -1,0 +1,231 @@
+// A bundle as the importer makes it: what opening it promises, and what is said when something about it is wrong.
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { BundleError, inspectBundle, openBundle } from "@moevie/bundle";
+import { GraphBuilder, importStarter } from "@moevie/importer";
+import { createSession } from "./sessions.ts";
+import { writeTinyModel } from "./tiny.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "moevie-bundle-"));
+const made = join(folder, "made");
+beforeAll(async () => {
+  writeTinyModel(join(made, "model"));
+  await importStarter(join(made, "model"), join(made, "bundle"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+let at = "";
+let count = 0;
+beforeEach(() => {
+  at = join(folder, `case${count++}`);
+  cpSync(made, at, { recursive: true });
+});
+const model = (path: string): string => join(at, "model", path);
+const bundle = (): string => join(at, "bundle");
+const WEIGHTS = "transformer/model.safetensors";
+
+function editManifest(edit: (manifest: Record<string, unknown>) => void): void {
+  const file = join(bundle(), "manifest.json");
+  const manifest = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
+  edit(manifest);
+  writeFileSync(file, JSON.stringify(manifest));
+}
+
+describe("a sound bundle", () => {
+  test("moved together with its weights it opens with the same digest", async () => {
+    const first = await openBundle(join(made, "bundle"), { verify: true });
+    expect((await openBundle(bundle(), { verify: true })).digest).toBe(first.digest);
+    expect(first.digest).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  test("its weights are named, not copied", () => {
+    const bytes = readdirSync(join(bundle(), "graphs")).reduce(
+      (sum, file) => sum + statSync(join(bundle(), "graphs", file)).size,
+      0,
+    );
+    expect(bytes).toBeLessThan(statSync(model(WEIGHTS)).size);
+    for (const file of readdirSync(join(bundle(), "graphs")))
+      expect(readFileSync(join(bundle(), "graphs", file)).includes(at)).toBe(false);
+  });
+
+  test("every graph loads, and its session has the inputs and outputs the manifest says", async () => {
+    const opened = await openBundle(bundle());
+    for (const [name, { inputs, outputs }] of Object.entries(opened.manifest.graphs)) {
+      const slots = /^experts\.(\d+)$/.exec(name)?.[1];
+      const bytes =
+        slots === undefined
+          ? await opened.graph(name)
+          : await opened.expertGraph(
+              1,
+              Array.from({ length: Number(slots) }, (_, i) => i),
+            );
+      const session = await createSession(bytes);
+      expect(session.inputNames).toEqual(inputs.map((input) => input.name));
+      expect(session.outputNames).toEqual(outputs.map((output) => output.name));
+      await session.release();
+    }
+  });
+
+  test("inspect adds up files and says what a session holds", async () => {
+    const opened = await openBundle(bundle());
+    const summary = await inspectBundle(opened);
+    expect(summary.totalBytes).toBe(Object.values(summary.fileBytes).reduce((a, b) => a + b, 0));
+    const { layers, experts, hidden, expertHidden } = opened.manifest.denoiser;
+    const expertBytes = 4 * layers * experts * (2 * hidden * expertHidden + hidden + expertHidden);
+    expect(summary.graphs["monolith"]!.weightBytesPerSession).toBeGreaterThan(expertBytes);
+    expect(summary.graphs["block.0"]!.weightBytesPerSession).toBeLessThan(expertBytes);
+  });
+});
+
+const refused = async (pattern: RegExp, verify = false): Promise<void> => {
+  await expect(openBundle(bundle(), { verify })).rejects.toThrow(pattern);
+  await expect(openBundle(bundle(), { verify })).rejects.toBeInstanceOf(BundleError);
+};
+
+describe("a bundle with something wrong is refused by name", () => {
+  test("a missing folder, manifest or file", async () => {
+    await expect(openBundle(join(at, "nowhere"))).rejects.toThrow(/nowhere: is missing/);
+    rmSync(model(WEIGHTS));
+    await refused(/weights\/transformer\/model\.safetensors: is missing/);
+    rmSync(join(bundle(), "manifest.json"));
+    await refused(/manifest\.json: is missing/);
+  });
+
+  test("a truncated or grown weight file", async () => {
+    truncateSync(model(WEIGHTS), 1000);
+    await refused(/is 1000 bytes long, expected \d+: it is truncated/);
+    cpSync(join(made, "model"), join(at, "model"), { recursive: true });
+    appendFileSync(model(WEIGHTS), "x");
+    await refused(/is \d+ bytes long, expected \d+$/);
+  });
+
+  test("a changed weight, found by its hash when asked to verify", async () => {
+    const bytes = readFileSync(model(WEIGHTS));
+    bytes[bytes.length - 1]! ^= 1;
+    writeFileSync(model(WEIGHTS), bytes);
+    await refused(/transformer\/model\.safetensors: has sha256 [0-9a-f]{64}, expected [0-9a-f]{64}/, true);
+    const opened = await openBundle(bundle());
+    await expect(opened.verify()).rejects.toThrow(/has sha256/);
+  });
+
+  test("a changed header of a weight file", async () => {
+    const bytes = readFileSync(model(WEIGHTS));
+    bytes.write('"f99"', bytes.indexOf('"F16"'));
+    writeFileSync(model(WEIGHTS), bytes);
+    await refused(/tensor "patch_embedding\.weight": unknown dtype "f99"/);
+  });
+
+  test("a changed graph", async () => {
+    const file = join(bundle(), "graphs", "head.onnx");
+    const bytes = readFileSync(file);
+    bytes[40]! ^= 1;
+    writeFileSync(file, bytes);
+    await expect((await openBundle(bundle())).graph("head")).rejects.toThrow(/graphs\/head\.onnx: has sha256/);
+  });
+
+  test("an operator this version does not run", async () => {
+    const g = new GraphBuilder("head");
+    g.output("y", g.op("Erf", [g.input("x", "f32", ["n"])]), "f32", ["n"]);
+    const bytes = g.encode();
+    writeFileSync(join(bundle(), "graphs", "head.onnx"), bytes);
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    editManifest((manifest) => {
+      const entry = (manifest["files"] as { path: string }[]).find(({ path }) => path === "graphs/head.onnx")!;
+      Object.assign(entry, { bytes: bytes.byteLength, sha256 });
+    });
+    await expect((await openBundle(bundle())).graph("head")).rejects.toThrow(
+      /graphs\/head\.onnx: operator Erf is not one this version runs/,
+    );
+  });
+
+  test("a format, field or graph it does not know", async () => {
+    editManifest((manifest) => (manifest["format"] = "moevie-bundle/9"));
+    await refused(/format is "moevie-bundle\/9", expected moevie-bundle\/1/);
+    editManifest((manifest) => Object.assign(manifest, { format: "moevie-bundle/1", steps: 0 }));
+    await refused(/steps is 0, expected a whole number of 1 or more/);
+    editManifest((manifest) => (manifest["steps"] = 4));
+    await expect((await openBundle(bundle())).graph("upsampler")).rejects.toThrow(
+      /graph "upsampler" is missing, there are text-encoder/,
+    );
+    writeFileSync(join(bundle(), "manifest.json"), "{");
+    await refused(/manifest\.json: is not JSON/);
+  });
+
+  test("a path that leaves its root, plainly or through a link", async () => {
+    mkdirSync(join(at, "elsewhere"));
+    renameSync(model(WEIGHTS), join(at, "elsewhere", "model.safetensors"));
+    symlinkSync(join(at, "elsewhere", "model.safetensors"), model(WEIGHTS));
+    await refused(/transformer\/model\.safetensors: is a link that leaves its root/);
+    editManifest(
+      (manifest) =>
+        ((manifest["files"] as { path: string }[]).at(-1)!.path = "weights/../../elsewhere/model.safetensors"),
+    );
+    await refused(/leaves its root/);
+    editManifest((manifest) => ((manifest["files"] as { path: string }[]).at(-1)!.path = "/etc/hostname"));
+    await refused(/is absolute/);
+  });
+
+  test("experts that are not there", async () => {
+    const opened = await openBundle(bundle());
+    await expect(opened.expertGraph(0, [0, 9])).rejects.toThrow(/no expert 9 of layer 0/);
+    await expect(opened.expertGraph(7, [0])).rejects.toThrow(/tensor "blocks\.7\.ffn\.experts\.w1" is missing/);
+  });
+});
+
+describe("importing", () => {
+  const main = join(import.meta.dirname, "../../packages/importer/src/main.ts");
+  const run = (...args: string[]): { status: number | null; stderr: string } =>
+    spawnSync(process.execPath, [main, ...args], { encoding: "utf8" });
+
+  test("again changes nothing, and a changed model replaces the bundle; no scratch folder stays", async () => {
+    const before = statSync(join(bundle(), "manifest.json")).mtimeMs;
+    await importStarter(join(at, "model"), bundle());
+    expect(statSync(join(bundle(), "manifest.json")).mtimeMs).toBe(before);
+    const { digest } = await openBundle(bundle());
+    writeTinyModel(join(at, "model"), { seed: 2 });
+    await Promise.all([importStarter(join(at, "model"), bundle()), importStarter(join(at, "model"), bundle())]);
+    expect((await openBundle(bundle(), { verify: true })).digest).not.toBe(digest);
+    expect(readdirSync(at).sort()).toEqual(["bundle", "model"]);
+  });
+
+  test("by command makes the same bundle", async () => {
+    execFileSync(process.execPath, [main, join(at, "model"), "--out", join(at, "second")]);
+    expect((await openBundle(join(at, "second"))).digest).toBe((await openBundle(bundle())).digest);
+  });
+
+  test("by command refuses wrong use and bad models in one line", () => {
+    expect(run()).toMatchObject({ status: 2, stderr: expect.stringMatching(/^usage/) as string });
+    const missing = run(join(at, "nothing"), "--out", join(at, "x"));
+    expect(missing.status).toBe(1);
+    rmSync(model(WEIGHTS));
+    expect(run(join(at, "model"), "--out", join(at, "x"))).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^[^\n]*model\.safetensors: cannot be opened \(ENOENT\)\n$/) as string,
+    });
+    writeTinyModel(join(at, "model"));
+    writeFileSync(
+      model("transformer/config.json"),
+      readFileSync(model("transformer/config.json"), "utf8").replace('"num_experts": 4', '"num_experts": 5'),
+    );
+    expect(run(join(at, "model"), "--out", join(at, "x")).stderr).toMatch(
+      /tensor "blocks\.0\.ffn\.gate\.weight" has shape \[4, 48\], expected \[5, 48\]/,
+    );
+    expect(readdirSync(at).sort()).toEqual(["bundle", "model"]);
+  });
+});

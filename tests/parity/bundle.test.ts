@@ -1,4 +1,5 @@
 // A bundle as the importer makes it: what opening it promises, and what is said when something about it is wrong.
+import { createHash } from "node:crypto";
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   appendFileSync,

@@ -38,7 +38,7 @@ export class WeightFile implements WeightSource {
 
   bytes(offset: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
-    const handle = openSync(this.file);
+    const handle = openSync(this.file, "r");
     try {
       readSync(handle, bytes, 0, length, offset);
     } finally {

@@ -10,14 +10,14 @@ export async function* readAhead<T>(source: AsyncIterable<T>, itemsMax: number):
     changed.resolve();
     changed = Promise.withResolvers<void>();
   };
-  let stopped = false;
+  const reader = { stopped: false };
   const filling = (async (): Promise<void> => {
     try {
       for await (const item of source) {
         queue.push(item);
         signalChange();
-        while (queue.length >= itemsMax && !stopped) await changed.promise;
-        if (stopped) break;
+        while (queue.length >= itemsMax && !reader.stopped) await changed.promise;
+        if (reader.stopped) break;
       }
     } catch (thrown) {
       failure = { thrown };
@@ -36,7 +36,7 @@ export async function* readAhead<T>(source: AsyncIterable<T>, itemsMax: number):
       else await changed.promise;
     }
   } finally {
-    stopped = true;
+    reader.stopped = true;
     signalChange();
     await filling;
   }

@@ -65,5 +65,6 @@ export async function* encodeClip(frames: AsyncIterable<Uint8Array>, clip: ClipE
 async function* extended(frames: AsyncIterable<Uint8Array>, wanted: () => boolean): AsyncGenerator<Uint8Array, void> {
   let last: Uint8Array | undefined;
   for await (const rgb of frames) yield (last = rgb);
-  for (let again = 0; last !== undefined && again < TAIL_FRAMES_MAX && wanted(); again++) yield last;
+  if (last === undefined) return;
+  for (let again = 0; again < TAIL_FRAMES_MAX && wanted(); again++) yield last;
 }

@@ -45,7 +45,14 @@ function expectSameChoices(a: Denoised, b: Denoised): void {
 
 const MODELS: Record<string, TinyOptions> = {
   "two layers, four experts": {},
-  "three layers, eight experts, top three": { layers: 3, experts: 8, topK: 3, width: 64, seed: 7, frames: 9 },
+  "three layers, eight experts, top three, the starter's width": {
+    layers: 3,
+    experts: 8,
+    topK: 3,
+    width: 128,
+    seed: 7,
+    frames: 9,
+  },
 };
 
 for (const [name, options] of Object.entries(MODELS)) {

@@ -1,0 +1,158 @@
+// A router and its expert-shards as real processes on Unix sockets, and one evaluation of the denoiser through the public
+// DenoiseService: what exactness tests and benches run against.
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { GrpcPeer } from "@moevie/runtime";
+import type { Bundle } from "@moevie/bundle";
+import type { Dense } from "./safetensors-file.ts";
+
+export interface ClusterOptions {
+  readonly bundleFolder: string;
+  readonly shards: number;
+  /** Explicit slots per shard instead of the even spread. */
+  readonly placement?: readonly { readonly slots: readonly (readonly [number, number])[] }[];
+  readonly wire?: "f32" | "bf16" | "f16";
+  /** Loopback TCP instead of Unix sockets; the first port of a row of free ones. */
+  readonly firstPort?: number;
+}
+
+export interface Evaluation {
+  readonly velocity: Float32Array;
+  readonly trunkUs: number;
+  readonly exchangeWaitUs: number;
+  readonly totalUs: number;
+}
+
+const READY_MS_MAX = 60_000;
+
+function entryOf(service: string): string {
+  return fileURLToPath(new URL(`../../packages/${service}/src/main.ts`, import.meta.url));
+}
+
+export class DenoiseCluster {
+  readonly #folder: string;
+  readonly #options: ClusterOptions;
+  readonly #shards: ChildProcess[] = [];
+  readonly #router: ChildProcess;
+  readonly #peer: GrpcPeer<"moevie.v1.DenoiseService">;
+
+  private constructor(options: ClusterOptions) {
+    this.#options = options;
+    this.#folder = mkdtempSync(join(tmpdir(), "moevie-cluster-"));
+    if (options.placement !== undefined) {
+      writeFileSync(join(this.#folder, "placement.json"), JSON.stringify({ epoch: 1, shards: options.placement }));
+    }
+    for (let index = 0; index < options.shards; index++) this.startShard(index);
+    const shards = Array.from({ length: options.shards }, (_, index) => this.#address(index));
+    const settings = { MOEVIE_SHARDS: shards.join(","), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
+    this.#router = this.#spawn("router", `unix:${join(this.#folder, "router.sock")}`, settings);
+    this.#peer = new GrpcPeer("moevie.v1.DenoiseService", `unix:${join(this.#folder, "router.sock")}`);
+  }
+
+  /** Starts the processes and waits until the router is ready. */
+  static async start(options: ClusterOptions): Promise<DenoiseCluster> {
+    const cluster = new DenoiseCluster(options);
+    await cluster.#peer.waitReady({ timeoutMs: READY_MS_MAX });
+    return cluster;
+  }
+
+  /** Starts shard `index`, the first time or again. */
+  startShard(index: number): void {
+    const placed =
+      this.#options.placement === undefined ? {} : { MOEVIE_PLACEMENT_FILE: join(this.#folder, "placement.json") };
+    this.#shards[index] = this.#spawn("expert-shard", this.#address(index), {
+      MOEVIE_SHARD_INDEX: String(index),
+      MOEVIE_SHARD_COUNT: String(this.#options.shards),
+      ...placed,
+    });
+  }
+
+  /** kill -9. */
+  killShard(index: number): void {
+    this.#shards[index]?.kill("SIGKILL");
+  }
+
+  /** One evaluation, [channels, frames, height, width]; sends the context first where the router lacks it. */
+  async denoise(bundle: Bundle, latent: Dense, timestep: number, rows: Dense): Promise<Evaluation> {
+    const bytes = bytesOf(rows.data);
+    const contextHash = createHash("sha256").update(bytes).digest("hex");
+    try {
+      return await this.#evaluate(bundle, latent, timestep, contextHash);
+    } catch (error) {
+      if ((error as { reason?: string }).reason !== "CONTEXT_MISSING") throw error;
+    }
+    const head = { contextHash, rows: { elementType: "ELEMENT_TYPE_F32" as const, shape: [...rows.shape] } };
+    await this.#peer.clientStream("PutContext", parts({ head }, bytes), { timeoutMs: READY_MS_MAX });
+    return this.#evaluate(bundle, latent, timestep, contextHash);
+  }
+
+  async #evaluate(bundle: Bundle, latent: Dense, timestep: number, contextHash: string): Promise<Evaluation> {
+    const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [...latent.shape] };
+    const head = {
+      bundleDigest: bundle.digest,
+      latent: tensor,
+      timestep,
+      contextHash,
+      branch: "BRANCH_CONDITIONAL" as const,
+    };
+    const velocity = new Uint8Array(latent.data.byteLength);
+    let filled = 0;
+    let times = { trunkUs: 0, exchangeWaitUs: 0, totalUs: 0 };
+    const answers = this.#peer.bidi("Denoise", parts({ head }, bytesOf(latent.data)), { timeoutMs: READY_MS_MAX });
+    for await (const answer of answers) {
+      if (answer.chunk !== undefined && answer.chunk.length > 0) {
+        velocity.set(answer.chunk, filled);
+        filled += answer.chunk.length;
+      } else if (answer.head) times = answer.head;
+    }
+    if (filled !== velocity.length) throw new Error(`${filled} of ${velocity.length} bytes of velocity came`);
+    const { trunkUs, exchangeWaitUs, totalUs } = times;
+    return { velocity: new Float32Array(velocity.buffer), trunkUs, exchangeWaitUs, totalUs };
+  }
+
+  async close(): Promise<void> {
+    this.#peer.close();
+    const children = [this.#router, ...this.#shards];
+    const ended = children.map((child) => {
+      if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+      return new Promise((resolve) => child.once("exit", resolve));
+    });
+    for (const child of children) child.kill("SIGKILL");
+    await Promise.all(ended);
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #address(index: number): string {
+    const { firstPort } = this.#options;
+    return firstPort === undefined
+      ? `unix:${join(this.#folder, `shard-${index}.sock`)}`
+      : `127.0.0.1:${firstPort + index}`;
+  }
+
+  #spawn(service: string, listen: string, settings: Record<string, string>): ChildProcess {
+    return spawn(process.execPath, [entryOf(service)], {
+      stdio: ["ignore", "ignore", "inherit"],
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        MOEVIE_GRPC_LISTEN: listen,
+        MOEVIE_BUNDLE: this.#options.bundleFolder,
+        MOEVIE_LOG_LEVEL: "error",
+        ...settings,
+      },
+    });
+  }
+}
+
+function bytesOf(data: Float32Array): Buffer {
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+}
+
+async function* parts<H>(head: H, bytes: Buffer): AsyncIterable<H | { chunk: Buffer }> {
+  yield head;
+  for (let at = 0; at < bytes.length; at += 1_048_576) yield { chunk: bytes.subarray(at, at + 1_048_576) };
+}

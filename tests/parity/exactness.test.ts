@@ -1,0 +1,151 @@
+// The cluster against the monolithic graph: the same velocity for any number of shards, placement and transport, bit for bit
+// the same again, and the same when a shard is killed. Real processes, f32.
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openBundle } from "@moevie/bundle";
+import type { Bundle } from "@moevie/bundle";
+import { importStarter } from "@moevie/importer";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { DenoiseCluster } from "./denoise-cluster.ts";
+import type { ClusterOptions } from "./denoise-cluster.ts";
+import type { Dense } from "./safetensors-file.ts";
+import { BundleSessions, largestDifference, runMonolith, scaleOf } from "./sessions.ts";
+import { seeded, writeTinyModel } from "./tiny.ts";
+
+/** Of the velocity's scale. */
+const EXACTNESS = 1e-4;
+
+const folder = mkdtempSync(join(tmpdir(), "moevie-exactness-"));
+const bundleFolder = join(folder, "bundle");
+let bundle: Bundle;
+let cases: { latent: Dense; timestep: number; rows: Dense; velocity: Float32Array }[] = [];
+
+beforeAll(async () => {
+  const sizes = writeTinyModel(join(folder, "source"), { layers: 3, experts: 8, frames: 9 });
+  await importStarter(join(folder, "source"), bundleFolder);
+  bundle = await openBundle(bundleFolder);
+  const sessions = new BundleSessions(bundle);
+  const random = seeded(11);
+  const dense = (shape: number[]): Dense => ({
+    shape,
+    data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 * random()),
+  });
+  const { latent } = bundle.manifest;
+  const [height, width] = [bundle.manifest.height, bundle.manifest.width].map(
+    (side) => side / latent.spatialStride,
+  ) as [number, number];
+  for (const [frames, timestep] of [
+    [3, 999],
+    [1, 500],
+    [5, 17],
+  ] as const) {
+    const z = dense([latent.channels, frames, height, width]);
+    const rows = dense([sizes.maxTokens, sizes.textWidth]);
+    const batch = (one: Dense): Dense => ({ shape: [1, ...one.shape], data: one.data });
+    const whole = await runMonolith(sessions, batch(z), Float32Array.of(timestep), batch(rows));
+    cases.push({ latent: z, timestep, rows, velocity: whole.velocity.data as Float32Array });
+  }
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function evaluateAll(cluster: DenoiseCluster): Promise<Float32Array[]> {
+  const all = cases.map(({ latent, timestep, rows }) => cluster.denoise(bundle, latent, timestep, rows));
+  return (await Promise.all(all)).map((result) => result.velocity);
+}
+
+function expectExact(velocities: readonly Float32Array[]): void {
+  velocities.forEach((velocity, at) => {
+    const wanted = cases[at]?.velocity ?? new Float32Array(0);
+    expect(largestDifference(velocity, wanted)).toBeLessThanOrEqual(EXACTNESS * scaleOf(wanted));
+  });
+}
+
+async function withCluster(
+  options: Omit<ClusterOptions, "bundleFolder">,
+  body: (cluster: DenoiseCluster) => Promise<void>,
+): Promise<void> {
+  const cluster = await DenoiseCluster.start({ bundleFolder, ...options });
+  try {
+    await body(cluster);
+  } finally {
+    await cluster.close();
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  const port = await new Promise<number>((resolve) => {
+    server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port));
+  });
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+const all = [0, 1, 2, 3, 4, 5, 6, 7];
+/** Everything but one expert on shard 0; layer 1 turned round; a third shard with copies only. */
+const ODD = [
+  { slots: [...all.slice(1).map((e) => [0, e] as const), [1, 3] as const, ...all.map((e) => [2, e] as const)] },
+  {
+    slots: [
+      [0, 0] as const,
+      ...all
+        .toReversed()
+        .filter((e) => e !== 3)
+        .map((e) => [1, e] as const),
+    ],
+  },
+  { slots: [[0, 0] as const, [0, 5] as const, [1, 3] as const, [2, 2] as const] },
+];
+
+test.each([
+  ["one shard", { shards: 1 }],
+  ["two shards", { shards: 2 }],
+  ["four shards", { shards: 4 }],
+  ["an odd placement with copies", { shards: 3, placement: ODD }],
+])("%s: as the monolith, and bit for bit the same again", async (_name, options) => {
+  await withCluster(options, async (cluster) => {
+    const first = await evaluateAll(cluster);
+    expectExact(first);
+    expect(await evaluateAll(cluster)).toEqual(first);
+  });
+});
+
+test("TCP and Unix sockets give the same bits", async () => {
+  const results: Float32Array[][] = [];
+  for (const transport of [{}, { firstPort: await freePort() }]) {
+    await withCluster({ shards: 1, ...transport }, async (cluster) => {
+      results.push(await evaluateAll(cluster));
+    });
+  }
+  expect(results[1]).toEqual(results[0]);
+});
+
+test("killing a shard changes nothing: its rows go to the other holder, and to itself once it is back", async () => {
+  const everything = { slots: [0, 1, 2].flatMap((layer) => all.map((e) => [layer, e] as const)) };
+  await withCluster({ shards: 2, placement: [everything, everything] }, async (cluster) => {
+    const before = await evaluateAll(cluster);
+    cluster.killShard(0);
+    const during = await evaluateAll(cluster);
+    cluster.killShard(1);
+    const waiting = evaluateAll(cluster);
+    cluster.startShard(0);
+    const after = await waiting;
+    for (const velocities of [before, during, after]) expectExact(velocities);
+    expect(during).toEqual(before);
+    expect(after).toEqual(before);
+  });
+});
+
+test.each(["bf16", "f16"] as const)("rows in %s stay near the exact velocity", async (wire) => {
+  await withCluster({ shards: 2, wire }, async (cluster) => {
+    const velocities = await evaluateAll(cluster);
+    velocities.forEach((velocity, at) => {
+      const wanted = cases[at]?.velocity ?? new Float32Array(0);
+      const difference = largestDifference(velocity, wanted) / scaleOf(wanted);
+      expect(difference).toBeGreaterThan(0);
+      expect(difference).toBeLessThan(0.2);
+    });
+  });
+});

@@ -1,0 +1,36 @@
+// `moevie inspect BUNDLE`: what a bundle holds and what one process of each kind needs of memory.
+import { resolve } from "node:path";
+import { statSync } from "node:fs";
+import type { CommandContext, CommandResult, RawFlags } from "../command.ts";
+import { UsageError } from "../failure.ts";
+import { shownBytes } from "../shown-bytes.ts";
+
+export async function inspect(
+  _context: CommandContext,
+  args: readonly string[],
+  flags: RawFlags,
+): Promise<CommandResult> {
+  const path = args[0] ?? "";
+  const folder = resolve(path);
+  if (path === "" || statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw new UsageError([{ flag: "BUNDLE", value: path, allowed: "the folder of a bundle" }]);
+  const { inspectBundle, openBundle } = await import("@moevie/bundle");
+  const verified = flags["verify"] === true;
+  const bundle = await openBundle(folder, { verify: verified });
+  const summary = await inspectBundle(bundle);
+  const { denoiser, text, width, height, frameRate, modelFrames, steps, guidance, sampler } = bundle.manifest;
+  const lines = [
+    `${summary.name} (${summary.architecture})`,
+    `digest    ${summary.digest}${verified ? " (every file verified)" : ""}`,
+    `clip      ${modelFrames} frames of ${width}x${height} at ${frameRate} fps; ${steps} steps of ${sampler}, guidance ${guidance}`,
+    `denoiser  ${denoiser.layers} layers, width ${denoiser.hidden}; ${denoiser.experts} experts a layer, top ${denoiser.topK}, inner width ${denoiser.expertHidden}`,
+    `text      at most ${text.maxTokens} tokens`,
+    `files     ${shownBytes(summary.totalBytes)}`,
+    ...Object.entries(summary.fileBytes).map(([name, bytes]) => `  ${shownBytes(bytes).padStart(10)}  ${name}`),
+    "graphs    memory of weights in each session",
+    ...Object.entries(summary.graphs).map(
+      ([name, graph]) => `  ${shownBytes(graph.weightBytesPerSession).padStart(10)}  ${name}`,
+    ),
+  ];
+  return { json: { folder, verified, ...summary }, lines };
+}

@@ -1,0 +1,22 @@
+// `moevie list`: one page of videos, newest first.
+import { limit } from "@moevie/contracts";
+import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
+import { withServer } from "../server-connection.ts";
+import { parseWholeNumber } from "../video-flags.ts";
+import { videoJson, videoRow } from "../video-result.ts";
+
+export async function list(context: CommandContext, _args: readonly string[], flags: RawFlags): Promise<CommandResult> {
+  const pageSize = parseWholeNumber(flags, "pageSize", "--page-size", {
+    min: 1,
+    max: limit("listPageSizeMax"),
+    default: limit("listPageSizeDefault"),
+  });
+  const pageToken = textFlag(flags, "pageToken") ?? "";
+  const page = await withServer(context, flags, (client, signal) =>
+    client.listVideos({ pageSize, pageToken }, { signal }),
+  );
+  const lines = page.videos.map(videoRow);
+  if (lines.length === 0) lines.push("no videos");
+  if (page.nextPageToken !== "") lines.push(`more: --page-token ${page.nextPageToken}`);
+  return { json: { videos: page.videos.map(videoJson), nextPageToken: page.nextPageToken }, lines };
+}

@@ -1,0 +1,119 @@
+// `moevie serve`: a cluster on this machine that stays up, restarts what dies and says where it listens.
+import { mkdirSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { checkBundle, checkShardCount } from "../bundle-folder.ts";
+import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
+import { InterruptedError, UsageError } from "../failure.ts";
+import { checkHost, checkPortFree, hostPort } from "../listen-address.ts";
+import { ProgressView } from "../progress-view.ts";
+import type { ClusterEvent } from "../supervisor/cluster.ts";
+import { startEmbeddedCluster, type EmbeddedCluster } from "../supervisor/embedded-cluster.ts";
+import { parseWholeNumber } from "../video-flags.ts";
+import { SHARD_COUNT } from "../shard-count.ts";
+
+const PORTS = { min: 0, max: 65_535 } as const;
+const GRPC_PORT_DEFAULT = 7900;
+const HTTP_PORT_DEFAULT = 7901;
+
+interface ServeRequest {
+  readonly shardCount: number;
+  readonly dataDir: string;
+  readonly bundleDir: string | undefined;
+  readonly grpcListen: string;
+  readonly httpListen: string;
+}
+
+function prepareData(flag: string | undefined, fallback: string): string {
+  const path = resolve(flag ?? fallback);
+  if (flag === "" || statSync(path, { throwIfNoEntry: false })?.isDirectory() === false)
+    throw new UsageError([
+      { flag: "--data", value: flag ?? path, allowed: "a folder, or a path where one can be made" },
+    ]);
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  return path;
+}
+
+async function parseServe(context: CommandContext, flags: RawFlags): Promise<ServeRequest> {
+  const host = textFlag(flags, "host") ?? "127.0.0.1";
+  const shardCount = parseWholeNumber(flags, "shards", "--shards", SHARD_COUNT);
+  const grpcPort = parseWholeNumber(flags, "grpcPort", "--grpc-port", { ...PORTS, default: GRPC_PORT_DEFAULT });
+  const httpPort = parseWholeNumber(flags, "httpPort", "--http-port", { ...PORTS, default: HTTP_PORT_DEFAULT });
+  checkHost(host, flags["insecure"] === true);
+  if (grpcPort === httpPort && grpcPort !== 0)
+    throw new UsageError([{ flag: "--http-port", value: String(httpPort), allowed: "another port than --grpc-port" }]);
+  const model = textFlag(flags, "model");
+  const bundle = model === undefined ? undefined : await checkBundle("--model", model);
+  checkShardCount(shardCount, bundle);
+  await checkPortFree("--grpc-port", host, grpcPort);
+  await checkPortFree("--http-port", host, httpPort);
+  const dataDir = prepareData(textFlag(flags, "data"), context.config.dataDir);
+  return {
+    shardCount,
+    dataDir,
+    bundleDir: bundle?.folder,
+    grpcListen: hostPort(host, grpcPort),
+    httpListen: hostPort(host, httpPort),
+  };
+}
+
+function show(
+  view: ProgressView,
+  context: CommandContext,
+  event: ClusterEvent | { readonly kind: "building-bundle" },
+): void {
+  if (event.kind === "building-bundle") view.show("bundle", "building the starter model's bundle (once)");
+  else if (event.kind === "ready") view.show("start", `starting: ${event.readyCount} of ${event.count} services ready`);
+  else if (event.kind === "died")
+    context.output.note(`moevie: ${event.name} died: ${event.cause}; starting it again in ${event.restartMs} ms`);
+  else context.output.note(`moevie: ${event.name} is back`);
+}
+
+/** Stops the cluster; a second signal hurries. */
+async function stopCluster(cluster: EmbeddedCluster, hurry: AbortSignal): Promise<void> {
+  hurry.addEventListener("abort", () => void cluster.stop(0), { once: true });
+  await cluster.stop(hurry.aborted ? 0 : undefined);
+}
+
+export async function serve(
+  context: CommandContext,
+  _args: readonly string[],
+  flags: RawFlags,
+): Promise<CommandResult> {
+  const { config, clock, output, interruption } = context;
+  const request = await parseServe(context, flags);
+  const view = new ProgressView(output, context.json);
+  const startMs = clock.nowMs();
+  const cluster = await startEmbeddedCluster({
+    ...request,
+    config,
+    clock,
+    restart: true,
+    logFormat: output.interactive ? "pretty" : "json",
+    logLevel: config.logLevel ?? "info",
+    forwardLog: (line) => output.note(line),
+    signal: interruption.signal,
+    onEvent: (event) => show(view, context, event),
+  });
+  const facts = {
+    grpc: cluster.grpcAddress,
+    http: `http://${cluster.httpAddress}`,
+    data: cluster.dataDir,
+    bundle: cluster.bundleDir,
+    startSeconds: (clock.nowMs() - startMs) / 1000,
+    processes: cluster.processes(),
+  };
+  if (context.json) output.print(JSON.stringify(facts));
+  else {
+    output.print(`gRPC    ${facts.grpc}`);
+    output.print(`HTTP    ${facts.http} (/readyz, /metrics)`);
+    output.print(`data    ${facts.data}`);
+    output.print(`ready after ${facts.startSeconds.toFixed(1)} s; Ctrl-C stops it`);
+  }
+  const interrupted = new Promise<undefined>((settle) => {
+    if (interruption.signal.aborted) settle(undefined);
+    interruption.signal.addEventListener("abort", () => settle(undefined), { once: true });
+  });
+  const fatal = await Promise.race([cluster.fatal, interrupted]);
+  await stopCluster(cluster, interruption.hurry);
+  throw fatal ?? new InterruptedError("stopped");
+}

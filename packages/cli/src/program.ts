@@ -1,0 +1,230 @@
+// The command line itself: names, flags, help and examples. Each command's code is loaded only when it runs.
+import { Command, CommanderError, Option } from "commander";
+import type { CommandContext, CommandResult, RawFlags } from "./command.ts";
+import { EXIT, type ExitCode } from "./failure.ts";
+
+/** Runs one command: arguments in order, then its flags. */
+export type CommandRunner = (
+  load: () => Promise<CommandFunction>,
+  args: readonly string[],
+  flags: RawFlags,
+) => Promise<void>;
+export type CommandFunction = (
+  context: CommandContext,
+  args: readonly string[],
+  flags: RawFlags,
+) => Promise<CommandResult>;
+
+const SERVER_DEFAULT = "127.0.0.1:7900";
+
+interface Description {
+  readonly usage: string;
+  readonly summary: string;
+  readonly example: string;
+  /** [flags, description, default]. */
+  readonly flags: readonly (readonly [string, string, string?])[];
+  readonly load: () => Promise<CommandFunction>;
+}
+
+const VIDEO_FLAGS: Description["flags"] = [
+  ["--negative <TEXT>", "what the clip must not show"],
+  ["--seed <N>", "0 to 2^53-1; the same seed gives the same clip (default: chosen and printed)"],
+  ["--size <WxH>", "pixels, multiples of 16 (default: 1280x720)"],
+  ["--seconds <S>", "length of the clip (default: 2)"],
+  ["--fps <N>", "frames per second (default: 24)"],
+  ["--steps <N>", "denoising steps (default: the bundle's)"],
+  ["--guidance <G>", "how strictly to follow the prompt (default: the bundle's)"],
+  ["--sampler <NAME>", "unipc or euler (default: the bundle's)"],
+];
+const SERVER_FLAG = ["--server <HOST:PORT>", "gRPC address of the server", SERVER_DEFAULT] as const;
+const MODEL_FLAG = ["--model <BUNDLE>", "folder of the bundle to serve (default: the starter model)"] as const;
+const SHARDS_FLAG = ["--shards <N>", "expert-shard processes (default: 2)"] as const;
+const OUTPUT_FLAG = ["-o, --output <FILE>", "where the clip goes (default: ./moevie-WORDS-SEED.mp4)"] as const;
+
+const COMMANDS: readonly Description[] = [
+  {
+    usage: "generate <PROMPT>",
+    summary: "make a clip from a prompt on this machine, start to end",
+    example: 'moevie generate "a golden dog runs along the beach at sunset" --seed 7 -o dog.mp4',
+    flags: [OUTPUT_FLAG, ...VIDEO_FLAGS, MODEL_FLAG, SHARDS_FLAG],
+    load: async () => (await import("./commands/generate.ts")).generate,
+  },
+  {
+    usage: "serve",
+    summary: "keep a cluster up on this machine until Ctrl-C",
+    example: "moevie serve --shards 4 --grpc-port 7900",
+    flags: [
+      SHARDS_FLAG,
+      ["--host <HOST>", "address to listen on", "127.0.0.1"],
+      ["--grpc-port <N>", "port of the gRPC API; 0: any free one (default: 7900)"],
+      ["--http-port <N>", "port of health, metrics and files; 0: any free one (default: 7901)"],
+      ["--data <DIR>", "folder of jobs and clips (default: the user's data folder)"],
+      MODEL_FLAG,
+      ["--insecure", "allow an address that other machines can reach, without keys"],
+    ],
+    load: async () => (await import("./commands/serve.ts")).serve,
+  },
+  {
+    usage: "submit <PROMPT>",
+    summary: "hand a prompt to a running server and print the video's name",
+    example: 'moevie submit "a red boat on a lake" --server 127.0.0.1:7900',
+    flags: [
+      ...VIDEO_FLAGS,
+      ["--model <NAME>", "name of the bundle (default: the one served)"],
+      ["--request-id <UUID>", "makes a repeated submit answer the first video"],
+      SERVER_FLAG,
+    ],
+    load: async () => (await import("./commands/submit.ts")).submit,
+  },
+  {
+    usage: "watch <VIDEO>",
+    summary: "follow a video until it is finished",
+    example: "moevie watch videos/0198f2a4c1d27f3e",
+    flags: [SERVER_FLAG],
+    load: async () => (await import("./commands/watch.ts")).watch,
+  },
+  {
+    usage: "get <VIDEO>",
+    summary: "show one video",
+    example: "moevie get videos/0198f2a4c1d27f3e --json",
+    flags: [SERVER_FLAG],
+    load: async () => (await import("./commands/get.ts")).get,
+  },
+  {
+    usage: "list",
+    summary: "show videos, newest first",
+    example: "moevie list --page-size 50",
+    flags: [
+      ["--page-size <N>", "videos in one page, 1 to 100 (default: 20)"],
+      ["--page-token <TOKEN>", "where the page before ended"],
+      SERVER_FLAG,
+    ],
+    load: async () => (await import("./commands/list.ts")).list,
+  },
+  {
+    usage: "cancel <VIDEO>",
+    summary: "stop a video that is queued or running",
+    example: "moevie cancel videos/0198f2a4c1d27f3e",
+    flags: [SERVER_FLAG],
+    load: async () => (await import("./commands/cancel.ts")).cancel,
+  },
+  {
+    usage: "delete <VIDEO>",
+    summary: "remove a video, its record and its file",
+    example: "moevie delete videos/0198f2a4c1d27f3e",
+    flags: [SERVER_FLAG],
+    load: async () => (await import("./commands/delete.ts")).deleteVideo,
+  },
+  {
+    usage: "download <VIDEO>",
+    summary: "fetch a finished clip",
+    example: "moevie download videos/0198f2a4c1d27f3e -o boat.mp4",
+    flags: [OUTPUT_FLAG, SERVER_FLAG],
+    load: async () => (await import("./commands/download.ts")).download,
+  },
+  {
+    usage: "inspect <BUNDLE>",
+    summary: "show what a bundle holds and what it needs",
+    example: "moevie inspect ./my-bundle --verify",
+    flags: [["--verify", "read every file and compare its sha256"]],
+    load: async () => (await import("./commands/inspect.ts")).inspect,
+  },
+  {
+    usage: "doctor",
+    summary: "say what this machine can run and what is wrong",
+    example: "moevie doctor",
+    flags: [],
+    load: async () => (await import("./commands/doctor.ts")).doctor,
+  },
+  {
+    usage: "bench [NAME]",
+    summary: "run one measurement, or all",
+    example: "moevie bench clip",
+    flags: [],
+    load: async () => (await import("./commands/bench.ts")).bench,
+  },
+  {
+    usage: "import <FOLDER>",
+    summary: "make a bundle from a folder of weights; the weights stay where they are",
+    example: "moevie import packages/starter-model/weights --out ./my-bundle",
+    flags: [["--out <DIR>", "folder of the new bundle; must not exist"]],
+    load: async () => (await import("./commands/import.ts")).importModel,
+  },
+  {
+    usage: "version",
+    summary: "show the versions of moevie and of Node",
+    example: "moevie version",
+    flags: [],
+    load: async () => (await import("./commands/version.ts")).version,
+  },
+];
+
+/** Builds the program; `run` is called for the command that was chosen. */
+function buildProgram(run: CommandRunner): Command {
+  const program = new Command("moevie")
+    .description("Makes video clips from prompts, on one machine or a cluster.")
+    .usage("COMMAND [ARGUMENTS]")
+    .helpCommand(false)
+    .addHelpText(
+      "after",
+      '\nExample:\n  moevie generate "a golden dog runs along the beach at sunset"\n\nmoevie COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.',
+    );
+  for (const { usage, summary, example, flags, load } of COMMANDS) {
+    const command = program
+      .command(usage)
+      .summary(summary)
+      .description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.`);
+    for (const [flag, description, fallback] of flags)
+      command.addOption(
+        fallback === undefined ? new Option(flag, description) : new Option(flag, description).default(fallback),
+      );
+    command.option("--json", "print one JSON object");
+    command.addHelpText("after", `\nExample:\n  ${example}`);
+    command.action(async (...received: unknown[]) => {
+      // Commander hands over the arguments, then the flags, then the command.
+      const args = received.slice(0, -2).filter((value): value is string => typeof value === "string");
+      await run(load, args, command.opts<RawFlags>());
+    });
+  }
+  return program;
+}
+
+/** What parsing came to: an exit code with text to show, or nothing when a command ran. */
+export interface ParseOutcome {
+  readonly exitCode: ExitCode;
+  readonly help?: string;
+  readonly problem?: string;
+}
+
+function wrongUse(error: CommanderError, commandName: string | undefined): string {
+  const text = error.message.replace(/^error: /, "");
+  const known = COMMANDS.map((command) => command.usage.split(" ")[0] ?? "");
+  if (error.code === "commander.unknownCommand") return `${text}; allowed: ${known.join(", ")}`;
+  const about =
+    commandName !== undefined && known.includes(commandName) ? `moevie ${commandName} --help` : "moevie --help";
+  const hint = error.code === "commander.excessArguments" ? "; a prompt of several words needs quotes" : "";
+  return `${text.replaceAll("\n", " ")}${hint}; see ${about}`;
+}
+
+/** Parses and runs. Errors of commands pass through; wrong use of the command line itself is answered here. */
+export async function runProgram(argv: readonly string[], run: CommandRunner): Promise<ParseOutcome> {
+  const program = buildProgram(run);
+  let help = "";
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride();
+    command.configureOutput({
+      writeOut: (text) => (help += text),
+      writeErr: (text) => (help += text),
+      outputError: () => undefined,
+    });
+  }
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    return { exitCode: EXIT.ok };
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.code === "commander.help") return { exitCode: EXIT.usage, help };
+    if (error.exitCode === 0) return { exitCode: EXIT.ok, help };
+    return { exitCode: EXIT.usage, problem: wrongUse(error, argv[0]) };
+  }
+}

@@ -1,0 +1,55 @@
+// Runs one of the project's own programs to its end with this terminal: benches and imports. Not for services: see supervisor.
+import { spawn } from "node:child_process";
+import { CommandError, InterruptedError } from "./failure.ts";
+import type { Interruption } from "./interruption.ts";
+import { STOP_GRACE_MS } from "./supervisor/service-process.ts";
+import type { CommandContext } from "./command.ts";
+import { NODE_ARGUMENTS } from "./supervisor/embedded-cluster.ts";
+
+export interface ChildEnd {
+  readonly exitCode: number;
+  /** What it wrote on stdout when captured, else "". */
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Longest output kept of a captured child. */
+const CAPTURED_CHARACTERS_MAX = 1_000_000;
+
+/** Runs Node with `args`. Captured: its output is returned; else it goes where ours goes. Throws when interrupted. */
+export async function runNode(
+  context: Pick<CommandContext, "config" | "clock">,
+  args: readonly string[],
+  options: { readonly capture: boolean; readonly cwd?: string; readonly interruption: Interruption },
+): Promise<ChildEnd> {
+  const child = spawn(process.execPath, [...NODE_ARGUMENTS, ...args], {
+    env: { ...context.config.environment },
+    stdio: options.capture ? ["ignore", "pipe", "pipe"] : ["ignore", "inherit", "inherit"],
+    detached: true,
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  const texts = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name]?.setEncoding("utf8");
+    child[name]?.on("data", (text: string) => (texts[name] = (texts[name] + text).slice(0, CAPTURED_CHARACTERS_MAX)));
+  }
+  const ended = new AbortController();
+  const kill = (signal: NodeJS.Signals): void => {
+    if (!ended.signal.aborted) child.kill(signal);
+  };
+  const stop = (): void => {
+    kill("SIGTERM");
+    void context.clock.sleep(STOP_GRACE_MS, ended.signal).then(() => kill("SIGKILL"));
+  };
+  options.interruption.signal.addEventListener("abort", stop, { once: true });
+  options.interruption.hurry.addEventListener("abort", () => kill("SIGKILL"), { once: true });
+  const exitCode = await new Promise<number>((resolve, reject) => {
+    child.on("error", (error) =>
+      reject(new CommandError(`${process.execPath} could not be started: ${error.message}`)),
+    );
+    child.on("close", (code) => resolve(code ?? 1));
+  });
+  ended.abort();
+  if (options.interruption.signal.aborted) throw new InterruptedError();
+  return { exitCode, ...texts };
+}

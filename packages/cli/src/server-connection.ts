@@ -1,0 +1,40 @@
+// The commands' way to a server: address checked, client loaded late, closed after use, interrupted with the command.
+import type { VideoClient } from "@moevie/client";
+import { textFlag, type CommandContext, type RawFlags } from "./command.ts";
+import { InterruptedError, UsageError } from "./failure.ts";
+
+/** The server named by --server. Throws UsageError. */
+function serverAddress(flags: RawFlags): string {
+  const text = textFlag(flags, "server") ?? "";
+  const port = Number(/^(?:\[[0-9a-f:]+\]|[^\s:/]+):(\d{1,5})$/i.exec(text)?.[1] ?? Number.NaN);
+  if ((port > 0 && port <= 65_535) || /^unix:\/.+/.test(text)) return text;
+  throw new UsageError([{ flag: "--server", value: text, allowed: "HOST:PORT, e.g. 127.0.0.1:7900" }]);
+}
+
+/** Opens a client, hands it to `work` with the signal of Ctrl-C, and closes it. */
+export async function withServer<T>(
+  context: CommandContext,
+  flags: RawFlags,
+  work: (client: VideoClient, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const address = serverAddress(flags);
+  const { VideoClient } = await import("@moevie/client");
+  const client = new VideoClient(address);
+  const { signal } = context.interruption;
+  try {
+    return await work(client, signal);
+  } catch (error) {
+    throw signal.aborted ? new InterruptedError() : error;
+  } finally {
+    client.close();
+  }
+}
+
+/** "videos/ID" from what the user wrote: the name, the bare id or the operation's name. Throws UsageError. */
+export function videoName(text: string): string {
+  const id = text.replace(/^(videos|operations)\//, "");
+  if (/^[A-Za-z0-9_-]{1,64}$/.test(id)) return `videos/${id}`;
+  throw new UsageError([
+    { flag: "VIDEO", value: text, allowed: "a name that submit or list printed, e.g. videos/0198f2a4c1d27f3e" },
+  ]);
+}

@@ -1,0 +1,206 @@
+// The chart, rendered by the real Helm: what it makes, what it refuses, and that every service accepts its settings.
+import { describe, expect, test } from "vitest";
+import { pathToFileURL } from "node:url";
+import { join } from "node:path";
+import { ENVIRONMENT, LIMITS, SERVICES } from "@moevie/contracts";
+import { ROOT } from "./kubernetes-tools.ts";
+import { CHART, containerOf, environmentOf, helm, podsOf, render } from "./rendered-chart.ts";
+
+const CPU = join(CHART, "values-cpu.yaml");
+const VARIANTS: readonly (readonly string[])[] = [
+  [],
+  ["--values", CPU],
+  [
+    "--set",
+    "expertShard.replicas=4,expertShard.runtimeClassName=nvidia,router.replicas=2,router.gpus=1,router.device=cuda:0",
+  ],
+  [
+    "--set",
+    "data.existingClaim=clips,networkPolicy.enabled=false,tracing.endpoint=http://collector:4318,log.prompts=true,reflection=false",
+  ],
+  [
+    "--set",
+    "serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus,expertShard.nodeSelector.pool=gpu,image.registry=localhost:5000,image.tag=1.2.3,image.pullSecrets={pull}",
+  ],
+];
+
+describe("helm", () => {
+  test.each(VARIANTS.map((args) => ({ args })))("lints $args without a warning", ({ args }) => {
+    const lint = helm("lint", "--strict", CHART, ...args);
+    expect(lint.output).toContain("0 chart(s) failed");
+    expect(lint.output).not.toMatch(/\[(WARNING|ERROR)\]/);
+  });
+
+  test.each([
+    ["an unknown value", "gateway.replica=2", /replica/],
+    ["an unknown value at the top", "ingress.enabled=true", /ingress/],
+    ["zero shards", "expertShard.replicas=0", /expertShard/],
+    ["a device that does not exist", "router.device=gpu", /device/],
+    ["a wire type the exchange lacks", "router.wireType=f8", /wireType/],
+    ["a grace shorter than the drain", "terminationGraceSeconds=10", /terminationGraceSeconds/],
+    ["a bundle outside the claim", "model.folder=../secrets", /folder/],
+    ["a sample ratio above one", "tracing.sampleRatio=2", /sampleRatio/],
+    ["a level the log lacks", "log.level=verbose", /level/],
+    ["GPUs that would lie idle", "expertShard.device=cpu", /GPUs would lie idle/],
+    ["a GPU device without a GPU", "decoder.device=cuda:0", /decoder\.gpus is 0/],
+  ])("refuses %s and names it", (_what, setting, message) => {
+    const answer = helm("template", "moevie", CHART, "--set", setting);
+    expect(answer.ok).toBe(false);
+    expect(answer.output).toMatch(message);
+  });
+
+  test("notes say how to reach the API and what is not there yet", () => {
+    const notes = helm("install", "moevie", CHART, "--dry-run=client", "--namespace", "clips").output;
+    expect(notes).toContain("moevie-gateway.clips:7900");
+    expect(notes).toContain("no authentication");
+    expect(notes).toContain("SQLite");
+  });
+});
+
+describe.each(VARIANTS.map((args) => ({ args })))("every pod of $args", ({ args }) => {
+  const pods = podsOf(render(...args));
+
+  test("passes the restricted pod security standard and gets no token", () => {
+    for (const { name, spec } of pods) {
+      expect
+        .soft(spec.securityContext, name)
+        .toMatchObject({ runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } });
+      expect.soft([spec.hostNetwork, spec.hostPID, spec.hostIPC], name).toEqual([undefined, undefined, undefined]);
+      expect.soft(spec.automountServiceAccountToken, name).toBe(false);
+      expect
+        .soft(
+          spec.volumes.every((volume) => "persistentVolumeClaim" in volume || "emptyDir" in volume),
+          name,
+        )
+        .toBe(true);
+      for (const container of spec.containers) {
+        expect.soft(container.securityContext, `${name}/${container.name}`).toMatchObject({
+          allowPrivilegeEscalation: false,
+          privileged: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ["ALL"] },
+        });
+      }
+    }
+  });
+
+  test("has /tmp to write to and the model to read from only", () => {
+    for (const container of pods.flatMap((pod) => pod.spec.containers)) {
+      expect.soft(container.volumeMounts).toContainEqual({ name: "tmp", mountPath: "/tmp" });
+      expect.soft(container.volumeMounts).toContainEqual({ name: "model", mountPath: "/models", readOnly: true });
+    }
+  });
+
+  test("is probed on its own HTTP port, and is live before it is ready", () => {
+    for (const container of pods.flatMap((pod) => pod.spec.containers)) {
+      const ports = container.ports.map((port) => port.name);
+      for (const probe of [container.startupProbe, container.readinessProbe, container.livenessProbe])
+        expect.soft(ports).toContain(probe?.httpGet.port);
+      expect
+        .soft([
+          container.startupProbe?.httpGet.path,
+          container.readinessProbe?.httpGet.path,
+          container.livenessProbe?.httpGet.path,
+        ])
+        .toEqual(["/livez", "/readyz", "/livez"]);
+    }
+  });
+
+  test("is given more time to end than a service takes to drain", () => {
+    for (const { name, spec } of pods)
+      expect.soft(spec.terminationGracePeriodSeconds * 1000, name).toBeGreaterThan(LIMITS.drainMsMax.value + 5000);
+  });
+});
+
+describe("the cluster the chart makes", () => {
+  const objects = render();
+  const services = objects.filter((object) => object.kind === "Service");
+
+  test("has every service once, each with its own image", () => {
+    const containers = podsOf(objects).flatMap((pod) => pod.spec.containers);
+    expect(containers.map((container) => container.name).sort()).toEqual([...SERVICES].sort());
+    expect(containers.filter((container) => container.image !== `moevie/${container.name}:0.1.0`)).toEqual([]);
+  });
+
+  test("reaches nothing from outside: ClusterIP services, no Ingress, no node or host port", () => {
+    expect(services.filter((service) => service.spec.type !== "ClusterIP")).toEqual([]);
+    expect(objects.filter((object) => /Ingress|Gateway|Route/.test(object.kind))).toEqual([]);
+  });
+
+  test("every Service selects exactly one workload and targets ports it has", () => {
+    const pods = podsOf(objects);
+    for (const service of services) {
+      const chosen = pods.filter((pod) =>
+        Object.entries(service.spec.selector ?? {}).every(([label, value]) => pod.labels[label] === value),
+      );
+      const ports = chosen.flatMap((pod) =>
+        pod.spec.containers.flatMap((container) => container.ports.map((port) => port.name)),
+      );
+      expect.soft(chosen.length, service.metadata.name).toBe(1);
+      for (const port of service.spec.ports ?? []) expect.soft(ports, service.metadata.name).toContain(port.targetPort);
+    }
+  });
+
+  test("gives each shard one GPU, its number and a name the router calls", () => {
+    const scaled = render("--set", "expertShard.replicas=3");
+    const set = scaled.find(
+      (object) => object.kind === "StatefulSet" && object.metadata.name === "moevie-expert-shard",
+    );
+    const shard = containerOf(scaled, "expert-shard");
+    expect(set?.spec.replicas).toBe(3);
+    expect(shard.resources.limits?.["nvidia.com/gpu"]).toBe(1);
+    expect(shard.resources.requests?.["nvidia.com/gpu"]).toBe(1);
+    expect(environmentOf(shard)).toMatchObject({
+      MOEVIE_SHARD_COUNT: "3",
+      MOEVIE_SHARD_INDEX: "from:metadata.labels['apps.kubernetes.io/pod-index']",
+    });
+    const headless = scaled.find(
+      (object) => object.kind === "Service" && object.metadata.name === set?.spec.serviceName,
+    );
+    expect(headless?.spec.clusterIP).toBe("None");
+    expect(environmentOf(containerOf(scaled, "router"))["MOEVIE_SHARDS"]?.split(",")).toEqual(
+      [0, 1, 2].map((index) => `moevie-expert-shard-${index}.moevie-expert-shard:7900`),
+    );
+  });
+
+  test("asks for no GPU with values-cpu.yaml", () => {
+    expect(JSON.stringify(render("--values", CPU))).not.toContain("nvidia.com/gpu");
+  });
+
+  test("the scheduler finds its peers under names and ports that exist", () => {
+    const environment = environmentOf(containerOf(objects, "scheduler"));
+    const names = services.flatMap((service) =>
+      (service.spec.ports ?? []).map((port) => `${service.metadata.name}:${port.port}`),
+    );
+    for (const peer of ["MOEVIE_TEXT_ENCODER", "MOEVIE_ROUTER", "MOEVIE_DECODER"])
+      expect.soft(names).toContain(environment[peer]);
+  });
+
+  test("keeps jobs and clips on one volume that gateway and scheduler share", () => {
+    const pod = podsOf(objects).find((each) => each.spec.containers.some((container) => container.name === "gateway"));
+    expect(pod?.spec.containers.map((container) => container.name)).toEqual(["gateway", "scheduler"]);
+    for (const service of ["gateway", "scheduler"]) {
+      expect.soft(containerOf(objects, service).volumeMounts).toContainEqual({ name: "data", mountPath: "/data" });
+      expect.soft(environmentOf(containerOf(objects, service))["MOEVIE_DATA"]).toBe("/data");
+    }
+  });
+});
+
+describe("settings", () => {
+  test.each([...SERVICES])("%s accepts the environment the chart gives it", async (service) => {
+    const container = containerOf(render("--set", "tracing.endpoint=http://collector:4318"), service);
+    const environment = {
+      ...environmentOf(container),
+      ...(service === "expert-shard" ? { MOEVIE_SHARD_INDEX: "1" } : {}),
+    };
+    expect(Object.keys(environment).filter((name) => !(name in ENVIRONMENT))).toEqual([]);
+    const module = (await import(pathToFileURL(join(ROOT, "packages", service, "src", "config.ts")).href)) as Readonly<
+      Record<string, unknown>
+    >;
+    const readers = Object.values(module).filter((value) => typeof value === "function") as ((
+      environment: object,
+    ) => object)[];
+    expect(readers.length).toBeGreaterThan(0);
+    for (const read of readers) expect(read(environment)).toBeTypeOf("object");
+  });
+});

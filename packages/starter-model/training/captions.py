@@ -128,7 +128,7 @@ def caption(rng, scene, share=0.6):
 
 def make_tokenizer(path, texts, size):
     """Trains the BPE tokenizer and writes tokenizer.json at `path`."""
-    tok = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+    tok = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=False))
     tok.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tok.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex("[\u4e00-\u9fff]"), "isolated"), pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])

@@ -150,8 +150,8 @@ class Experts(nn.Module):
         counts = torch.bincount(ids.flatten(), minlength=len(self.w1)).tolist()
         token = order // ids.shape[1]
         parts = x[token].split(counts)
-        out = [torch.addmm(self.b2[e], torch.addmm(self.b1[e], p, self.w1[e].t()).relu_(), self.w2[e].t())
-               for e, p in enumerate(parts)]
+        out = [torch.addmm(b2, torch.addmm(b1, p, w1.t()).relu_(), w2.t())
+               for p, w1, b1, w2, b2 in zip(parts, *(x.unbind(0) for x in (self.w1, self.b1, self.w2, self.b2)))]
         return torch.zeros_like(x).index_add(0, token, torch.cat(out) * weights.flatten()[order, None])
 
 
@@ -166,7 +166,7 @@ class Ffn(nn.Module):
     def forward(self, h):
         shape, h = h.shape, h.reshape(-1, h.shape[-1])
         probs = self.gate(h).softmax(-1)
-        top, ids = probs.sort(-1, descending=True, stable=True)
+        top, ids = torch.sort(probs, dim=-1, descending=True, stable=True)
         ids, weights = ids[:, :self.k], top[:, :self.k] / top[:, :self.k].sum(-1, keepdim=True)
         self.seen = (ids.view(*shape[:-1], -1), weights.view(*shape[:-1], -1))
         share = torch.bincount(ids.flatten(), minlength=probs.shape[1]).float() / ids.numel()

@@ -12,16 +12,18 @@ from model import Decoder
 
 
 def batch(pca, rng, size, noise):
-    """Latents [B, 24, 3, h, w], pictures [B, 9, 3, ...] of three consecutive key frames, weights."""
+    """Latents [B, 24, K, 6, 6] of K = 2 or 3 key frames, pictures [B, 4K-3, 3, 48, 48], weights; crops lean to the subject."""
     zs, pictures, weights = [], [], []
+    keys = 2 if rng.random() < 0.6 else 3
     for _ in range(size):
-        start = int(rng.integers(3)) * 4
-        drawn, masks = world.render(world.sample(rng), tuple(range(start, start + 9)))
+        start = int(rng.integers(6 - keys)) * 4
+        drawn, masks = world.render(world.sample(rng), tuple(range(start, start + 4 * keys - 3)))
         z = latents.encode(pca, drawn[::4])
-        x = int(rng.integers(0, 9)) * 8
-        zs.append(z[..., x // 8:x // 8 + 10])
-        pictures.append(drawn[:, :, x:x + 80])
-        weights.append(1 + 2 * masks[:, :, x:x + 80])
+        tries = [(int(rng.integers(5)), int(rng.integers(13))) for _ in range(3)]
+        y, x = max(tries, key=lambda at: masks[:, at[0] * 8:at[0] * 8 + 48, at[1] * 8:at[1] * 8 + 48].sum())
+        zs.append(z[..., y:y + 6, x:x + 6])
+        pictures.append(drawn[:, y * 8:y * 8 + 48, x * 8:x * 8 + 48])
+        weights.append(1 + 2 * masks[:, y * 8:y * 8 + 48, x * 8:x * 8 + 48])
     z = torch.stack(zs)
     z = z + noise * torch.rand(size, 1, 1, 1, 1) * torch.randn_like(z)
     z = z * pca["latents_std"].view(-1, 1, 1, 1) + pca["latents_mean"].view(-1, 1, 1, 1)
@@ -29,7 +31,7 @@ def batch(pca, rng, size, noise):
     return z, target, torch.from_numpy(np.stack(weights))[:, :, None]
 
 
-def train(run, minutes, device="cpu", size=6, peak=7e-4, noise=0.25, seed=1):
+def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1):
     run = Path(run)
     pca = torch.load(run / "pca.pt")
     torch.manual_seed(seed)
@@ -69,7 +71,7 @@ def train(run, minutes, device="cpu", size=6, peak=7e-4, noise=0.25, seed=1):
         optim.step()
         step, seen = step + 1, seen + size
         if step % 50 == 0:
-            psnr = [-10 * np.log10(float(error[:, part].pow(2).mean()) / 4) for part in (slice(0, 1), slice(1, 9))]
+            psnr = [-10 * np.log10(error.detach()[:, part].pow(2).mean().item() / 4) for part in (slice(0, 1), slice(1, None))]
             line = f"decoder minutes {spent:.1f} windows {seen} loss {loss.item():.4f} psnr {psnr[0]:.2f} {psnr[1]:.2f}"
             print(line, flush=True)
         if step % 200 == 0:

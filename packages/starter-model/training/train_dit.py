@@ -1,0 +1,130 @@
+"""Trains the diffusion transformer: timed single frames first, then whole clips. Resumable from RUN/dit.pt."""
+
+import copy
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import captions
+import latents
+import world
+from model import MAX_TOKENS, Dit, TextEncoder
+
+SHIFT = 2.0
+
+
+class Sampler:
+    """Pools drawn clips (latents, cover, scene) and refreshes a few per batch; captions are always new."""
+
+    def __init__(self, pca, tok, seed, pool):
+        self.pca, self.tok, self.rng = pca, tok, np.random.default_rng(seed)
+        self.size, self.items = pool, []
+
+    def clip(self):
+        scene = world.sample(self.rng)
+        pictures, masks = world.render(scene)
+        return latents.encode(self.pca, pictures).half(), latents.cells(masks).half(), scene
+
+    def batch(self, size, frames):
+        fresh = size if len(self.items) < size else max(1, size // 6)
+        for _ in range(fresh):
+            if len(self.items) < self.size:
+                self.items.append(self.clip())
+            else:
+                self.items[int(self.rng.integers(self.size))] = self.clip()
+        picks = [self.items[i] for i in self.rng.integers(len(self.items), size=size)]
+        texts = ["" if self.rng.random() < 0.1 else captions.caption(self.rng, p[2])[0] for p in picks]
+        z, cover = torch.stack([p[0] for p in picks]).float(), torch.stack([p[1] for p in picks]).float()
+        offset = torch.zeros(size, dtype=torch.long)
+        if frames == 1:
+            offset = torch.from_numpy(self.rng.integers(5, size=size))
+            rows = torch.arange(size)
+            z, cover = z[rows, :, offset][:, :, None], cover[rows, offset][:, None]
+        return z, cover, offset, torch.from_numpy(captions.encode(self.tok, texts))
+
+
+def loss_of(dit, text, batch, device, channel_weight):
+    z, cover, offset, ids = (x.to(device) for x in batch)
+    context = F.pad(text(ids), (0, 0, 0, MAX_TOKENS - ids.shape[1]))
+    sigma = torch.rand(len(z), device=device)
+    sigma = (SHIFT * sigma / (1 + (SHIFT - 1) * sigma)).clamp(1e-3, 1)
+    noise = torch.randn_like(z)
+    s = sigma.view(-1, 1, 1, 1, 1)
+    made = dit((1 - s) * z + s * noise, (1000 * sigma).floor(), context, offset)
+    weight = (1 + 4 * cover[:, None]) * channel_weight
+    weight = weight / weight.mean()
+    error = ((made - noise + z).pow(2) * weight).mean()
+    balance = sum(b.ffn.balance for b in dit.blocks) / len(dit.blocks)
+    return error, error + 0.01 * balance
+
+
+def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu", seed=3, pool=3000, floor=0.0):
+    run = Path(run)
+    pca, tok = torch.load(run / "pca.pt"), captions.load(run / "tokenizer.json")
+    torch.manual_seed(seed)
+    text, dit = TextEncoder(vocab_size=captions.vocabulary_size(run / "tokenizer.json")), Dit()
+    text.load_state_dict(torch.load(run / "text.pt")["model"])
+    state = {"frames": 0, "clips": 0, "minutes": 0.0}
+    if (run / "dit.pt").exists():
+        saved = torch.load(run / "dit.pt")
+        dit.load_state_dict(saved["dit"])
+        text.load_state_dict(saved["text"])
+        state = {k: saved[k] for k in state}
+    dit, text = dit.to(device), text.to(device)
+    ema = copy.deepcopy(torch.nn.ModuleDict({"dit": dit, "text": text}))
+    live = torch.nn.ModuleDict({"dit": dit, "text": text})
+    groups = [{"params": list(dit.parameters()), "share": 1.0}]
+    if text_share:
+        groups.append({"params": list(text.parameters()), "share": text_share})
+    else:
+        text.requires_grad_(False)
+    optim = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    channel = pca["latents_std"].pow(0.5).to(device)
+    channel = (channel / channel.mean()).clamp(0.5, 2.0).view(-1, 1, 1, 1)
+    source = Sampler(pca, tok, [seed, state["frames"] + state["clips"]], pool)
+    torch.manual_seed(seed + state["frames"] + state["clips"])
+    began = saved_at = time.time()
+    step, mean = 0, None
+    while (spent := (time.time() - began) / 60) < minutes:
+        rate = min(1, (step + 1) / 100) * max(floor, 1 - spent / minutes)
+        for g in optim.param_groups:
+            g["lr"] = peak * rate * g["share"]
+        error, total = loss_of(dit, text, source.batch(size, frames), device, channel)
+        optim.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
+        optim.step()
+        step += 1
+        state["frames" if frames == 1 else "clips"] += size
+        keep = min(0.998, step / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(ema.parameters()), list(live.parameters()), 1 - keep)
+        mean = error.item() if mean is None else 0.98 * mean + 0.02 * error.item()
+        if step % 50 == 0:
+            loads = max(float(torch.bincount(b.ffn.seen[0].flatten(), minlength=16).max() / b.ffn.seen[0].numel()) for b in dit.blocks)
+            print(f"dit T={frames} minutes {spent:.1f} frames {state['frames']} clips {state['clips']} loss {mean:.4f} "
+                  f"max expert share {loads:.2f}", flush=True)
+        if time.time() - saved_at > 60:
+            save(run, ema, live, state, minutes=state["minutes"] + spent)
+            saved_at = time.time()
+    state["minutes"] += minutes
+    save(run, ema, live, state, minutes=state["minutes"], final=True)
+
+
+def save(run, ema, live, state, minutes, final=False):
+    """Writes RUN/dit.pt; after a finished leg the average replaces the live weights."""
+    source = ema if final else live
+    data = {**state, "minutes": minutes, "dit": source["dit"].state_dict(), "text": source["text"].state_dict(),
+            "ema_dit": ema["dit"].state_dict(), "ema_text": ema["text"].state_dict()}
+    torch.save(data, run / "dit.new")
+    (run / "dit.new").replace(run / "dit.pt")
+
+
+if __name__ == "__main__":
+    import sys
+    torch.set_num_threads(1)
+    train(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), peak=float(sys.argv[5]), text_share=float(sys.argv[6]),
+          floor=float(sys.argv[7]) if len(sys.argv) > 7 else 0.0)

@@ -99,3 +99,18 @@ test("equal logits tie in every lane of the vector unit, softmax and sigmoid ali
     expect(Array.from(ids, Number)).toEqual(Array.from({ length: 8 * 37 }, (_, i) => i % 37));
   }
 });
+
+test("without ties the runtime's own operator, gate and experts together, gives the same layer", async () => {
+  const name = "relu_e8_d32";
+  const want = readTensors(join(folder, name, "io.safetensors"));
+  const file = join(folder, name, "weights.safetensors");
+  const weights = await openWeightFile(file, file.slice(1));
+  const g = new GraphBuilder(name);
+  const rows = g.input("rows", "f32", ["n", 32]);
+  const stacked = ["w1", "b1", "w2", "b2"].map((part) => g.weight(weights, `experts.${part}`));
+  const options = { k: { int: 2 }, activation_type: { text: "relu" }, normalize_routing_weights: { int: 1 } };
+  g.output("y", g.fused("MoE", [rows, g.gemm(weights, "gate", rows, true), ...stacked], options), "f32", ["n", 32]);
+  const session = await createSession(g.encode());
+  const got = (await session.run({ rows: f32([24, 32], want.get("input")!.data) }))["y"]!;
+  expect(largestDifference(got.data as Float32Array, want.get("output")!.data)).toBeLessThan(OUTPUT);
+});

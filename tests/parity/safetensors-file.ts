@@ -4,7 +4,7 @@ import { elementCount, f32ToF16, parseSafetensors, widenToF32 } from "@moevie/te
 
 export type Dense = { readonly shape: readonly number[]; readonly data: Float32Array };
 
-/** Every tensor of `file` as f32 (i64 too: ids are small). */
+/** Every tensor of `file` as f32 (whole numbers too: ids are small). */
 export function readTensors(file: string): Map<string, Dense> {
   const bytes = new Uint8Array(readFileSync(file));
   const tensors = new Map<string, Dense>();
@@ -12,6 +12,7 @@ export function readTensors(file: string): Map<string, Dense> {
     const data = new Float32Array(elementCount(shape));
     const body = bytes.slice(offset, offset + length);
     if (dtype === "i64") data.set(Array.from(new BigInt64Array(body.buffer), Number));
+    else if (dtype === "u8") data.set(body);
     else if (dtype === "i32") data.set(new Int32Array(body.buffer));
     else widenToF32(dtype, body, data);
     tensors.set(name, { shape, data });

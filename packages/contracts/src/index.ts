@@ -4,4 +4,5 @@ export * from "./errors.ts";
 export * from "./limits.ts";
 export * from "./metrics.ts";
 export * from "./protos.ts";
+export * from "./status-details.ts";
 export type * from "./gen/messages.ts";

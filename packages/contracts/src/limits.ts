@@ -24,11 +24,17 @@ export const LIMITS = {
   tensorChunkBytesMax: { value: 1 * MIB, what: "One chunk of a tensor or a file in a stream." },
   frameBytesMax: { value: 64 * MIB, what: "One frame of the expert exchange." },
   contextCacheBytesMax: { value: 64 * MIB, what: "Text contexts a router or text-encoder keeps." },
+  textsPerEncodeMax: { value: 16, what: "Texts in one Encode call." },
   latentBytesMax: { value: 256 * MIB, what: "One latent of a Denoise or Decode call." },
   shardCreditBytes: { value: 128 * MIB, what: "Bytes of rows a shard accepts in flight over all its streams." },
   callsInFlightMax: { value: 16, what: "Denoise calls a router works on at once." },
   decodesInFlightMax: { value: 2, what: "Clips a decoder works on at once." },
   connectRetryMsMax: { value: 2000, what: "Longest pause between two attempts to reach a peer." },
+  retryPauseMsMin: { value: 50, what: "Pause before a failed call to a peer is repeated the first time." },
+  peerWaitMsMax: { value: 120_000, what: "Time a job waits for a peer that is away before it fails." },
+  encodeCallMsMax: { value: 60_000, what: "One call to the text-encoder, or one context sent to a router." },
+  denoiseCallMsMax: { value: 600_000, what: "One Denoise call." },
+  decodeCallMsMax: { value: 1_800_000, what: "One Decode call." },
   readyWaitMsMax: { value: 120_000, what: "Time a service may take from start to ready." },
   drainMsMax: { value: 20_000, what: "Time a service may take from SIGTERM to exit." },
   leaseMs: { value: 10_000, what: "A job's lease: unchanged for this long on the observer's clock means dead." },
@@ -37,6 +43,11 @@ export const LIMITS = {
   metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
   checkpointBytesMax: { value: 64 * MIB, what: "One checkpoint in the store." },
   queueRetryAfterMs: { value: 5_000, what: "What QUEUE_FULL tells the caller to wait." },
+  storeBytesMax: { value: 4096 * MIB, what: "The job store's file." },
+  storeCallsInFlightMax: { value: 1024, what: "Calls one process has waiting at its job store." },
+  storeBusyMsMax: { value: 5_000, what: "Wait for another process to finish its write to the job store." },
+  eventsPerJobMax: { value: 2000, what: "Events of a job kept in the store; older ones go first." },
+  previewBytesMax: { value: 256 * KIB, what: "One preview picture." },
 } as const;
 
 export type LimitName = keyof typeof LIMITS;
@@ -49,9 +60,18 @@ export function limit(name: LimitName): number {
 /** Relations that must hold between limits; checked when the module loads. */
 function assertRelations(): void {
   const relations: readonly [boolean, string][] = [
-    [limit("leaseRenewMs") * 3 <= limit("leaseMs"), "leaseRenewMs * 3 <= leaseMs: two renewals may be late before a lease dies"],
-    [limit("tensorChunkBytesMax") < limit("grpcMessageBytesMax"), "tensorChunkBytesMax < grpcMessageBytesMax: a chunk fits a message"],
-    [limit("frameBytesMax") <= limit("shardCreditBytes"), "frameBytesMax <= shardCreditBytes: one frame must fit the budget"],
+    [
+      limit("leaseRenewMs") * 3 <= limit("leaseMs"),
+      "leaseRenewMs * 3 <= leaseMs: two renewals may be late before a lease dies",
+    ],
+    [
+      limit("tensorChunkBytesMax") < limit("grpcMessageBytesMax"),
+      "tensorChunkBytesMax < grpcMessageBytesMax: a chunk fits a message",
+    ],
+    [
+      limit("frameBytesMax") <= limit("shardCreditBytes"),
+      "frameBytesMax <= shardCreditBytes: one frame must fit the budget",
+    ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];
   for (const [holds, text] of relations) if (!holds) throw new Error(`limits contradict each other: ${text}`);

@@ -1,0 +1,66 @@
+// A MoevieError as google.rpc.Status bytes and back: what travels in the grpc-status-details-bin trailer. Pure.
+import { ERROR_DOMAIN, ERRORS, GRPC_CODE, MoevieError, isReason, type FieldViolation, type Reason } from "./errors.ts";
+import { messageCodec } from "./protos.ts";
+
+/** Key of the trailer that carries the details. */
+export const STATUS_DETAILS_KEY = "grpc-status-details-bin";
+const TYPE_PREFIX = "type.googleapis.com/google.rpc.";
+
+/** google.rpc.Status with ErrorInfo, then BadRequest and RetryInfo where they apply. */
+export function encodeStatusDetails(error: MoevieError): Buffer {
+  const details: object[] = [{ "@type": `${TYPE_PREFIX}ErrorInfo`, reason: error.reason, domain: ERROR_DOMAIN }];
+  if (error.violations.length > 0)
+    details.push({ "@type": `${TYPE_PREFIX}BadRequest`, fieldViolations: error.violations });
+  if (error.retryAfterMs !== undefined) {
+    const seconds = Math.floor(error.retryAfterMs / 1000);
+    const nanos = Math.round((error.retryAfterMs - seconds * 1000) * 1e6);
+    details.push({ "@type": `${TYPE_PREFIX}RetryInfo`, retryDelay: { seconds, nanos } });
+  }
+  return messageCodec("google.rpc.Status").encode({ code: GRPC_CODE[error.code], message: error.message, details });
+}
+
+/** What a failed call carried: status code, text and the details trailer if any; `peer` is for the log. */
+export interface FailedCall {
+  readonly code: number;
+  readonly text: string;
+  readonly details: Uint8Array | undefined;
+  readonly peer: string;
+  readonly cause: unknown;
+}
+
+/** A failed call as MoevieError: the reason from ErrorInfo, or the nearest to the bare code. */
+export function decodeStatusDetails(call: FailedCall): MoevieError {
+  let reason: Reason = REASON_OF_CODE[call.code] ?? "INTERNAL";
+  let violations: FieldViolation[] = [];
+  let retryAfterMs: number | undefined;
+  const status =
+    call.details === undefined
+      ? undefined
+      : (messageCodec("google.rpc.Status").decode(call.details) as { details: Detail[] });
+  for (const detail of status?.details ?? []) {
+    const told = String(detail["reason"]);
+    if (detail["@type"] === `${TYPE_PREFIX}ErrorInfo` && isReason(told)) reason = told;
+    if (detail["@type"] === `${TYPE_PREFIX}BadRequest`) violations = detail["fieldViolations"] as FieldViolation[];
+    if (detail["@type"] === `${TYPE_PREFIX}RetryInfo`) {
+      const delay = detail["retryDelay"] as { seconds: number; nanos: number };
+      retryAfterMs = delay.seconds * 1000 + delay.nanos / 1e6;
+    }
+  }
+  return new MoevieError(reason, call.text === "" ? ERRORS[reason].meaning : call.text, {
+    violations,
+    detail: `${call.peer}: ${call.text}`,
+    cause: call.cause,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
+}
+
+type Detail = { "@type": string } & Record<string, unknown>;
+
+const REASON_OF_CODE: Readonly<Record<number, Reason>> = {
+  [GRPC_CODE.CANCELLED]: "CANCELLED",
+  [GRPC_CODE.DEADLINE_EXCEEDED]: "DEADLINE",
+  [GRPC_CODE.UNAVAILABLE]: "PEER_UNAVAILABLE",
+  [GRPC_CODE.INVALID_ARGUMENT]: "INVALID_FIELD",
+  [GRPC_CODE.UNIMPLEMENTED]: "UNSUPPORTED",
+  [GRPC_CODE.RESOURCE_EXHAUSTED]: "OUT_OF_MEMORY",
+};

@@ -22,7 +22,7 @@ export type TinyOptions = {
 };
 export type TinySizes = Required<TinyOptions>;
 
-export function tinySizes(options: TinyOptions = {}): TinySizes {
+function tinySizes(options: TinyOptions = {}): TinySizes {
   const width = options.width ?? 48;
   return {
     width,

@@ -82,7 +82,7 @@ export function expertGraph(width: number, hidden: number): GraphBuilder {
 }
 
 /** Location that stands for weight `name` of slot `slot` until the bundle puts a real one there. */
-export function slotLocation(slot: number, name: string): string {
+function slotLocation(slot: number, name: string): string {
   return `slot/${slot}/${name}`;
 }
 

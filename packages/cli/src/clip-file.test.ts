@@ -20,6 +20,11 @@ async function* chunks(): AsyncIterable<Uint8Array> {
   yield bytes.subarray(2);
 }
 
+async function* broken(): AsyncIterable<Uint8Array> {
+  yield bytes;
+  await Promise.reject(new Error("gone"));
+}
+
 describe("the name of a clip", () => {
   it("is made of the prompt's words in any script", () => {
     expect(slugOf("A golden dog, runs!")).toBe("a-golden-dog-runs");
@@ -61,10 +66,6 @@ describe("the file of a clip", () => {
 
   it("does not appear when it arrives damaged, breaks off or is interrupted", async () => {
     const target = join(folder, "clip.mp4");
-    async function* broken(): AsyncIterable<Uint8Array> {
-      yield bytes;
-      await Promise.reject(new Error("gone"));
-    }
     await expect(saveClip(target, chunks(), { sha256: "00", signal: never })).rejects.toThrow("damaged");
     await expect(saveClip(target, broken(), { signal: never })).rejects.toThrow("gone");
     await expect(saveClip(target, chunks(), { signal: AbortSignal.abort() })).rejects.toThrow("abort");

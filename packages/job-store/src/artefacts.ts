@@ -1,0 +1,123 @@
+// Clips on disk: one folder a job, one file an attempt. A file becomes visible only when the job's record names its attempt as the
+// finished one, so a late scheduler can write but never publish. Knows no state of jobs.
+import { open, mkdir, readdir, rm, stat, type FileHandle } from "node:fs/promises";
+import { createReadStream, type ReadStream } from "node:fs";
+import { join } from "node:path";
+import { MoevieError } from "@moevie/contracts";
+
+const ID = /^[0-9a-f-]{36}$/;
+
+/** Which attempt: a lease is one. */
+export interface AttemptName {
+  readonly id: string;
+  readonly token: number;
+}
+
+/** A clip while its scheduler writes it. Throws DISK_FULL when there is no room. */
+export class ArtefactAttempt {
+  readonly path: string;
+  readonly #file: FileHandle;
+  #sizeBytes = 0;
+
+  constructor(path: string, file: FileHandle) {
+    this.path = path;
+    this.#file = file;
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    try {
+      await this.#file.writeFile(chunk);
+    } catch (thrown) {
+      throw diskError(thrown);
+    }
+    this.#sizeBytes += chunk.byteLength;
+  }
+
+  /** Makes the bytes durable; the job's `finish` makes them visible. Answers the size. */
+  async commit(): Promise<number> {
+    try {
+      await this.#file.sync();
+    } catch (thrown) {
+      throw diskError(thrown);
+    } finally {
+      await this.#file.close();
+    }
+    return this.#sizeBytes;
+  }
+
+  async discard(): Promise<void> {
+    await this.#file.close();
+    await rm(this.path, { force: true });
+  }
+}
+
+export interface OpenArtefact {
+  readonly sizeBytes: number;
+  /** Bytes from `start` to `end`, both included. */
+  read(range?: { readonly start: number; readonly end: number }): ReadStream;
+}
+
+export class Artefacts {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** A new file for this lease's clip; what an earlier call with the same lease wrote is gone. */
+  async createAttempt(attempt: AttemptName): Promise<ArtefactAttempt> {
+    try {
+      await mkdir(this.#jobFolder(attempt.id), { recursive: true, mode: 0o700 });
+      const path = this.#path(attempt);
+      return new ArtefactAttempt(path, await open(path, "w", 0o600));
+    } catch (thrown) {
+      throw diskError(thrown);
+    }
+  }
+
+  /** The file of an attempt; callers pass the token the finished record names. Throws VIDEO_NOT_READY when it is gone. */
+  async open(attempt: AttemptName): Promise<OpenArtefact> {
+    const path = this.#path(attempt);
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined)
+      throw new MoevieError("VIDEO_NOT_READY", "The clip's file is not in the store.", { detail: path });
+    return { sizeBytes: found.size, read: (range) => createReadStream(path, range ?? {}) };
+  }
+
+  /** Removes every attempt's file but the one kept, or the whole folder. */
+  async remove(id: string, keepToken?: number): Promise<void> {
+    const folder = this.#jobFolder(id);
+    if (keepToken === undefined) return rm(folder, { recursive: true, force: true });
+    const names = await readdir(folder).catch(() => []);
+    const kept = `${keepToken}.mp4`;
+    await Promise.all(names.filter((name) => name !== kept).map((name) => rm(join(folder, name), { force: true })));
+  }
+
+  /** Ids that have a folder. */
+  async ids(): Promise<readonly string[]> {
+    return (await readdir(this.#folder).catch(() => [])).filter((name) => ID.test(name));
+  }
+
+  #jobFolder(id: string): string {
+    if (!ID.test(id)) throw new Error("artefacts are named by job ids");
+    return join(this.#folder, id);
+  }
+
+  #path(attempt: AttemptName): string {
+    return join(this.#jobFolder(attempt.id), `${attempt.token}.mp4`);
+  }
+}
+
+const UNWRITABLE: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST"]);
+
+/** A file system error as the catalogue names it: no room is DISK_FULL, no right is CONFIG_INVALID. */
+export function diskError(thrown: unknown): unknown {
+  if (!(thrown instanceof Error) || !("code" in thrown)) return thrown;
+  const options = { cause: thrown, detail: thrown.message };
+  if (thrown.code === "ENOSPC" || thrown.code === "EDQUOT")
+    return new MoevieError("DISK_FULL", "There is no room left on the disk for the clip.", options);
+  if (UNWRITABLE.has(String(thrown.code))) {
+    return new MoevieError("CONFIG_INVALID", "The folder of the clips cannot be written: see MOEVIE_DATA.", options);
+  }
+  return thrown;
+}

@@ -1,0 +1,6 @@
+// Public entry of job-store: the interface, the SQLite store and the state machine's types.
+export * from "./job-store.ts";
+export { isFinal, JOB_STATE_KINDS } from "./job-state.ts";
+export type { ArtefactFacts, JobError, JobState, JobStateKind } from "./job-state.ts";
+export type { ArtefactAttempt, Artefacts, AttemptName, OpenArtefact } from "./artefacts.ts";
+export { openSqliteStore, type SqliteStoreOptions } from "./sqlite-store.ts";

@@ -1,0 +1,145 @@
+// The life of a job: its states as a discriminated union and the one function that moves between them.
+// Pure: no clock, no store, no token making; callers pass times and tokens in.
+import { MoevieError, limit, type Reason } from "@moevie/contracts";
+
+/** Facts of a finished clip, as the decoder measured them. */
+export interface ArtefactFacts {
+  readonly sizeBytes: number;
+  /** sha256 of the MP4, hex. */
+  readonly sha256: string;
+  readonly codec: string;
+  readonly pixelFormat: string;
+  readonly width: number;
+  readonly height: number;
+  readonly fps: number;
+  readonly frameCount: number;
+}
+
+/** Why a job failed: a reason of the catalogue and public text. */
+export interface JobError {
+  readonly reason: Reason;
+  readonly message: string;
+}
+
+/** Times are wall clock milliseconds since 1970, for people only: no lease compares them. */
+export type JobState =
+  | { readonly kind: "queued" }
+  | {
+      readonly kind: "running";
+      readonly owner: string;
+      /** Fencing token: every write of the owner must carry it. */
+      readonly token: number;
+      readonly cancelRequested: boolean;
+      readonly startedAtMs: number;
+    }
+  | {
+      readonly kind: "completed";
+      readonly token: number;
+      readonly startedAtMs: number;
+      readonly finishedAtMs: number;
+      readonly artefact: ArtefactFacts;
+    }
+  | {
+      readonly kind: "failed";
+      readonly startedAtMs?: number;
+      readonly finishedAtMs: number;
+      readonly error: JobError;
+    }
+  | { readonly kind: "cancelled"; readonly startedAtMs?: number; readonly finishedAtMs: number };
+
+export type JobStateKind = JobState["kind"];
+export const JOB_STATE_KINDS = ["queued", "running", "completed", "failed", "cancelled"] as const;
+
+export type JobTransition =
+  | { readonly kind: "claim"; readonly owner: string; readonly token: number; readonly atMs: number }
+  | { readonly kind: "release"; readonly token: number; readonly atMs: number }
+  | { readonly kind: "expire"; readonly attempt: number; readonly atMs: number }
+  | { readonly kind: "cancel"; readonly atMs: number }
+  | { readonly kind: "complete"; readonly token: number; readonly atMs: number; readonly artefact: ArtefactFacts }
+  | { readonly kind: "fail"; readonly token: number; readonly atMs: number; readonly error: JobError }
+  | { readonly kind: "stop"; readonly token: number; readonly atMs: number };
+
+/** Has the job reached a state it never leaves? */
+export function isFinal(state: JobState): boolean {
+  return state.kind !== "queued" && state.kind !== "running";
+}
+
+/**
+ * The only way from one state to the next.
+ *
+ * | from      | claim   | release  | expire                          | cancel           | complete   | fail    | stop       |
+ * |-----------|---------|----------|---------------------------------|------------------|------------|---------|------------|
+ * | queued    | running | lost     | –                               | cancelled        | lost       | lost    | lost       |
+ * | running   | –       | queued * | queued, failed at the last      | running, flagged | completed *| failed *| cancelled *|
+ * |           |         |          | attempt, cancelled when flagged |                  |            |         |            |
+ * | completed | –       | lost     | –                               | unchanged        | lost       | lost    | lost       |
+ * | failed    | –       | lost     | –                               | unchanged        | lost       | lost    | lost       |
+ * | cancelled | –       | lost     | –                               | unchanged        | lost       | lost    | lost       |
+ *
+ * `*`: only with the token of the lease. lost: MoevieError LEASE_LOST. –: a programmer's error. A job that completes before its
+ * owner saw the cancel flag stays completed; one that its owner gives back with the flag set is cancelled.
+ */
+export function transition(state: JobState, event: JobTransition): JobState {
+  switch (event.kind) {
+    case "claim":
+      assertState(state, "queued", event);
+      return {
+        kind: "running",
+        owner: event.owner,
+        token: event.token,
+        cancelRequested: false,
+        startedAtMs: event.atMs,
+      };
+    case "release": {
+      const running = held(state, event.token);
+      if (running.cancelRequested)
+        return { kind: "cancelled", startedAtMs: running.startedAtMs, finishedAtMs: event.atMs };
+      return { kind: "queued" };
+    }
+    case "expire":
+      return expired(state, event);
+    case "cancel":
+      if (state.kind === "queued") return { kind: "cancelled", finishedAtMs: event.atMs };
+      return state.kind === "running" ? { ...state, cancelRequested: true } : state;
+    case "complete": {
+      const { token, startedAtMs } = held(state, event.token);
+      return { kind: "completed", token, startedAtMs, finishedAtMs: event.atMs, artefact: event.artefact };
+    }
+    case "fail":
+      return {
+        kind: "failed",
+        startedAtMs: held(state, event.token).startedAtMs,
+        finishedAtMs: event.atMs,
+        error: event.error,
+      };
+    case "stop":
+      return { kind: "cancelled", startedAtMs: held(state, event.token).startedAtMs, finishedAtMs: event.atMs };
+  }
+}
+
+type RunningState = Extract<JobState, { kind: "running" }>;
+
+/** The running state if `token` still holds it, else LEASE_LOST. */
+export function held(state: JobState, token: number): RunningState {
+  if (state.kind === "running" && state.token === token) return state;
+  throw new MoevieError("LEASE_LOST", "Another scheduler owns this job now, or it has ended.", {
+    detail: `token ${token}, state ${state.kind}`,
+  });
+}
+
+function expired(state: JobState, event: Extract<JobTransition, { kind: "expire" }>): JobState {
+  assertState(state, "running", event);
+  const { startedAtMs } = state;
+  if (state.cancelRequested) return { kind: "cancelled", startedAtMs, finishedAtMs: event.atMs };
+  if (event.attempt < limit("jobAttemptsMax")) return { kind: "queued" };
+  const message = `The job was started ${event.attempt} times and its scheduler was lost each time.`;
+  return { kind: "failed", startedAtMs, finishedAtMs: event.atMs, error: { reason: "PEER_UNAVAILABLE", message } };
+}
+
+function assertState<K extends JobStateKind>(
+  state: JobState,
+  kind: K,
+  event: JobTransition,
+): asserts state is Extract<JobState, { kind: K }> {
+  if (state.kind !== kind) throw new Error(`${event.kind} needs a ${kind} job, not a ${state.kind} one`);
+}

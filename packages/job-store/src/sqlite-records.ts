@@ -1,0 +1,371 @@
+// The queries of the SQLite store: synchronous, each write one BEGIN IMMEDIATE transaction. Runs inside the store's thread only;
+// the wall clock is passed in and used for no decision.
+import { randomUUID } from "node:crypto";
+import type { DatabaseSync } from "node:sqlite";
+import { MoevieError, limit } from "@moevie/contracts";
+import {
+  held,
+  isFinal,
+  transition,
+  JOB_STATE_KINDS,
+  type JobState,
+  type JobStateKind,
+  type JobTransition,
+} from "./job-state.ts";
+import { cursorOf, tokenOf } from "./page-token.ts";
+import type { LeaseSighting } from "./lease-watch.ts";
+import type {
+  JobEvent,
+  JobOutcome,
+  JobPage,
+  JobProgress,
+  JobRecord,
+  JobSpec,
+  Lease,
+  LeaseAnswer,
+  StageTiming,
+  Submission,
+  SubmitOptions,
+} from "./job-store.ts";
+import { translated } from "./sqlite-schema.ts";
+
+interface JobRow {
+  readonly number: number;
+  readonly id: string;
+  readonly request_digest: string | null;
+  readonly state_json: string;
+  readonly record_json: string;
+  readonly progress_json: string;
+  readonly timings_json: string;
+  readonly attempt: number;
+  readonly token: number;
+}
+
+/** What names a lease on the way to the thread. */
+export interface LeaseKey {
+  readonly id: string;
+  readonly token: number;
+}
+
+const COLUMNS = "number, id, request_digest, state_json, record_json, progress_json, timings_json, attempt, token";
+const WAITING: JobProgress = { stage: "queue", step: 0, stepCount: 0, percent: 0 };
+
+export class SqliteRecords {
+  readonly #db: DatabaseSync;
+  readonly #wallClockMs: () => number;
+  readonly #queuedMax: number;
+
+  constructor(db: DatabaseSync, wallClockMs: () => number, queuedMax: number) {
+    this.#db = db;
+    this.#wallClockMs = wallClockMs;
+    this.#queuedMax = queuedMax;
+  }
+
+  submit(spec: JobSpec, options: SubmitOptions): Submission {
+    return this.#write(() => {
+      const earlier = options.requestId === undefined ? undefined : this.#row("request_id = ?", options.requestId);
+      if (earlier !== undefined) {
+        if (earlier.request_digest === (options.requestDigest ?? null)) return { ...recordOf(earlier), repeated: true };
+        throw new MoevieError("REQUEST_ID_REUSED", "This request_id was used before with another body.");
+      }
+      if (this.counts().queued >= this.#queuedMax) {
+        const message = `The queue is full: ${this.#queuedMax} jobs wait.`;
+        throw new MoevieError("QUEUE_FULL", message, { retryAfterMs: limit("queueRetryAfterMs") });
+      }
+      const { bundleDigest = "", warnings = [], traceparent } = options;
+      const record = {
+        spec,
+        bundleDigest,
+        warnings,
+        ...(traceparent === undefined ? {} : { traceparent }),
+        createdAtMs: this.#wallClockMs(),
+      };
+      const insert = this.#db.prepare(
+        `INSERT INTO jobs (id, request_id, request_digest, state, state_json, record_json, progress_json, timings_json, attempt, token, lease_ms, lease_revision)
+         VALUES (?, ?, ?, 'queued', '{"kind":"queued"}', ?, ?, '[]', 0, 0, 0, 0)`,
+      );
+      const id = randomUUID();
+      insert.run(
+        id,
+        options.requestId ?? null,
+        options.requestDigest ?? null,
+        JSON.stringify(record),
+        JSON.stringify({ ...WAITING, stepCount: spec.steps }),
+      );
+      const row = this.#existing(id);
+      this.#event(row.number, recordOf(row));
+      return { ...recordOf(row), repeated: false };
+    });
+  }
+
+  get(id: string): JobRecord {
+    return translated(() => recordOf(this.#existing(id)));
+  }
+
+  list(pageSize: number, pageToken: string): JobPage {
+    return translated(() => {
+      const before = pageToken === "" ? Number.MAX_SAFE_INTEGER : cursorOf(pageToken);
+      const size = Math.min(Math.max(1, pageSize), limit("listPageSizeMax"));
+      const query = this.#db.prepare(`SELECT ${COLUMNS} FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?`);
+      const rows = query.all(before, size + 1) as unknown as JobRow[];
+      const page = rows.slice(0, size);
+      const last = page.at(-1);
+      return {
+        jobs: page.map(recordOf),
+        nextPageToken: rows.length > size && last !== undefined ? tokenOf(last.number) : "",
+      };
+    });
+  }
+
+  claimNext(owner: string, leaseMs: number): Lease | null {
+    const waiting = this.#db.prepare("SELECT id FROM jobs WHERE state = 'queued' LIMIT 1");
+    if (translated(() => waiting.get()) === undefined) return null;
+    return this.#write(() => {
+      const row = this.#row("state = 'queued' ORDER BY number LIMIT 1");
+      if (row === undefined) return null;
+      const token = row.token + 1;
+      this.#db
+        .prepare("UPDATE jobs SET attempt = attempt + 1, token = ?, lease_ms = ?, lease_revision = 0 WHERE number = ?")
+        .run(token, leaseMs, row.number);
+      const job = this.#move(this.#existing(row.id), { kind: "claim", owner, token, atMs: this.#wallClockMs() });
+      return { id: row.id, token, owner, leaseMs, job };
+    });
+  }
+
+  renew(lease: LeaseKey): LeaseAnswer {
+    return this.#write(() => this.#renewed(lease).answer);
+  }
+
+  writeProgress(lease: LeaseKey, progress: JobProgress, stageTimings?: readonly StageTiming[]): LeaseAnswer {
+    return this.#write(() => {
+      const { row, answer } = this.#renewed(lease);
+      this.#db.prepare("UPDATE jobs SET progress_json = ? WHERE number = ?").run(JSON.stringify(progress), row.number);
+      if (stageTimings !== undefined) {
+        this.#db
+          .prepare("UPDATE jobs SET timings_json = ? WHERE number = ?")
+          .run(JSON.stringify(stageTimings), row.number);
+      }
+      this.#event(row.number, { ...recordOf(row), progress });
+      return answer;
+    });
+  }
+
+  appendEvent(lease: LeaseKey, previewPng: Uint8Array): LeaseAnswer {
+    return this.#write(() => {
+      const { row, answer } = this.#renewed(lease);
+      this.#db.prepare("UPDATE events SET preview = NULL WHERE job = ? AND preview IS NOT NULL").run(row.number);
+      this.#event(row.number, recordOf(row), previewPng);
+      return answer;
+    });
+  }
+
+  saveCheckpoint(lease: LeaseKey, bytes: Uint8Array): LeaseAnswer {
+    return this.#write(() => {
+      const { row, answer } = this.#renewed(lease);
+      this.#db.prepare("INSERT OR REPLACE INTO checkpoints (job, bytes) VALUES (?, ?)").run(row.number, bytes);
+      return answer;
+    });
+  }
+
+  loadCheckpoint(id: string): Uint8Array | null {
+    return translated(() => {
+      const found = this.#db
+        .prepare("SELECT bytes FROM checkpoints JOIN jobs ON jobs.number = checkpoints.job WHERE jobs.id = ?")
+        .get(id);
+      return found?.["bytes"] instanceof Uint8Array ? found["bytes"] : null;
+    });
+  }
+
+  eventsAfter(id: string, after: number, eventsMax: number): readonly JobEvent[] {
+    return translated(() => {
+      const { number } = this.#existing(id);
+      const query = this.#db.prepare(
+        "SELECT sequence, body_json, preview FROM events WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+      );
+      return query.all(number, after, Math.min(eventsMax, limit("eventsPerReadMax"))).map((row) => ({
+        ...(JSON.parse(String(row["body_json"])) as Omit<JobEvent, "sequence" | "previewPng">),
+        sequence: Number(row["sequence"]),
+        ...(row["preview"] instanceof Uint8Array ? { previewPng: row["preview"] } : {}),
+      }));
+    });
+  }
+
+  requestCancel(id: string): JobRecord {
+    return this.#write(() => {
+      const row = this.#existing(id);
+      const state = stateOf(row);
+      if (isFinal(state) || (state.kind === "running" && state.cancelRequested)) return recordOf(row);
+      return this.#move(row, { kind: "cancel", atMs: this.#wallClockMs() });
+    });
+  }
+
+  finish(lease: LeaseKey, outcome: JobOutcome): JobRecord {
+    return this.#write(() => {
+      const { row } = this.#heldRow(lease);
+      const base = { token: lease.token, atMs: this.#wallClockMs() };
+      if (outcome.kind === "completed") {
+        const progress: JobProgress = { ...recordOf(row).progress, stage: "commit", percent: 100, remainingSeconds: 0 };
+        this.#db
+          .prepare("UPDATE jobs SET progress_json = ? WHERE number = ?")
+          .run(JSON.stringify(progress), row.number);
+        return this.#move(this.#existing(row.id), { kind: "complete", ...base, artefact: outcome.artefact });
+      }
+      return this.#move(
+        row,
+        outcome.kind === "failed" ? { kind: "fail", ...base, error: outcome.error } : { kind: "stop", ...base },
+      );
+    });
+  }
+
+  release(lease: LeaseKey): void {
+    this.#write(() => {
+      const { row } = this.#heldRow(lease);
+      this.#db.prepare("UPDATE jobs SET attempt = attempt - 1 WHERE number = ?").run(row.number);
+      this.#move(this.#existing(row.id), { kind: "release", token: lease.token, atMs: this.#wallClockMs() });
+    });
+  }
+
+  delete(id: string): void {
+    this.#write(() => {
+      this.#db.prepare("DELETE FROM jobs WHERE number = ?").run(this.#existing(id).number);
+    });
+    translated(() => this.#db.exec("PRAGMA incremental_vacuum"));
+  }
+
+  counts(): Record<JobStateKind, number> {
+    return translated(() => {
+      const counts = Object.fromEntries(JOB_STATE_KINDS.map((kind) => [kind, 0])) as Record<JobStateKind, number>;
+      const rows = this.#db.prepare("SELECT state, count(*) AS jobs FROM jobs GROUP BY state").all();
+      for (const row of rows) counts[row["state"] as JobStateKind] = Number(row["jobs"]);
+      return counts;
+    });
+  }
+
+  ids(): readonly string[] {
+    return translated(() =>
+      this.#db
+        .prepare("SELECT id FROM jobs")
+        .all()
+        .map((row) => String(row["id"])),
+    );
+  }
+
+  /** Every running job's lease, for the observer. */
+  leases(): readonly LeaseSighting[] {
+    return translated(() => {
+      const rows = this.#db
+        .prepare("SELECT number, token, lease_revision, lease_ms FROM jobs WHERE state = 'running'")
+        .all();
+      return rows.map((row) => ({
+        number: Number(row["number"]),
+        token: Number(row["token"]),
+        revision: Number(row["lease_revision"]),
+        leaseMs: Number(row["lease_ms"]),
+      }));
+    });
+  }
+
+  /** Takes a dead lease's job back; false when its owner wrote after all. */
+  expire(dead: LeaseSighting): boolean {
+    return this.#write(() => {
+      const row = this.#row(
+        "number = ? AND state = 'running' AND token = ? AND lease_revision = ?",
+        dead.number,
+        dead.token,
+        dead.revision,
+      );
+      if (row === undefined) return false;
+      this.#move(row, { kind: "expire", attempt: row.attempt, atMs: this.#wallClockMs() });
+      return true;
+    });
+  }
+
+  /** Changes when another connection commits. */
+  dataVersion(): number {
+    return translated(() => Number(this.#db.prepare("PRAGMA data_version").get()?.["data_version"]));
+  }
+
+  #write<T>(work: () => T): T {
+    return translated(() => {
+      this.#db.exec("BEGIN IMMEDIATE");
+      try {
+        const result = work();
+        this.#db.exec("COMMIT");
+        return result;
+      } catch (thrown) {
+        if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+        throw thrown;
+      }
+    });
+  }
+
+  #move(row: JobRow, event: JobTransition): JobRecord {
+    const state = transition(stateOf(row), event);
+    this.#db
+      .prepare("UPDATE jobs SET state = ?, state_json = ? WHERE number = ?")
+      .run(state.kind, JSON.stringify(state), row.number);
+    if (isFinal(state)) this.#db.prepare("DELETE FROM checkpoints WHERE job = ?").run(row.number);
+    const record = recordOf(this.#existing(row.id));
+    this.#event(row.number, record);
+    return record;
+  }
+
+  #renewed(lease: LeaseKey): { readonly row: JobRow; readonly answer: LeaseAnswer } {
+    const { row, cancelRequested } = this.#heldRow(lease);
+    this.#db.prepare("UPDATE jobs SET lease_revision = lease_revision + 1 WHERE number = ?").run(row.number);
+    return { row, answer: { cancelRequested } };
+  }
+
+  #heldRow(lease: LeaseKey): { readonly row: JobRow; readonly cancelRequested: boolean } {
+    const row = this.#row("id = ?", lease.id);
+    if (row === undefined) throw new MoevieError("LEASE_LOST", "The job was deleted.");
+    return { row, cancelRequested: held(stateOf(row), lease.token).cancelRequested };
+  }
+
+  #event(job: number, record: JobRecord, preview?: Uint8Array): void {
+    const body = {
+      state: record.state.kind,
+      progress: record.progress,
+      ...(record.state.kind === "failed" ? { error: record.state.error } : {}),
+    };
+    this.#db
+      .prepare("INSERT INTO events (job, body_json, preview) VALUES (?, ?, ?)")
+      .run(job, JSON.stringify(body), preview ?? null);
+    this.#db
+      .prepare(
+        "DELETE FROM events WHERE job = ?1 AND sequence <= (SELECT sequence FROM events WHERE job = ?1 ORDER BY sequence DESC LIMIT 1 OFFSET ?2)",
+      )
+      .run(job, limit("eventsPerJobMax"));
+  }
+
+  #existing(id: string): JobRow {
+    const row = this.#row("id = ?", id);
+    if (row === undefined) throw new MoevieError("VIDEO_NOT_FOUND", "No video has this name, or it was deleted.");
+    return row;
+  }
+
+  #row(where: string, ...values: (string | number)[]): JobRow | undefined {
+    return this.#db.prepare(`SELECT ${COLUMNS} FROM jobs WHERE ${where}`).get(...values) as unknown as
+      | JobRow
+      | undefined;
+  }
+}
+
+function stateOf(row: JobRow): JobState {
+  return JSON.parse(row.state_json) as JobState;
+}
+
+function recordOf(row: JobRow): JobRecord {
+  const fixed = JSON.parse(row.record_json) as Pick<
+    JobRecord,
+    "spec" | "bundleDigest" | "warnings" | "traceparent" | "createdAtMs"
+  >;
+  return {
+    ...fixed,
+    id: row.id,
+    state: stateOf(row),
+    attempt: row.attempt,
+    progress: JSON.parse(row.progress_json) as JobProgress,
+    stageTimings: JSON.parse(row.timings_json) as StageTiming[],
+  };
+}

@@ -1,0 +1,119 @@
+// Opens the SQLite file, checks it and brings its schema up. Turns SQLite's errors into the catalogue's; no queries of jobs here.
+import { DatabaseSync } from "node:sqlite";
+import { MoevieError, limit } from "@moevie/contracts";
+
+const SCHEMA_VERSION = 1;
+
+const SCHEMA = `
+CREATE TABLE jobs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  request_id TEXT UNIQUE,
+  request_digest TEXT,
+  state TEXT NOT NULL,
+  state_json TEXT NOT NULL,
+  record_json TEXT NOT NULL,
+  progress_json TEXT NOT NULL,
+  timings_json TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  token INTEGER NOT NULL,
+  lease_ms INTEGER NOT NULL,
+  lease_revision INTEGER NOT NULL
+) STRICT;
+CREATE INDEX jobs_by_state ON jobs (state, number);
+CREATE TABLE events (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+  body_json TEXT NOT NULL,
+  preview BLOB
+) STRICT;
+CREATE INDEX events_by_job ON events (job, sequence);
+CREATE TABLE checkpoints (
+  job INTEGER PRIMARY KEY REFERENCES jobs (number) ON DELETE CASCADE,
+  bytes BLOB NOT NULL
+) STRICT;
+`;
+
+/** Opens or makes the file. Throws STORE_CORRUPT, DISK_FULL, CONFIG_INVALID (not writable) or UNSUPPORTED (newer schema). */
+export function openDatabase(path: string, bytesMax: number): DatabaseSync {
+  return translated(() => {
+    const db = new DatabaseSync(path, { timeout: limit("storeBusyMsMax"), enableForeignKeyConstraints: true });
+    try {
+      prepare(db, bytesMax);
+      return db;
+    } catch (thrown) {
+      db.close();
+      throw thrown;
+    }
+  });
+}
+
+function prepare(db: DatabaseSync, bytesMax: number): void {
+  db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA auto_vacuum = INCREMENTAL;");
+  const pageBytes = Number(db.prepare("PRAGMA page_size").get()?.["page_size"] ?? 4096);
+  db.exec(`PRAGMA max_page_count = ${Math.max(1, Math.floor(bytesMax / pageBytes))}`);
+  const check = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
+  if (check !== "ok")
+    throw new MoevieError("STORE_CORRUPT", "The job store's file failed its integrity check.", {
+      detail: String(check),
+    });
+  // The write lock first: two processes may open a new file at once.
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"] ?? 0);
+    if (version > SCHEMA_VERSION) {
+      throw new MoevieError(
+        "UNSUPPORTED",
+        `The job store's file has schema ${version}; this build reads up to ${SCHEMA_VERSION}.`,
+      );
+    }
+    if (version === 0) db.exec(`${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION};`);
+    db.exec("COMMIT");
+  } catch (thrown) {
+    if (db.isTransaction) db.exec("ROLLBACK");
+    throw thrown;
+  }
+}
+
+/** Primary result codes (sqlite.org/rescode.html). */
+const SQLITE_BUSY = 5;
+const SQLITE_READONLY = 8;
+const SQLITE_IOERR = 10;
+const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
+const SQLITE_CANTOPEN = 14;
+const SQLITE_NOTADB = 26;
+
+/** Runs `work` and throws what SQLite reports as a MoevieError that says what an operator can do. */
+export function translated<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (thrown) {
+    throw translate(thrown);
+  }
+}
+
+function translate(thrown: unknown): unknown {
+  if (!(thrown instanceof Error) || !("errcode" in thrown) || typeof thrown.errcode !== "number") return thrown;
+  const options = { cause: thrown, detail: `sqlite ${thrown.errcode}: ${thrown.message}` };
+  switch (thrown.errcode & 0xff) {
+    case SQLITE_BUSY:
+      return new MoevieError("PEER_UNAVAILABLE", "The job store is busy; try again.", options);
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+      return new MoevieError(
+        "CONFIG_INVALID",
+        "The job store's folder or file cannot be written: see MOEVIE_DATA.",
+        options,
+      );
+    case SQLITE_FULL:
+      return new MoevieError("DISK_FULL", "There is no room left for the job store.", options);
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return new MoevieError("STORE_CORRUPT", "The job store's file is not a sound SQLite database.", options);
+    case SQLITE_IOERR:
+      return new MoevieError("INTERNAL", "The job store's file could not be read or written.", options);
+    default:
+      return thrown;
+  }
+}

@@ -1,0 +1,114 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { FACTS, SPEC, claimed, jobStoreContract, reasonOf } from "./contract-suite.ts";
+import { openSqliteStore } from "./sqlite-store.ts";
+import { diskError } from "./artefacts.ts";
+
+jobStoreContract("sqlite", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "moevie-store-"));
+  const path = join(folder, "jobs.db");
+  return { folder, store: await openSqliteStore(path), reopen: (options) => openSqliteStore(path, options) };
+});
+
+describe("sqlite file", () => {
+  let folder = "";
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "moevie-store-"));
+  });
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+
+  test("a file that is no database is refused as corrupt", async () => {
+    await writeFile(join(folder, "jobs.db"), "not a database at all".repeat(400));
+    expect(await reasonOf(openSqliteStore(join(folder, "jobs.db")))).toBe("STORE_CORRUPT");
+  });
+
+  test("a damaged page is found when the store opens", async () => {
+    const path = join(folder, "jobs.db");
+    const store = await openSqliteStore(path);
+    for (let index = 0; index < 20; index += 1) await store.submit({ ...SPEC, prompt: "x".repeat(1000) });
+    await store.close();
+    const { open } = await import("node:fs/promises");
+    const file = await open(path, "r+");
+    await file.write(Buffer.alloc(4096 * 4, 0xff), 0, 4096 * 4, 4096);
+    await file.close();
+    expect(await reasonOf(openSqliteStore(path))).toBe("STORE_CORRUPT");
+  });
+
+  test("a schema from a newer build is refused, not changed", async () => {
+    const db = new DatabaseSync(join(folder, "jobs.db"));
+    db.exec("PRAGMA user_version = 99");
+    db.close();
+    expect(await reasonOf(openSqliteStore(join(folder, "jobs.db")))).toBe("UNSUPPORTED");
+  });
+
+  test("no room is DISK_FULL, and what was accepted before stays readable", async () => {
+    const store = await openSqliteStore(join(folder, "jobs.db"), { bytesMax: 120_000 });
+    const first = await store.submit(SPEC);
+    const lease = await claimed(store);
+    expect(await reasonOf(store.saveCheckpoint(lease, new Uint8Array(500_000)))).toBe("DISK_FULL");
+    expect((await store.get(first.id)).state.kind).toBe("running");
+    expect(await reasonOf(store.renew(lease))).toBe("none");
+    await store.close();
+    expect(diskError(Object.assign(new Error("x"), { code: "ENOSPC" }))).toMatchObject({ reason: "DISK_FULL" });
+  });
+
+  test("a folder that cannot be made is a setting's error, not a crash", async () => {
+    await writeFile(join(folder, "file"), "");
+    expect(await reasonOf(openSqliteStore(join(folder, "file", "jobs.db")))).toBe("CONFIG_INVALID");
+  });
+
+  test("folders of jobs that no longer exist are removed when the store opens", async () => {
+    const path = join(folder, "jobs.db");
+    const store = await openSqliteStore(path);
+    const kept = await store.submit(SPEC);
+    await (await store.artefacts.createAttempt(await claimed(store))).commit();
+    await (await store.artefacts.createAttempt({ id: "00000000-0000-0000-0000-000000000000", token: 1 })).commit();
+    await store.close();
+    const again = await openSqliteStore(path);
+    expect(await again.artefacts.ids()).toEqual([kept.id]);
+    await again.close();
+  });
+
+  test("processes killed in the middle of work lose no accepted job and finish none twice", async () => {
+    const path = join(folder, "jobs.db");
+    const store = await openSqliteStore(path);
+    const jobs = await Promise.all(Array.from({ length: 12 }, () => store.submit(SPEC)));
+    const entry = new URL("./index.ts", import.meta.url).href;
+    const script = `
+      const { openSqliteStore } = await import(${JSON.stringify(entry)});
+      const store = await openSqliteStore(${JSON.stringify(path)});
+      const signal = AbortSignal.timeout(50000);
+      for (;;) {
+        const after = store.changeCount;
+        const lease = await store.claimNext({ owner: String(process.pid), leaseMs: 400 });
+        if (lease === null) { await store.waitForChange({ after, signal }); continue; }
+        console.log("claimed");
+        for (let step = 1; step <= 4; step++) await store.writeProgress(lease, { stage: "denoise", step, stepCount: 4, percent: step * 25 }).catch(() => {});
+        await store.finish(lease, { kind: "completed", artefact: ${JSON.stringify(FACTS)} }).catch(() => {});
+      }`;
+    const start = () =>
+      spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit"] });
+    const first = start();
+    await once(first.stdout, "data");
+    first.kill("SIGKILL");
+    const rest = [start(), start()];
+    const signal = AbortSignal.timeout(50_000);
+    for (;;) {
+      const after = store.changeCount;
+      if ((await store.counts()).completed === jobs.length) break;
+      await store.waitForChange({ after, signal });
+    }
+    for (const child of rest) child.kill("SIGKILL");
+    for (const job of jobs) {
+      const states = (await store.eventsAfter(job.id, 0)).map((event) => event.state);
+      expect(states.filter((state) => state === "completed")).toEqual(["completed"]);
+      expect(states.at(-1)).toBe("completed");
+    }
+    await store.close();
+  });
+});

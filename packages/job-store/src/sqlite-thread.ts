@@ -1,0 +1,89 @@
+// The store's thread: owns the SQLite connection, answers calls one after another, looks for changes by other processes and takes
+// back jobs whose lease died. Started by sqlite-store.ts only.
+import { parentPort, workerData } from "node:worker_threads";
+import { performance } from "node:perf_hooks";
+import { asMoevieError, type MoevieErrorOptions, type Reason } from "@moevie/contracts";
+import { LeaseWatch } from "./lease-watch.ts";
+import { SqliteRecords } from "./sqlite-records.ts";
+import { openDatabase } from "./sqlite-schema.ts";
+
+export interface ThreadData {
+  readonly path: string;
+  readonly queuedMax: number;
+  readonly bytesMax: number;
+}
+
+/** A MoevieError on its way between threads. */
+export interface SentError extends MoevieErrorOptions {
+  readonly reason: Reason;
+  readonly message: string;
+}
+
+export interface ThreadCall {
+  readonly call: number;
+  readonly method: keyof SqliteRecords | "close";
+  readonly values: readonly unknown[];
+}
+
+export type ThreadMessage =
+  | { readonly kind: "opened" }
+  | { readonly kind: "changed" }
+  | { readonly kind: "result"; readonly call: number; readonly value: unknown }
+  | { readonly kind: "error"; readonly call: number; readonly error: SentError };
+
+const POLL_MS = 25;
+const OPEN_CALL = 0;
+
+function sent(thrown: unknown): SentError {
+  const { reason, message, detail, violations, retryAfterMs } = asMoevieError(thrown);
+  return {
+    reason,
+    message,
+    violations,
+    ...(detail === undefined ? {} : { detail }),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  };
+}
+
+function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
+  const post = (message: ThreadMessage): void => port.postMessage(message, []);
+  const db = openDatabase(data.path, data.bytesMax);
+  const records = new SqliteRecords(db, () => Date.now(), data.queuedMax);
+  const watch = new LeaseWatch();
+  let version = records.dataVersion();
+  const poll = setInterval(() => {
+    try {
+      const now = records.dataVersion();
+      if (now !== version) post({ kind: "changed" });
+      version = now;
+      for (const dead of watch.observe(records.leases(), performance.now()))
+        if (records.expire(dead)) post({ kind: "changed" });
+    } catch {
+      // A busy or full store: calls report it, the next look tries again.
+    }
+  }, POLL_MS);
+  port.on("message", ({ call, method, values }: ThreadCall) => {
+    if (method === "close") {
+      clearInterval(poll);
+      db.close();
+      port.close();
+      return;
+    }
+    try {
+      const work = records[method] as (...values: unknown[]) => unknown;
+      post({ kind: "result", call, value: work.apply(records, [...values]) });
+    } catch (thrown) {
+      post({ kind: "error", call, error: sent(thrown) });
+    }
+  });
+  post({ kind: "opened" });
+}
+
+if (parentPort !== null) {
+  try {
+    run(parentPort, workerData as ThreadData);
+  } catch (thrown) {
+    parentPort.postMessage({ kind: "error", call: OPEN_CALL, error: sent(thrown) } satisfies ThreadMessage, []);
+    parentPort.close();
+  }
+}

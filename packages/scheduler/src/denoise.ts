@@ -1,0 +1,109 @@
+// All denoising steps of a job in order, from noise or from a checkpoint: velocity, preview, sampler, progress, checkpoint.
+import { MoevieError } from "@moevie/contracts";
+import { SAMPLERS, createSampler, noiseSchedule, type NoiseSchedule, type Sampler } from "@moevie/diffusion";
+import { decodeCheckpoint, encodeCheckpoint, jobFingerprint } from "./checkpoint.ts";
+import { denoiseStep } from "./denoise-step.ts";
+import type { BranchContexts } from "./encode.ts";
+import type { JobRun } from "./job-run.ts";
+import { denoiseProgress } from "./job-progress.ts";
+import { previewPng } from "./preview.ts";
+import { startLatent, type LatentShape } from "./start-latent.ts";
+
+/** A job between two steps. */
+interface Position {
+  /** Steps done. */
+  step: number;
+  readonly latent: Float32Array;
+  readonly sampler: Sampler;
+}
+
+/** The finished latent. `saved` is the store's checkpoint, if any. */
+export async function denoise(
+  run: JobRun,
+  contexts: BranchContexts,
+  shape: LatentShape,
+  saved: Uint8Array | null,
+  traceparent: string,
+): Promise<Float32Array> {
+  const { spec, model, held, settings } = run;
+  const schedule = noiseSchedule({ steps: spec.steps, ...model.schedule });
+  const position = resume(run, shape, schedule, saved);
+  const firstStep = position.step;
+  let checkpointedStep = firstStep;
+  const startMs = performance.now();
+  const save = async (): Promise<void> => {
+    if (await held.checkpoint(checkpointOf(run, shape, position))) run.metrics.add("moevie_job_checkpoints_total");
+    checkpointedStep = position.step;
+  };
+  try {
+    while (position.step < spec.steps) {
+      held.signal.throwIfAborted();
+      const preview = await advance(run, { contexts, shape, schedule, position, traceparent });
+      const stepSeconds = (performance.now() - startMs) / 1000 / (position.step - firstStep);
+      await held.progress(denoiseProgress(run, position.step, stepSeconds), run.stages.timings);
+      if (preview !== undefined) await held.preview(preview);
+      if (position.step - checkpointedStep >= settings.checkpointSteps || position.step === spec.steps) await save();
+    }
+  } catch (thrown) {
+    // Between two steps the position is whole: a service that drains hands it on.
+    if (held.stopReason?.reason === "DRAINING" && position.step > checkpointedStep) await save();
+    throw thrown;
+  }
+  return position.latent;
+}
+
+interface StepWork {
+  readonly contexts: BranchContexts;
+  readonly shape: LatentShape;
+  readonly schedule: NoiseSchedule;
+  readonly position: Position;
+  readonly traceparent: string;
+}
+
+/** One step; answers a preview when one is due. */
+async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefined> {
+  const { position, schedule, shape } = work;
+  const { step, latent } = position;
+  const startMs = performance.now();
+  const options = { traceparent: work.traceparent, attributes: { "moevie.step": step } };
+  const velocity = await run.tracing.span("denoise-step", options, ({ traceparent }) =>
+    denoiseStep(run, { latent, shape, timestep: schedule.timesteps[step] ?? 0, contexts: work.contexts, traceparent }),
+  );
+  const { previewSteps } = run.settings;
+  const due = previewSteps > 0 && (step + 1) % previewSteps === 0;
+  const preview = due
+    ? previewPng({ latent, velocity, sigma: schedule.sigmas[step] ?? 0, shape }, run.model)
+    : undefined;
+  position.sampler.step(step, latent, velocity);
+  position.step = step + 1;
+  run.metrics.observe("moevie_denoise_step_duration_seconds", {}, (performance.now() - startMs) / 1000);
+  run.metrics.add("moevie_denoise_steps_total");
+  return preview;
+}
+
+/** Where the job goes on: at its checkpoint if that is of exactly this job, else at the noise. */
+function resume(run: JobRun, shape: LatentShape, schedule: NoiseSchedule, saved: Uint8Array | null): Position {
+  const { spec, model, log } = run;
+  const sampler = createSampler(samplerOf(spec.sampler), schedule);
+  if (saved !== null) {
+    const checkpoint = decodeCheckpoint(saved);
+    if (checkpoint?.fingerprint === jobFingerprint(spec, model.digest, shape)) {
+      sampler.restore(checkpoint.sampler);
+      log.info({ step: checkpoint.step }, "going on from the checkpoint");
+      return { step: checkpoint.step, latent: checkpoint.latent, sampler };
+    }
+    log.warn("the checkpoint is of another build, bundle or job: starting from noise");
+  }
+  return { step: 0, latent: startLatent(spec, shape), sampler };
+}
+
+function samplerOf(name: string): (typeof SAMPLERS)[number] {
+  const found = SAMPLERS.find((known) => known === name);
+  if (found !== undefined) return found;
+  throw new MoevieError("UNSUPPORTED", `The sampler is "${name}"; this build has ${SAMPLERS.join(", ")}.`);
+}
+
+function checkpointOf(run: JobRun, shape: LatentShape, { step, latent, sampler }: Position): Uint8Array {
+  const fingerprint = jobFingerprint(run.spec, run.model.digest, shape);
+  return encodeCheckpoint({ fingerprint, step, latent, sampler: sampler.state() });
+}

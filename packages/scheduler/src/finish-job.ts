@@ -1,0 +1,70 @@
+// Step finish-job: the fenced end of a job, whatever the end is. Nothing is visible before, nothing is written after.
+import { asMoevieError, type MoevieError } from "@moevie/contracts";
+import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
+import type { Logger, Metrics } from "@moevie/runtime";
+import type { DecodedClip } from "./decode.ts";
+import { commitProgress } from "./job-progress.ts";
+import type { JobRun } from "./job-run.ts";
+import { retryPure, type RetryPolicy } from "./retry.ts";
+
+/** Makes the clip's file durable and answers the outcome that will make it visible. */
+export async function commitClip(run: JobRun, { attempt, facts }: DecodedClip): Promise<JobOutcome> {
+  await run.held.progress(commitProgress(run), run.stages.timings);
+  const sizeBytes = await attempt.commit();
+  const { sha256, codec, pixelFormat, width, height, fps, frameCount } = facts;
+  return { kind: "completed", artefact: { sizeBytes, sha256, codec, pixelFormat, width, height, fps, frameCount } };
+}
+
+/** Why a job stopped, as its last record. undefined: the job is another's, or goes back to the queue. */
+export function outcomeOf(error: MoevieError, stop: MoevieError | undefined): JobOutcome | "release" | "abandon" {
+  if (stop?.reason === "LEASE_LOST" || error.reason === "LEASE_LOST") return "abandon";
+  if (stop?.reason === "CANCELLED") return { kind: "cancelled" };
+  if (stop?.reason === "DRAINING") return "release";
+  return { kind: "failed", error: { reason: error.reason, message: error.message } };
+}
+
+export interface Conclusion {
+  readonly store: JobStore;
+  readonly lease: Lease;
+  readonly outcome: JobOutcome | "release" | "abandon";
+  readonly retry: RetryPolicy;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly startMs: number;
+}
+
+/** Writes the end. A store that is away is waited for; a lease lost meanwhile means the job is another's. */
+export async function finishJob(conclusion: Conclusion): Promise<void> {
+  const { store, lease, outcome, retry, log, metrics } = conclusion;
+  if (outcome === "abandon") {
+    log.warn("the lease was lost: another scheduler goes on");
+    return;
+  }
+  const write = (): Promise<unknown> => (outcome === "release" ? store.release(lease) : store.finish(lease, outcome));
+  try {
+    // No signal: the end must be written even while the service drains; the policy bounds it.
+    const onRetry = (error: MoevieError): void =>
+      log.warn({ reason: error.reason, detail: error.detail }, "writing the end again");
+    await retryPure(write, { policy: retry, signal: new AbortController().signal, onRetry });
+  } catch (thrown) {
+    const error = asMoevieError(thrown);
+    log.error(
+      { reason: error.reason, detail: error.detail },
+      "the job's end could not be written; its lease will run out",
+    );
+    return;
+  }
+  if (outcome === "release") {
+    log.info("gave the job back");
+    return;
+  }
+  const reason = outcome.kind === "failed" ? outcome.error.reason : "";
+  metrics.add("moevie_jobs_finished_total", { outcome: outcome.kind, reason });
+  const seconds = (performance.now() - conclusion.startMs) / 1000;
+  metrics.observe("moevie_job_duration_seconds", { outcome: outcome.kind }, seconds);
+  if (outcome.kind === "completed") {
+    metrics.add("moevie_frames_generated_total", {}, outcome.artefact.frameCount);
+    metrics.add("moevie_video_seconds_generated_total", {}, outcome.artefact.frameCount / outcome.artefact.fps);
+  }
+  log.info({ outcome: outcome.kind, reason, seconds: Number(seconds.toFixed(3)) }, "job ended");
+}

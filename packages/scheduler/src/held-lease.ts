@@ -1,0 +1,84 @@
+// A lease while its job runs: renews it, hears cancel requests and loss, and is the only way a running job writes to the store.
+import { MoevieError, asMoevieError } from "@moevie/contracts";
+import type { JobProgress, JobStore, Lease, LeaseAnswer, StageTiming } from "@moevie/job-store";
+import { pause, type Logger } from "@moevie/runtime";
+
+export interface HeldLeaseOptions {
+  readonly store: JobStore;
+  readonly lease: Lease;
+  readonly leaseRenewMs: number;
+  /** Aborts when the service drains. */
+  readonly drain: AbortSignal;
+  readonly log: Logger;
+}
+
+export class HeldLease {
+  readonly lease: Lease;
+  /** Aborts with CANCELLED (asked for), LEASE_LOST or DRAINING: the job stops where it is. */
+  readonly signal: AbortSignal;
+  readonly #store: JobStore;
+  readonly #log: Logger;
+  readonly #abort = new AbortController();
+  readonly #ended = new AbortController();
+  readonly #renewing: Promise<void>;
+  #heardMs = performance.now();
+
+  constructor({ store, lease, leaseRenewMs, drain, log }: HeldLeaseOptions) {
+    this.lease = lease;
+    this.#store = store;
+    this.#log = log;
+    this.signal = AbortSignal.any([this.#abort.signal, drain]);
+    this.#renewing = this.#renewUntilEnded(leaseRenewMs);
+  }
+
+  /** Why the job must stop, if it must. */
+  get stopReason(): MoevieError | undefined {
+    return this.signal.aborted ? asMoevieError(this.signal.reason) : undefined;
+  }
+
+  async progress(progress: JobProgress, timings?: readonly StageTiming[]): Promise<void> {
+    await this.#heard(() => this.#store.writeProgress(this.lease, progress, timings));
+  }
+
+  async preview(previewPng: Uint8Array): Promise<void> {
+    await this.#heard(() => this.#store.appendEvent(this.lease, { previewPng }));
+  }
+
+  /** False when the store could not take it. */
+  checkpoint(bytes: Uint8Array): Promise<boolean> {
+    return this.#heard(() => this.#store.saveCheckpoint(this.lease, bytes));
+  }
+
+  /** Ends the renewals. */
+  async end(): Promise<void> {
+    this.#ended.abort();
+    await this.#renewing;
+  }
+
+  async #renewUntilEnded(leaseRenewMs: number): Promise<void> {
+    while (!this.#ended.signal.aborted && !this.#abort.signal.aborted) {
+      await pause(leaseRenewMs, this.#ended.signal).catch(() => undefined);
+      if (this.#ended.signal.aborted) return;
+      await this.#heard(() => this.#store.renew(this.lease));
+    }
+  }
+
+  /** One write. A lost lease stops the job; a store that fails otherwise is waited for as long as the lease lasts. */
+  async #heard(write: () => Promise<LeaseAnswer>): Promise<boolean> {
+    try {
+      const { cancelRequested } = await write();
+      this.#heardMs = performance.now();
+      if (cancelRequested) this.#abort.abort(new MoevieError("CANCELLED", "The job was cancelled."));
+      return true;
+    } catch (thrown) {
+      const error = asMoevieError(thrown);
+      const silentMs = performance.now() - this.#heardMs;
+      if (error.reason === "LEASE_LOST") this.#abort.abort(error);
+      else if (silentMs > this.lease.leaseMs) {
+        const detail = `no renewal for ${Math.round(silentMs)} ms`;
+        this.#abort.abort(new MoevieError("LEASE_LOST", "The job's lease ran out.", { detail, cause: error }));
+      } else this.#log.warn({ reason: error.reason, detail: error.detail }, "a write to the job store failed");
+      return false;
+    }
+  }
+}

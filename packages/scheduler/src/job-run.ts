@@ -1,0 +1,58 @@
+// What the steps of one running job share. Data only.
+import type { JobSpec } from "@moevie/job-store";
+import type { GrpcPeer, Logger, Metrics, Tracing } from "@moevie/runtime";
+import type { HeldLease } from "./held-lease.ts";
+import type { ModelFacts } from "./model-facts.ts";
+import type { RetryOptions, RetryPolicy } from "./retry.ts";
+import type { StageClock } from "./stage-clock.ts";
+
+export interface Peers {
+  readonly textEncoder: GrpcPeer<"moevie.v1.TextEncoderService">;
+  readonly router: GrpcPeer<"moevie.v1.DenoiseService">;
+  readonly decoder: GrpcPeer<"moevie.v1.DecodeService">;
+}
+
+export interface SchedulerSettings {
+  /** Names this process in leases. */
+  readonly owner: string;
+  readonly jobsRunningMax: number;
+  /** Steps between two checkpoints. */
+  readonly checkpointSteps: number;
+  /** Steps between two previews; 0: none. */
+  readonly previewSteps: number;
+  readonly leaseMs: number;
+  readonly leaseRenewMs: number;
+  readonly retry: RetryPolicy;
+}
+
+/** How long decoding took lately, for estimates; shared by all jobs of the process. */
+export interface DecodePace {
+  secondsPerFrame: number | undefined;
+}
+
+export interface JobRun {
+  readonly spec: JobSpec;
+  readonly held: HeldLease;
+  readonly model: ModelFacts;
+  readonly peers: Peers;
+  readonly settings: SchedulerSettings;
+  readonly stages: StageClock;
+  readonly pace: DecodePace;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
+  /** The job's span. */
+  readonly traceparent: string;
+}
+
+/** How this run repeats calls to `peer`. */
+export function retriesOf(run: JobRun, peer: keyof Peers, signal: AbortSignal = run.held.signal): RetryOptions {
+  return {
+    policy: run.settings.retry,
+    signal,
+    onRetry: (error) => {
+      run.metrics.add("moevie_peer_retries_total", { peer, reason: error.reason });
+      run.log.warn({ peer, reason: error.reason, detail: error.detail }, "calling again");
+    },
+  };
+}

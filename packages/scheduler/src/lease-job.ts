@@ -1,0 +1,63 @@
+// Step lease-job: takes queued jobs while there is room, and waits for news when there is none.
+import { asMoevieError } from "@moevie/contracts";
+import type { JobStore, Lease } from "@moevie/job-store";
+import { pause, type Logger } from "@moevie/runtime";
+import type { SchedulerSettings } from "./job-run.ts";
+
+export interface ClaimLoop {
+  readonly store: JobStore;
+  readonly settings: SchedulerSettings;
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  /** Runs a job to its end; never rejects. */
+  readonly run: (lease: Lease) => Promise<void>;
+  /** Called whenever the store may have changed. */
+  readonly onTurn: () => Promise<void>;
+}
+
+/** Claims until the signal aborts, then waits for the running jobs to stop. */
+export async function leaseJobs({ store, settings, signal, log, run, onTurn }: ClaimLoop): Promise<void> {
+  const running = new Set<Promise<void>>();
+  while (!signal.aborted) {
+    const seen = store.changeCount;
+    try {
+      await onTurn();
+      const room = running.size < settings.jobsRunningMax;
+      const lease = room ? await store.claimNext({ owner: settings.owner, leaseMs: settings.leaseMs }) : null;
+      if (lease !== null) {
+        const job = run(lease).finally(() => running.delete(job));
+        running.add(job);
+        continue;
+      }
+    } catch (thrown) {
+      const error = asMoevieError(thrown);
+      log.error({ reason: error.reason, detail: error.detail }, "the job store failed");
+      await pause(settings.leaseRenewMs, signal).catch(() => undefined);
+    }
+    await news(store, seen, running, settings.leaseRenewMs, signal);
+  }
+  await Promise.all(running);
+}
+
+/** A change in the store, a job that ended, the time to look for dead leases, or the signal: whichever is first. */
+async function news(
+  store: JobStore,
+  seen: number,
+  running: ReadonlySet<Promise<void>>,
+  lookMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const over = new AbortController();
+  const either = AbortSignal.any([signal, over.signal]);
+  await Promise.race([
+    ...running,
+    quiet(store.waitForChange({ after: seen, signal: either })),
+    quiet(pause(lookMs, either)),
+  ]);
+  over.abort();
+}
+
+/** A wait that may be given up. */
+function quiet(wait: Promise<void>): Promise<void> {
+  return wait.catch(() => undefined);
+}

@@ -1,0 +1,44 @@
+// The one owner of retries: pure calls to peers are repeated with back-off while the peer is away. Nothing beneath repeats.
+import { MoevieError, asMoevieError } from "@moevie/contracts";
+import { pause } from "@moevie/runtime";
+
+export interface RetryPolicy {
+  readonly firstPauseMs: number;
+  readonly pauseMsMax: number;
+  /** From the first failure on; beyond it the last error is thrown. */
+  readonly totalMsMax: number;
+}
+
+export interface RetryOptions {
+  readonly policy: RetryPolicy;
+  /** Ends waiting and working; its reason is thrown. */
+  readonly signal: AbortSignal;
+  readonly onRetry: (error: MoevieError) => void;
+}
+
+const PAUSE_GROWTH = 2;
+
+/** Runs `work` until it succeeds, fails for good, or the policy's time is over. */
+export async function retryPure<T>(work: () => Promise<T>, { policy, signal, onRetry }: RetryOptions): Promise<T> {
+  let firstFailureMs: number | undefined;
+  for (let pauseMs = policy.firstPauseMs; ; pauseMs = Math.min(pauseMs * PAUSE_GROWTH, policy.pauseMsMax)) {
+    signal.throwIfAborted();
+    try {
+      return await work();
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const error = peerError(thrown);
+      firstFailureMs ??= performance.now();
+      if (!error.retryable || performance.now() - firstFailureMs + pauseMs > policy.totalMsMax) throw error;
+      onRetry(error);
+      await pause(Math.max(pauseMs, error.retryAfterMs ?? 0), signal);
+    }
+  }
+}
+
+/** A call that ended as cancelled though nobody here cancelled it: the peer closed it while going away. */
+function peerError(thrown: unknown): MoevieError {
+  const error = asMoevieError(thrown);
+  if (error.reason !== "CANCELLED") return error;
+  return new MoevieError("PEER_UNAVAILABLE", "A service ended the call while going away.", { cause: error });
+}

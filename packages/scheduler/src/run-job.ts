@@ -1,0 +1,75 @@
+// One leased job from encode to its end, in the order of the steps; each step is a file of its name.
+import { MoevieError, asMoevieError } from "@moevie/contracts";
+import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
+import { traceIdOf, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
+import { decode } from "./decode.ts";
+import { denoise } from "./denoise.ts";
+import { encode } from "./encode.ts";
+import { commitClip, finishJob, outcomeOf } from "./finish-job.ts";
+import { HeldLease } from "./held-lease.ts";
+import { encodeProgress } from "./job-progress.ts";
+import type { DecodePace, JobRun, Peers, SchedulerSettings } from "./job-run.ts";
+import type { ModelFacts } from "./model-facts.ts";
+import { StageClock } from "./stage-clock.ts";
+import { latentShape } from "./start-latent.ts";
+
+export interface RunParts {
+  readonly store: JobStore;
+  readonly model: ModelFacts;
+  readonly peers: Peers;
+  readonly settings: SchedulerSettings;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
+  readonly pace: DecodePace;
+  readonly signal: AbortSignal;
+}
+
+/** Runs the job and writes its end. Never rejects. */
+export async function runJob(parts: RunParts, lease: Lease): Promise<void> {
+  const { store, settings, metrics, tracing } = parts;
+  const log = parts.log.child({ job: lease.id, trace: traceIdOf(lease.job.traceparent) });
+  const startMs = performance.now();
+  const held = new HeldLease({ store, lease, leaseRenewMs: settings.leaseRenewMs, drain: parts.signal, log });
+  const queueSeconds = queueWait(lease);
+  metrics.observe("moevie_job_queue_wait_seconds", {}, queueSeconds);
+  if (lease.job.attempt > 1) metrics.add("moevie_job_redeliveries_total");
+  log.info({ attempt: lease.job.attempt, steps: lease.job.spec.steps }, "job leased");
+  const attributes = { "moevie.job": lease.id, "moevie.attempt": lease.job.attempt };
+  let outcome: JobOutcome | "release" | "abandon";
+  try {
+    outcome = await tracing.span("job", { traceparent: lease.job.traceparent, attributes }, ({ traceparent }) => {
+      const stages = new StageClock(metrics, tracing, traceparent, queueSeconds);
+      return makeClip({ ...parts, spec: lease.job.spec, held, stages, log, traceparent }, store);
+    });
+  } catch (thrown) {
+    const error = asMoevieError(thrown);
+    outcome = outcomeOf(error, held.stopReason);
+    if (typeof outcome === "object" && outcome.kind === "failed") {
+      log.error({ reason: error.reason, detail: error.detail, err: error.cause }, error.message);
+    }
+  }
+  await held.end();
+  await finishJob({ store, lease, outcome, retry: settings.retry, log, metrics, startMs });
+}
+
+async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
+  const { held, model, stages } = run;
+  const { bundleDigest } = held.lease.job;
+  if (bundleDigest !== "" && bundleDigest !== model.digest) {
+    throw new MoevieError("BUNDLE_MISMATCH", "The job was accepted for another bundle than the one served now.");
+  }
+  const shape = latentShape(run.spec, model);
+  await held.progress(encodeProgress(run), stages.timings);
+  const contexts = await stages.time("encode", (traceparent) => encode(run, traceparent));
+  const saved = await store.loadCheckpoint(held.lease.id);
+  const latent = await stages.time("denoise", (traceparent) => denoise(run, contexts, shape, saved, traceparent));
+  const clip = await stages.time("decode", (traceparent) => decode(run, store, latent, shape, traceparent));
+  return await stages.time("commit", () => commitClip(run, clip));
+}
+
+/** Both times are the store's own wall clock. */
+function queueWait({ job }: Lease): number {
+  const startedAtMs = job.state.kind === "running" ? job.state.startedAtMs : job.createdAtMs;
+  return Math.max(0, startedAtMs - job.createdAtMs) / 1000;
+}

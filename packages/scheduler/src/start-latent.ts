@@ -1,0 +1,37 @@
+// Step start-latent: the size of the job's latent and the seeded noise it begins as. Pure.
+import { MoevieError, limit } from "@moevie/contracts";
+import { seededNoise } from "@moevie/diffusion";
+import type { JobSpec } from "@moevie/job-store";
+import type { ModelFacts } from "./model-facts.ts";
+
+/** [channels, frames, height, width], in cells. */
+export type LatentShape = readonly [number, number, number, number];
+
+/** Forgives the rounding of seconds * rate: 0.7 * 10 is 7. */
+const FRAME_SLACK = 1e-9;
+
+/** Frames the model makes: the smallest stride * n + 1 that covers the asked seconds at the model's rate. */
+export function modelFrames(seconds: number, model: ModelFacts): number {
+  const { temporalStride } = model.latent;
+  const needed = Math.max(1, Math.ceil(seconds * model.frameRate - FRAME_SLACK));
+  return Math.ceil((needed - 1) / temporalStride) * temporalStride + 1;
+}
+
+/** Throws OUT_OF_MEMORY, naming the bytes, when the latent is beyond what the services take. */
+export function latentShape(spec: JobSpec, model: ModelFacts): LatentShape {
+  const { channels, temporalStride, height, width } = model.latent;
+  const frames = (modelFrames(spec.seconds, model) - 1) / temporalStride + 1;
+  const bytes = channels * frames * height * width * Float32Array.BYTES_PER_ELEMENT;
+  if (bytes > limit("latentBytesMax")) {
+    throw new MoevieError(
+      "OUT_OF_MEMORY",
+      `The clip's latent needs ${bytes} bytes; at most ${limit("latentBytesMax")} fit.`,
+    );
+  }
+  return [channels, frames, height, width];
+}
+
+/** Standard normal noise: the latent at sigma 1, the same for one seed on every machine. */
+export function startLatent(spec: JobSpec, shape: LatentShape): Float32Array {
+  return seededNoise(spec.seed, shape);
+}

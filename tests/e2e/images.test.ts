@@ -1,0 +1,120 @@
+// The images without a container engine: the Dockerfile is checked by its structure, and its install, build and assemble steps run
+// as the script they are, in a copy of the tree. What comes out must start.
+import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { SERVICES } from "@moevie/contracts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const CACHE = process.env["MOEVIE_CACHE"] ?? join(ROOT, ".cache");
+const STEPS_MS_MAX = 600_000;
+const dockerfile = readFileSync(join(ROOT, "deploy", "docker", "Dockerfile"), "utf8");
+
+interface Stage {
+  readonly name: string;
+  readonly from: string;
+  readonly lines: readonly string[];
+}
+
+/** Stages of the Dockerfile in order. */
+function stages(): Stage[] {
+  return dockerfile
+    .split(/^(?=FROM )/m)
+    .slice(1)
+    .map((text) => {
+      const lines = text.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#"));
+      const head = /^FROM (\S+) AS (\S+)$/.exec(lines[0] ?? "");
+      return { from: head?.[1] ?? "", name: head?.[2] ?? "", lines: lines.slice(1) };
+    });
+}
+
+describe("the Dockerfile", () => {
+  test("has a stage for every service that runs its main.js as an unprivileged user", () => {
+    const base = stages().find((stage) => stage.name === "base");
+    expect(base?.lines.some((line) => /^USER [1-9]\d*:[1-9]\d*$/.test(line))).toBe(true);
+    for (const service of SERVICES) {
+      const stage = stages().find((each) => each.name === service);
+      expect.soft(stage?.from, service).toBe("base");
+      expect
+        .soft(stage?.lines, service)
+        .toEqual([
+          `COPY --from=${service}-files /app /app`,
+          `ENTRYPOINT ["node", "/app/packages/${service}/dist/main.js"]`,
+        ]);
+    }
+  });
+
+  test("builds on stages that come before, from one pinned base image", () => {
+    const seen = new Set(["${NODE_IMAGE}"]);
+    for (const stage of stages()) {
+      expect.soft(seen, stage.name).toContain(stage.from);
+      for (const line of stage.lines)
+        for (const source of line.matchAll(/--from=(\S+)/g)) expect.soft(seen, line).toContain(source[1]);
+      seen.add(stage.name);
+    }
+    const node = /NODE_VERSION = "([^"]+)"/.exec(readFileSync(join(ROOT, "tools", "bootstrap.mjs"), "utf8"))?.[1];
+    expect(dockerfile).toMatch(new RegExp(`^ARG NODE_IMAGE=node:${node}-`, "m"));
+  });
+
+  test("fetches nothing but through the steps of the script", () => {
+    const runs = stages().flatMap((stage) => stage.lines.filter((line) => line.startsWith("RUN ")));
+    expect(runs.filter((line) => !/^RUN (deploy\/docker\/build-steps\.sh |rm -rf )/.test(line))).toEqual([]);
+    expect(dockerfile).not.toMatch(/^ADD |curl|wget|apt-get|:latest/m);
+  });
+});
+
+/** Copies what git knows, or would, into the cache: the same files that a build context holds. */
+function copySource(): string {
+  const target = join(CACHE, "test", "image-source");
+  rmSync(target, { recursive: true, force: true });
+  mkdirSync(target, { recursive: true });
+  const listed = execFileSync("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
+  for (const path of listed.split("\0")) {
+    if (
+      path === "" ||
+      path.startsWith("packages/starter-model/") ||
+      path.startsWith("tests/") ||
+      !existsSync(join(ROOT, path))
+    )
+      continue;
+    mkdirSync(dirname(join(target, path)), { recursive: true });
+    cpSync(join(ROOT, path), join(target, path));
+  }
+  return target;
+}
+
+describe("the steps of the build", () => {
+  test("install, build and assemble services that start and say what they need", { timeout: STEPS_MS_MAX }, () => {
+    const source = copySource();
+    const step = (...args: string[]): void => {
+      const run = spawnSync(join(source, "deploy", "docker", "build-steps.sh"), args, {
+        cwd: source,
+        encoding: "utf8",
+        env: { ...process.env, MOEVIE_CACHE: CACHE, CI: "true" },
+      });
+      expect(run.status, `${args.join(" ")}\n${run.stdout}\n${run.stderr}`).toBe(0);
+    };
+    step("install");
+    step("build");
+    for (const service of SERVICES) {
+      const image = join(CACHE, "test", "image");
+      step("assemble", service, image);
+      const main = join(image, "packages", service, "dist", "main.js");
+      const start = spawnSync(process.execPath, [main], {
+        encoding: "utf8",
+        env: { PATH: process.env["PATH"] ?? "", NODE_ENV: "production" },
+      });
+      expect.soft(start.status, service).toBe(1);
+      expect.soft(`${start.stdout}${start.stderr}`, service).toMatch(/MOEVIE_[A-Z_]+ is not set; allowed:/);
+      expect.soft(existsSync(join(image, "packages", service, "src")), "no sources in an image").toBe(false);
+      expect.soft(existsSync(join(image, "node_modules", "vitest")), "no development tools in an image").toBe(false);
+      rmSync(image, { recursive: true, force: true });
+    }
+    rmSync(source, { recursive: true, force: true });
+  });
+});

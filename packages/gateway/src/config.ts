@@ -1,0 +1,35 @@
+// The gateway's settings; the only file of it that reads the environment.
+import { readConfig } from "@moevie/runtime";
+import { MoevieError } from "@moevie/contracts";
+
+/** An HTTP server whose metrics the gateway shows too. */
+export interface MetricsPeer {
+  readonly name: string;
+  /** HOST:PORT or unix:PATH. */
+  readonly address: string;
+}
+
+export interface GatewayConfig {
+  readonly bundle: string;
+  readonly data: string;
+  readonly metricsPeers: readonly MetricsPeer[];
+}
+
+/** Throws CONFIG_INVALID. */
+export function gatewayConfig(env: Readonly<Record<string, string | undefined>>): GatewayConfig {
+  const read = readConfig(env, {
+    MOEVIE_BUNDLE: { kind: "path" },
+    MOEVIE_DATA: { kind: "path" },
+    MOEVIE_METRICS_PEERS: { kind: "list", default: [] },
+  });
+  const metricsPeers = read.MOEVIE_METRICS_PEERS.map((entry) => {
+    const at = entry.indexOf("=");
+    if (at <= 0)
+      throw new MoevieError(
+        "CONFIG_INVALID",
+        `MOEVIE_METRICS_PEERS has "${entry}"; allowed: name=address,name=address`,
+      );
+    return { name: entry.slice(0, at), address: entry.slice(at + 1) };
+  });
+  return { bundle: read.MOEVIE_BUNDLE, data: read.MOEVIE_DATA, metricsPeers };
+}

@@ -1,0 +1,38 @@
+// Step 1: parse, de-duplicate by request_id, submit, answer with a long-running Operation.
+import { createHash } from "node:crypto";
+import type { CreateVideoRequest } from "@moevie/contracts";
+import { newTraceparent, type CallInfo } from "@moevie/runtime";
+import type { JobRecord } from "@moevie/job-store";
+import type { Gateway } from "./gateway.ts";
+import { checkRequestId } from "./names.ts";
+import { parseVideoSpec } from "./valid-video-spec.ts";
+
+/** The accepted job, or null when the caller only wanted the spec checked. Throws INVALID_FIELD, REQUEST_ID_REUSED, QUEUE_FULL. */
+export async function createVideo(
+  gateway: Gateway,
+  request: CreateVideoRequest,
+  call: CallInfo,
+): Promise<JobRecord | null> {
+  checkRequestId(request.requestId);
+  const { spec, warnings } = parseVideoSpec(request.spec, gateway.model);
+  if (request.validateOnly) return null;
+  return gateway.tracing.span("create-video", { traceparent: call.traceparent ?? newTraceparent() }, async (span) => {
+    const submission = await gateway.store.submit(spec, {
+      ...(request.requestId === "" ? {} : { requestId: request.requestId, requestDigest: digestOf(request) }),
+      traceparent: span.traceparent,
+      bundleDigest: gateway.bundleDigest,
+      warnings,
+    });
+    if (!submission.repeated) {
+      gateway.metrics.add("moevie_jobs_submitted_total");
+      gateway.log.info({ job: submission.id, traceparent: span.traceparent }, "job accepted");
+    }
+    return submission;
+  });
+}
+
+/** The body as the caller sent it: a repeat with another body is refused. */
+function digestOf(request: CreateVideoRequest): string {
+  const entries = Object.entries(request.spec ?? {}).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return createHash("sha256").update(JSON.stringify(entries)).digest("hex");
+}

@@ -1,0 +1,63 @@
+// Starts the gateway: opens the store and answers the public API. Holds no weights: the bundle tells defaults only.
+import { join } from "node:path";
+import { BundleError, openBundle } from "@moevie/bundle";
+import { MoevieError } from "@moevie/contracts";
+import { SAMPLERS } from "@moevie/diffusion";
+import { JOB_STATE_KINDS, openSqliteStore } from "@moevie/job-store";
+import { implement, pause, runService } from "@moevie/runtime";
+import { gatewayConfig } from "./config.ts";
+import type { Gateway } from "./gateway.ts";
+import { gatewayHttp } from "./http.ts";
+import { operationsHandlers } from "./operations.ts";
+import { videoHandlers } from "./service.ts";
+
+/** Pause between two counts of the jobs for moevie_jobs_in_state. */
+const COUNT_MS = 1000;
+
+runService({
+  name: "gateway",
+  async start({ env, log, metrics, tracing, signal }) {
+    const config = gatewayConfig(env);
+    const { manifest, digest } = await openBundle(config.bundle).catch((thrown: unknown) => {
+      if (thrown instanceof BundleError) throw new MoevieError("BUNDLE_CORRUPT", thrown.message, { cause: thrown });
+      throw thrown;
+    });
+    const store = await openSqliteStore(join(config.data, "jobs.db"));
+    const model = {
+      name: manifest.name,
+      steps: manifest.steps,
+      guidance: manifest.guidance,
+      sampler: manifest.sampler,
+      samplers: SAMPLERS,
+      trainedSeconds: Math.floor(manifest.modelFrames / manifest.frameRate),
+    };
+    const gateway: Gateway = { store, model, bundleDigest: digest, metrics, tracing, log, signal };
+    metrics.declare("moevie_jobs_submitted_total");
+    const counting = countJobs(gateway);
+    return {
+      grpc: [
+        implement("moevie.v1.VideoService", videoHandlers(gateway)),
+        implement("google.longrunning.Operations", operationsHandlers(gateway)),
+      ],
+      http: gatewayHttp(gateway, config.metricsPeers),
+      async close() {
+        await counting;
+        await store.close();
+      },
+    };
+  },
+});
+
+/** Keeps the gauge of jobs by state, until the drain. */
+async function countJobs({ store, metrics, signal, log }: Gateway): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      const counts = await store.counts();
+      for (const state of JOB_STATE_KINDS) metrics.set("moevie_jobs_in_state", { state }, counts[state]);
+      await pause(COUNT_MS, signal);
+    } catch (thrown) {
+      if (!signal.aborted) log.warn({ err: thrown }, "counting jobs failed");
+      if (!signal.aborted) await pause(COUNT_MS, signal).catch(() => undefined);
+    }
+  }
+}

@@ -1,0 +1,81 @@
+// google.longrunning.Operations over jobs: an operation is a job seen from the waiting side.
+import { MoevieError, asMoevieError, GRPC_CODE, ERROR_DOMAIN, ERRORS, limit } from "@moevie/contracts";
+import { isFinal, type JobRecord } from "@moevie/job-store";
+import type { CallInfo, Handlers } from "@moevie/runtime";
+import type { Gateway } from "./gateway.ts";
+import { jobIdOf } from "./names.ts";
+import { pageSizeOf } from "./page-size.ts";
+import { operationMessage } from "./video-message.ts";
+
+/** Longest a WaitOperation is held when the caller names no time. */
+const WAIT_MS_DEFAULT = 30_000;
+
+/** google.rpc.Status of a job that ended without a clip. */
+export function errorStatus({ state }: JobRecord): object {
+  const error =
+    state.kind === "failed" ? state.error : { reason: "CANCELLED" as const, message: "The video was cancelled." };
+  const info = { "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason: error.reason, domain: ERROR_DOMAIN };
+  return { code: GRPC_CODE[ERRORS[error.reason].code], message: error.message, details: [info] };
+}
+
+export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunning.Operations"> {
+  const { store } = gateway;
+  return {
+    GetOperation: async ({ name }) => operationMessage(await find(gateway, name), errorStatus),
+    ListOperations: async ({ filter, pageSize, pageToken }) => {
+      if (filter !== "") {
+        const description = `is "${filter.slice(0, 80)}"; allowed: empty`;
+        throw new MoevieError("INVALID_FIELD", `filter ${description}`, {
+          violations: [{ field: "filter", description }],
+        });
+      }
+      const page = await store.list({ pageSize: pageSizeOf(pageSize), pageToken });
+      return {
+        operations: page.jobs.map((job) => operationMessage(job, errorStatus)),
+        nextPageToken: page.nextPageToken,
+      };
+    },
+    CancelOperation: async ({ name }) => {
+      await find(gateway, name);
+      await store.requestCancel(jobIdOf(name, "operations"));
+      return {};
+    },
+    DeleteOperation: async ({ name }) => {
+      const job = await find(gateway, name);
+      if (!isFinal(job.state)) await store.requestCancel(job.id);
+      await store.delete(job.id);
+      return {};
+    },
+    WaitOperation: async ({ name, timeout }, call) => {
+      const waitMs = timeout === null ? WAIT_MS_DEFAULT : timeout.seconds * 1000 + timeout.nanos / 1e6;
+      return operationMessage(await waitForEnd(gateway, name, waitMs, call), errorStatus);
+    },
+  };
+}
+
+async function find(gateway: Gateway, name: string): Promise<JobRecord> {
+  try {
+    return await gateway.store.get(jobIdOf(name, "operations"));
+  } catch (thrown) {
+    if (asMoevieError(thrown).reason !== "VIDEO_NOT_FOUND") throw thrown;
+    throw new MoevieError("OPERATION_NOT_FOUND", `There is no ${name}.`, { cause: thrown });
+  }
+}
+
+/** The record once it ended, or as it is when the time is over. */
+async function waitForEnd(gateway: Gateway, name: string, waitMs: number, call: CallInfo): Promise<JobRecord> {
+  const time = AbortSignal.timeout(Math.min(Math.max(waitMs, 0), limit("clipSecondsMax") * 120_000));
+  const stop = AbortSignal.any([call.signal, gateway.signal, time]);
+  for (;;) {
+    const seen = gateway.store.changeCount;
+    const job = await find(gateway, name);
+    if (isFinal(job.state)) return job;
+    try {
+      await gateway.store.waitForChange({ after: seen, signal: stop });
+    } catch (thrown) {
+      if (call.signal.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
+      if (time.aborted || gateway.signal.aborted) return job;
+      throw thrown;
+    }
+  }
+}

@@ -1,0 +1,110 @@
+// A job's record as the public API shows it. Pure.
+import type {
+  Artefact,
+  Timestamp,
+  Video,
+  VideoMetadata,
+  VideoProgress,
+  VideoStage,
+  VideoState,
+} from "@moevie/contracts";
+import {
+  isFinal,
+  type JobEvent,
+  type JobProgress,
+  type JobRecord,
+  type JobStage,
+  type JobStateKind,
+} from "@moevie/job-store";
+import type { Loose } from "@moevie/runtime";
+import type { AnyMessage, Operation, VideoEvent } from "@moevie/contracts";
+
+const STATE: Readonly<Record<JobStateKind, VideoState>> = {
+  queued: "VIDEO_STATE_QUEUED",
+  running: "VIDEO_STATE_RUNNING",
+  completed: "VIDEO_STATE_COMPLETED",
+  failed: "VIDEO_STATE_FAILED",
+  cancelled: "VIDEO_STATE_CANCELLED",
+};
+const STAGE: Readonly<Record<JobStage, VideoStage>> = {
+  queue: "VIDEO_STAGE_QUEUE",
+  encode: "VIDEO_STAGE_ENCODE",
+  denoise: "VIDEO_STAGE_DENOISE",
+  decode: "VIDEO_STAGE_DECODE",
+  commit: "VIDEO_STAGE_COMMIT",
+};
+
+/** Milliseconds since 1970 as google.protobuf.Timestamp. */
+function timestamp(ms: number | undefined): Timestamp | null {
+  if (ms === undefined) return null;
+  const seconds = Math.floor(ms / 1000);
+  return { seconds, nanos: Math.round((ms - seconds * 1000) * 1e6) };
+}
+
+function progressMessage(progress: JobProgress): VideoProgress {
+  const { stage, step, stepCount, percent, remainingSeconds } = progress;
+  return {
+    stage: STAGE[stage],
+    step,
+    stepCount,
+    percent,
+    ...(remainingSeconds === undefined ? {} : { remainingSeconds }),
+  };
+}
+
+/** The video of a record. */
+export function videoMessage(job: JobRecord): Loose<Video> {
+  const { id, spec, state } = job;
+  const { width, height, ...rest } = spec;
+  return {
+    name: `videos/${id}`,
+    spec: { ...rest, size: `${width}x${height}` },
+    state: STATE[state.kind],
+    progress: progressMessage(job.progress),
+    stageTimings: job.stageTimings.map(({ stage, seconds }) => ({ stage: STAGE[stage], seconds })),
+    createTime: timestamp(job.createdAtMs),
+    startTime: timestamp("startedAtMs" in state ? state.startedAtMs : undefined),
+    finishTime: timestamp("finishedAtMs" in state ? state.finishedAtMs : undefined),
+    error: state.kind === "failed" ? state.error : null,
+    artefact: state.kind === "completed" ? (state.artefact satisfies Artefact) : null,
+    bundleDigest: job.bundleDigest,
+    attempt: job.attempt,
+    warnings: [...job.warnings],
+  };
+}
+
+/** The long-running operation of a record: metadata while it runs, the video or the error when it ended. */
+export function operationMessage(job: JobRecord, errorStatus: (job: JobRecord) => object): Loose<Operation> {
+  const metadata = {
+    "@type": "type.googleapis.com/moevie.v1.VideoMetadata",
+    video: `videos/${job.id}`,
+    state: STATE[job.state.kind],
+    progress: progressMessage(job.progress),
+  } satisfies { "@type": string } & VideoMetadata;
+  const operation = { name: `operations/${job.id}`, metadata, done: isFinal(job.state) };
+  if (job.state.kind === "completed") {
+    const response: Record<string, unknown> & { "@type": string } = {
+      "@type": "type.googleapis.com/moevie.v1.Video",
+      ...videoMessage(job),
+    };
+    return { ...operation, response: response as Loose<AnyMessage> };
+  }
+  return isFinal(job.state) ? { ...operation, error: errorStatus(job) } : operation;
+}
+
+/** An event of the store as the watch stream sends it. */
+export function eventMessage(event: JobEvent): Loose<VideoEvent> {
+  return {
+    cursor: String(event.sequence),
+    heartbeat: false,
+    state: STATE[event.state],
+    progress: progressMessage(event.progress),
+    previewPng: event.previewPng === undefined ? Buffer.alloc(0) : Buffer.from(event.previewPng),
+    error: event.error ?? null,
+  };
+}
+
+/** A sign of life between events. */
+export function heartbeatMessage(state: JobStateKind): Loose<VideoEvent> {
+  return { cursor: "", heartbeat: true, state: STATE[state] };
+}

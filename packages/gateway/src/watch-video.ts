@@ -1,0 +1,63 @@
+// The watch stream: every event after the cursor, then live; heartbeats in silence; ends after the last state.
+import { MoevieError, limit, type VideoEvent, type WatchVideoRequest } from "@moevie/contracts";
+import type { CallInfo, Loose } from "@moevie/runtime";
+import type { Gateway } from "./gateway.ts";
+import { jobIdOf } from "./names.ts";
+import { eventMessage, heartbeatMessage } from "./video-message.ts";
+
+const FINAL = new Set(["completed", "failed", "cancelled"]);
+
+/** Throws VIDEO_NOT_FOUND, INVALID_FIELD for a cursor it did not give, DRAINING when the gateway goes away. */
+export async function* watchVideo(
+  gateway: Gateway,
+  request: WatchVideoRequest,
+  call: CallInfo,
+): AsyncIterable<Loose<VideoEvent>> {
+  const id = jobIdOf(request.name, "videos");
+  let after = cursorOf(request.cursor);
+  const { store } = gateway;
+  const stop = AbortSignal.any([call.signal, gateway.signal]);
+  for (;;) {
+    // Read before the events: a change between the two reads is seen by the wait.
+    const seen = store.changeCount;
+    const events = await store.eventsAfter(id, after);
+    for (const event of events) {
+      yield eventMessage(event);
+      after = event.sequence;
+      if (FINAL.has(event.state)) return;
+    }
+    if (events.length > 0) continue;
+    const { state } = await store.get(id);
+    // A cursor at or past the last event of an ended job: say how it ended and end.
+    if (FINAL.has(state.kind)) {
+      const last = (await store.eventsAfter(id, 0)).findLast((event) => FINAL.has(event.state));
+      if (last !== undefined && last.sequence > after) continue;
+      yield { ...heartbeatMessage(state.kind), heartbeat: false, cursor: String(after) };
+      return;
+    }
+    if (!(await changed(gateway, seen, stop))) yield heartbeatMessage(state.kind);
+  }
+}
+
+/** True after a change of the store, false after a heartbeat's silence. */
+async function changed(gateway: Gateway, after: number, stop: AbortSignal): Promise<boolean> {
+  const silence = AbortSignal.timeout(limit("watchHeartbeatMs"));
+  try {
+    await gateway.store.waitForChange({ after, signal: AbortSignal.any([stop, silence]) });
+    return true;
+  } catch (thrown) {
+    if (gateway.signal.aborted)
+      throw new MoevieError("DRAINING", "The gateway is going away; watch again from the last cursor.");
+    if (stop.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
+    if (silence.aborted) return false;
+    throw thrown;
+  }
+}
+
+function cursorOf(text: string): number {
+  if (text === "") return 0;
+  const cursor = Number(text);
+  if (Number.isSafeInteger(cursor) && cursor >= 0 && /^\d+$/.test(text)) return cursor;
+  const description = `is "${text.slice(0, 80)}"; allowed: empty, or the cursor of an event`;
+  throw new MoevieError("INVALID_FIELD", `cursor ${description}`, { violations: [{ field: "cursor", description }] });
+}

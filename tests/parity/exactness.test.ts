@@ -43,12 +43,16 @@ beforeAll(async () => {
   ] as const) {
     const z = dense([latent.channels, frames, height, width]);
     const rows = dense([sizes.maxTokens, sizes.textWidth]);
-    const batch = (one: Dense): Dense => ({ shape: [1, ...one.shape], data: one.data });
     const whole = await runMonolith(sessions, batch(z), Float32Array.of(timestep), batch(rows));
     cases.push({ latent: z, timestep, rows, velocity: whole.velocity.data as Float32Array });
   }
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The same as a batch of one. */
+function batch(one: Dense): Dense {
+  return { shape: [1, ...one.shape], data: one.data };
+}
 
 async function evaluateAll(cluster: DenoiseCluster): Promise<Float32Array[]> {
   const all = cases.map(({ latent, timestep, rows }) => cluster.denoise(bundle, latent, timestep, rows));

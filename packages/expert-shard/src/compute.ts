@@ -24,7 +24,8 @@ interface Waiting {
 export class ExpertCompute {
   readonly #thread: OnnxThread;
   readonly #slots: LayerSlots;
-  readonly #pool = new BufferPool(POOL_BYTES_MAX);
+  readonly #inputs = BufferPool.shared(POOL_BYTES_MAX);
+  readonly #partials = BufferPool.plain(POOL_BYTES_MAX);
   readonly #waiting: Waiting[] = [];
   #running = false;
 
@@ -81,7 +82,7 @@ export class ExpertCompute {
         experts,
       );
       const dims = [plan.total, d];
-      input = this.#pool.take(plan.total * d * 4);
+      input = this.#inputs.take(plan.total * d * 4);
       const rows = new Float32Array(input, 0, plan.total * d);
       group.forEach((call, at) => placeRows(call.request, plan.starts[at] as Uint32Array, d, rows));
       const run = this.#thread.timedRun(layerKey(layer), {
@@ -103,7 +104,7 @@ export class ExpertCompute {
         void this.#runNext();
       }
     } finally {
-      if (input !== undefined) this.#pool.give(input);
+      if (input !== undefined) this.#inputs.give(input);
     }
   }
 
@@ -114,9 +115,9 @@ export class ExpertCompute {
     times: { queueUs: number; computeUs: number },
   ): ExchangeAnswer {
     const { n, d, csr } = request;
-    const buffer = this.#pool.take(n * d * 4);
+    const buffer = this.#partials.take(n * d * 4);
     const partial = new Float32Array(buffer, 0, n * d);
     weightedPartial(csr, answers, starts, d, partial);
-    return { partial, ...times, release: () => this.#pool.give(buffer) };
+    return { partial, ...times, release: () => this.#partials.give(buffer) };
   }
 }

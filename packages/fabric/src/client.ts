@@ -87,7 +87,7 @@ export class ExchangeClient {
   readonly #closing = new AbortController();
   readonly #pending = new Map<number, Pending>();
   readonly #deadline = new ExchangeDeadline();
-  readonly #pool = new BufferPool(ANSWER_POOL_BYTES_MAX);
+  readonly #pool = BufferPool.plain(ANSWER_POOL_BYTES_MAX);
   #credit = new ClientCredit();
   #state: LinkState = { kind: "down" };
   #session: ClientHttp2Session | undefined;
@@ -239,7 +239,7 @@ export class ExchangeClient {
 
   #settle(header: FrameHeader, body: Uint8Array): void {
     const pending = this.#pending.get(header.call);
-    const release = (): void => this.#pool.give(body.buffer);
+    const release = (): void => this.#pool.give(body.buffer as ArrayBuffer);
     if (pending === undefined || pending.layer !== header.layer || pending.attempt !== header.attempt) {
       this.#lateAnswers++;
       release();
@@ -289,7 +289,7 @@ function sizes({ rows, d, csr, wire }: ExchangeOptions): { n: number; layout: { 
 }
 
 function encodeRequest(
-  buffer: SharedArrayBuffer,
+  buffer: ArrayBuffer,
   options: ExchangeOptions,
   n: number,
   total: number,

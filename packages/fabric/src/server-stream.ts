@@ -12,7 +12,7 @@ import { BODY_OFFSET, GRPC_CONTENT_TYPE, smallMessage, writeHead, writeTo } from
 import type { ExchangeHost } from "./server.ts";
 import { packRows, unpackRows } from "./wire-rows.ts";
 
-/** What a shard is asked. All memory is shared and belongs to the call: it is reused once the answer is written. */
+/** What a shard is asked. The memory belongs to the call: it is reused once the call is answered. */
 export interface ExchangeRequest {
   readonly layer: number;
   readonly branch: number;
@@ -118,7 +118,7 @@ export class ServerStream {
   async #answer(header: FrameHeader, body: Uint8Array): Promise<void> {
     const { pool } = this.#host;
     this.#running++;
-    let widened: SharedArrayBuffer | undefined;
+    let widened: ArrayBuffer | undefined;
     try {
       this.#check(header);
       const csr = decodeExpertRows(header, body.buffer, 0);
@@ -140,7 +140,7 @@ export class ServerStream {
       this.#writeError(header, thrown);
     } finally {
       if (widened !== undefined) pool.give(widened);
-      pool.give(body.buffer);
+      pool.give(body.buffer as ArrayBuffer);
       this.#running--;
       if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
     }

@@ -62,7 +62,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     draining: false,
     handler: options.handler,
     ledger: new CreditLedger(creditBytes),
-    pool: new BufferPool(creditBytes),
+    pool: BufferPool.plain(creditBytes),
   };
   const streams = new Set<ServerStream>();
   const sessions = new Set<ServerHttp2Session>();

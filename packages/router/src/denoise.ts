@@ -35,7 +35,7 @@ export class Denoiser {
   readonly #experts: ExpertLayerOptions;
   readonly #statistics: ExpertStatistics;
   readonly #sizes: { readonly d: number; readonly k: number };
-  readonly #pool = new BufferPool(POOL_BYTES_MAX);
+  readonly #pool = BufferPool.shared(POOL_BYTES_MAX);
 
   constructor(
     trunk: Trunk,

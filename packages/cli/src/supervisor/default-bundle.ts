@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, s
 import { join } from "node:path";
 import { CommandError, InterruptedError } from "../failure.ts";
 import { LogTail } from "./log-tail.ts";
+import { isAlive } from "./process-identity.ts";
 
 /** Bundles kept in the cache; the least lately used go. */
 const BUNDLES_KEPT_MAX = 4;
@@ -55,13 +56,13 @@ export async function defaultBundle(options: DefaultBundleOptions): Promise<stri
   options.onBuild?.();
   // A neighbour of the target, so that paths relative to the bundle stay true after the rename.
   const scratch = `${target}.${process.pid}`;
-  rmSync(scratch, { recursive: true, force: true });
   mkdirSync(bundlesDir, { recursive: true });
+  removeScratch(bundlesDir, process.pid);
   try {
     await runImporter(options, join(importerDir, "main.ts"), [weightsDir, "--out", scratch]);
     placeBundle(scratch, target);
   } finally {
-    rmSync(scratch, { recursive: true, force: true });
+    removeScratch(bundlesDir, process.pid);
   }
   removeOldBundles(bundlesDir, target);
   return target;
@@ -86,10 +87,19 @@ function placeBundle(scratch: string, target: string): void {
   }
 }
 
+/** Removes half-built bundles of this process and of processes that are gone. */
+function removeScratch(bundlesDir: string, ownPid: number): void {
+  for (const name of readdirSync(bundlesDir)) {
+    const pid = /^\.?[0-9a-f]{24}\.(\d+)/.exec(name)?.[1];
+    if (pid !== undefined && (Number(pid) === ownPid || !isAlive(pid)))
+      rmSync(join(bundlesDir, name), { recursive: true, force: true });
+  }
+}
+
 function removeOldBundles(bundlesDir: string, current: string): void {
   const others = readdirSync(bundlesDir)
     .map((name) => join(bundlesDir, name))
-    .filter((path) => path !== current && /[0-9a-f]{24}$/.test(path))
+    .filter((path) => path !== current && /[/\\][0-9a-f]{24}$/.test(path))
     .map((path) => ({ path, usedMs: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
   for (const { path } of others.slice(BUNDLES_KEPT_MAX - 1)) rmSync(path, { recursive: true, force: true });

@@ -3,7 +3,18 @@
 // cache folder and node_modules. Called by the `moevie` wrapper when something is missing or out of date.
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 
 const NODE_VERSION = "24.21.0";
@@ -37,8 +48,10 @@ function takeLock() {
       return;
     } catch (error) {
       if (error.code !== "EEXIST") throw error;
-      if (Date.now() - statSync(lockPath, { throwIfNoEntry: false })?.mtimeMs > LOCK_STALE_MS) rmSync(lockPath, { recursive: true, force: true });
-      if (Date.now() - startMs > LOCK_WAIT_MS_MAX) fail(`another set-up holds ${lockPath}; remove it if none is running`);
+      if (Date.now() - statSync(lockPath, { throwIfNoEntry: false })?.mtimeMs > LOCK_STALE_MS)
+        rmSync(lockPath, { recursive: true, force: true });
+      if (Date.now() - startMs > LOCK_WAIT_MS_MAX)
+        fail(`another set-up holds ${lockPath}; remove it if none is running`);
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
     }
   }
@@ -54,11 +67,17 @@ function fetchPackage(name, version, target) {
   if (existsSync(marker) && readFileSync(marker, "utf8") === `${name}@${version}`) return;
   process.stderr.write(`moevie: fetching ${name} ${version}\n`);
   const scratch = mkdtempSync(join(cache, "fetch-"));
-  const npm = spawnSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", scratch, `${name}@${version}`], { cwd: scratch, encoding: "utf8" });
+  const npm = spawnSync(
+    "npm",
+    ["pack", "--silent", "--ignore-scripts", "--pack-destination", scratch, `${name}@${version}`],
+    { cwd: scratch, encoding: "utf8" },
+  );
   const file = readdirSync(scratch).find((entry) => entry.endsWith(".tgz"));
   if (npm.status !== 0 || file === undefined) {
     rmSync(scratch, { recursive: true, force: true });
-    fail(`could not fetch ${name}@${version} from the npm registry: ${(npm.stderr || npm.error?.message || "no output").trim().split("\n").pop()}`);
+    fail(
+      `could not fetch ${name}@${version} from the npm registry: ${(npm.stderr || npm.error?.message || "no output").trim().split("\n").pop()}`,
+    );
   }
   const tarball = join(scratch, file);
   const digest = `sha512-${createHash("sha512").update(readFileSync(tarball)).digest("base64")}`;
@@ -77,20 +96,39 @@ function main() {
   const [major] = process.versions.node.split(".").map(Number);
   if (major < 20) fail(`Node ${process.versions.node} is too old to set up; 20 or newer is needed`);
   const platform = `node-${process.platform}-${process.arch}`;
-  if (INTEGRITY[platform] === undefined) fail(`platform ${process.platform}-${process.arch} is not supported; supported: ${Object.keys(INTEGRITY).filter((k) => k !== "pnpm").join(", ")}`);
+  if (INTEGRITY[platform] === undefined)
+    fail(
+      `platform ${process.platform}-${process.arch} is not supported; supported: ${Object.keys(INTEGRITY)
+        .filter((k) => k !== "pnpm")
+        .join(", ")}`,
+    );
   mkdirSync(cache, { recursive: true });
   takeLock();
   fetchPackage(platform, NODE_VERSION, join(cache, "node"));
   chmodSync(join(cache, "node", "bin", "node"), 0o755);
   fetchPackage("pnpm", PNPM_VERSION, join(cache, "pnpm"));
-  const install = spawnSync(join(cache, "node", "bin", "node"), [join(cache, "pnpm", "bin", "pnpm.mjs"), "install", "--frozen-lockfile", "--prefer-offline", "--reporter=append-only", `--store-dir=${join(cache, "pnpm-store")}`], {
-    cwd: root,
-    encoding: "utf8",
-    env: { ...process.env, PATH: `${join(cache, "node", "bin")}:${process.env.PATH}`, CI: "true" },
-    stdio: ["ignore", "pipe", "pipe"],
-    maxBuffer: 64 * 1024 * 1024,
-  });
-  if (install.status !== 0) fail(`installing the workspace failed:\n${(install.stdout + install.stderr).trim().split("\n").slice(-15).join("\n")}`);
+  const install = spawnSync(
+    join(cache, "node", "bin", "node"),
+    [
+      join(cache, "pnpm", "bin", "pnpm.mjs"),
+      "install",
+      "--frozen-lockfile",
+      "--prefer-offline",
+      "--reporter=append-only",
+      `--store-dir=${join(cache, "pnpm-store")}`,
+    ],
+    {
+      cwd: root,
+      encoding: "utf8",
+      env: { ...process.env, PATH: `${join(cache, "node", "bin")}:${process.env.PATH}`, CI: "true" },
+      stdio: ["ignore", "pipe", "pipe"],
+      maxBuffer: 64 * 1024 * 1024,
+    },
+  );
+  if (install.status !== 0)
+    fail(
+      `installing the workspace failed:\n${(install.stdout + install.stderr).trim().split("\n").slice(-15).join("\n")}`,
+    );
   writeFileSync(join(cache, "ready"), `${NODE_VERSION} ${PNPM_VERSION}\n`);
   releaseLock();
 }

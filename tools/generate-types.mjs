@@ -9,12 +9,29 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const require = createRequire(join(root, "packages/contracts/package.json"));
 const protobuf = require("protobufjs");
 const target = join(root, "packages/contracts/src/gen/messages.ts");
-const FILES = ["video", "text_encoder", "denoise", "expert", "decode"].map((n) => `moevie/v1/${n}.proto`).concat("google/rpc/status.proto");
-const SCALARS = { double: "number", float: "number", int32: "number", uint32: "number", int64: "number", uint64: "number", bool: "boolean", string: "string", bytes: "Buffer" };
+const FILES = ["video", "text_encoder", "denoise", "expert", "decode"]
+  .map((n) => `moevie/v1/${n}.proto`)
+  .concat("google/rpc/status.proto");
+const SCALARS = {
+  double: "number",
+  float: "number",
+  int32: "number",
+  uint32: "number",
+  int64: "number",
+  uint64: "number",
+  bool: "boolean",
+  string: "string",
+  bytes: "Buffer",
+};
 
 const tree = new protobuf.Root();
 const bundled = dirname(require.resolve("protobufjs/google/protobuf/descriptor.proto"));
-tree.resolvePath = (_origin, path) => (protobuf.common.get(path) ? path : path.startsWith("google/protobuf/") ? join(bundled, path.slice("google/protobuf/".length)) : join(root, "protos", path));
+tree.resolvePath = (_origin, path) =>
+  protobuf.common.get(path)
+    ? path
+    : path.startsWith("google/protobuf/")
+      ? join(bundled, path.slice("google/protobuf/".length))
+      : join(root, "protos", path);
 tree.loadSync(FILES).resolveAll();
 
 /** Type name in TypeScript: package dropped for ours, Any as a tagged record. */
@@ -39,16 +56,39 @@ const services = [];
 function visit(namespace) {
   for (const item of namespace.nestedArray) {
     if (item.fullName.startsWith(".google.api.")) continue;
-    else if (item instanceof protobuf.Enum) messages.push([item.name, `export type ${item.name} = ${Object.keys(item.values).map((v) => `"${v}"`).join(" | ")};`]);
+    else if (item instanceof protobuf.Enum)
+      messages.push([
+        item.name,
+        `export type ${item.name} = ${Object.keys(item.values)
+          .map((v) => `"${v}"`)
+          .join(" | ")};`,
+      ]);
     else if (item instanceof protobuf.Type) {
       if (item.fullName.startsWith(".google.api.")) continue;
-      if (item.fullName.startsWith(".google.protobuf.") && !["Timestamp", "Duration", "Empty"].includes(item.name)) continue;
-      const oneofs = item.oneofsArray.filter((o) => !o.name.startsWith("_")).map((o) => `  /** Which of ${o.fieldsArray.map((f) => f.name).join(", ")} is set. */\n  ${o.name}?: ${o.fieldsArray.map((f) => `"${f.name}"`).join(" | ")};`);
+      if (item.fullName.startsWith(".google.protobuf.") && !["Timestamp", "Duration", "Empty"].includes(item.name))
+        continue;
+      const oneofs = item.oneofsArray
+        .filter((o) => !o.name.startsWith("_"))
+        .map(
+          (o) =>
+            `  /** Which of ${o.fieldsArray.map((f) => f.name).join(", ")} is set. */\n  ${o.name}?: ${o.fieldsArray.map((f) => `"${f.name}"`).join(" | ")};`,
+        );
       const body = [...item.fieldsArray.map(member), ...oneofs].join("\n");
-      messages.push([item.name, body === "" ? `export type ${item.name} = Record<never, never>;` : `export interface ${item.name} {\n${body}\n}`]);
+      messages.push([
+        item.name,
+        body === ""
+          ? `export type ${item.name} = Record<never, never>;`
+          : `export interface ${item.name} {\n${body}\n}`,
+      ]);
     } else if (item instanceof protobuf.Service) {
       const lines = item.methodsArray.map((m) => {
-        const kind = m.requestStream ? (m.responseStream ? "bidi" : "clientStream") : m.responseStream ? "serverStream" : "unary";
+        const kind = m.requestStream
+          ? m.responseStream
+            ? "bidi"
+            : "clientStream"
+          : m.responseStream
+            ? "serverStream"
+            : "unary";
         return `    ${m.name}: { kind: "${kind}"; request: ${m.resolvedRequestType.name}; response: ${m.resolvedResponseType.name} };`;
       });
       services.push(`  "${item.fullName.slice(1)}": {\n${lines.join("\n")}\n  };`);

@@ -1,0 +1,120 @@
+// A real Prometheus from the Debian package, unpacked into the cache without root, for tests that ask it.
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { setTimeout as pause } from "node:timers/promises";
+
+const CACHE = process.env["MOEVIE_CACHE"] ?? fileURLToPath(new URL("../../.cache", import.meta.url));
+const READY_MS_MAX = 30_000;
+const POLL_MS = 50;
+
+export interface Sample {
+  readonly metric: Readonly<Record<string, string>>;
+  readonly value: readonly [number, string];
+}
+
+/** Folder with prometheus and promtool, fetched when missing. Throws with apt's last line when it cannot be had. */
+export function prometheusFolder(): string {
+  const folder = join(CACHE, "prometheus");
+  if (existsSync(join(folder, "prometheus"))) return folder;
+  mkdirSync(CACHE, { recursive: true });
+  const scratch = mkdtempSync(join(CACHE, "fetch-"));
+  try {
+    const own = ["-o", `Dir::State::Lists=${join(scratch, "lists")}`, "-o", `Dir::Cache=${join(scratch, "cache")}`];
+    let download = spawnSync("apt-get", ["download", "prometheus"], { cwd: scratch, encoding: "utf8" });
+    if (download.status !== 0) {
+      // The machine has no package lists, or old ones: read fresh ones into a folder of our own.
+      for (const name of ["lists/partial", "cache/archives/partial"])
+        mkdirSync(join(scratch, name), { recursive: true });
+      spawnSync("apt-get", [...own, "update"], { cwd: scratch });
+      download = spawnSync("apt-get", [...own, "download", "prometheus"], { cwd: scratch, encoding: "utf8" });
+    }
+    const archive = readdirSync(scratch).find((name) => name.endsWith(".deb"));
+    if (download.status !== 0 || archive === undefined)
+      throw new Error(
+        `cannot fetch prometheus: ${(download.stderr ?? String(download.error)).trim().split("\n").pop()}`,
+      );
+    const unpack = spawnSync("dpkg", ["-x", archive, "unpacked"], { cwd: scratch, encoding: "utf8" });
+    if (unpack.status !== 0) throw new Error(`cannot unpack ${archive}: ${unpack.stderr}`);
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(join(scratch, "unpacked", "usr", "bin"), folder);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+/** `promtool check config`; the empty string when it is content. */
+export function promtoolCheck(configFile: string): string {
+  const check = spawnSync(join(prometheusFolder(), "promtool"), ["check", "config", configFile], { encoding: "utf8" });
+  return check.status === 0 ? "" : check.stdout + check.stderr;
+}
+
+/** A Prometheus that scrapes until it is closed. */
+export class Prometheus {
+  readonly #child: ChildProcess;
+  readonly #url: string;
+
+  private constructor(child: ChildProcess, url: string) {
+    this.#child = child;
+    this.#url = url;
+  }
+
+  /** Starts with the text of a configuration; data and the file lie under `folder`. */
+  static async start(folder: string, config: string): Promise<Prometheus> {
+    const file = join(folder, "prometheus.yml");
+    writeFileSync(file, config);
+    const port = await freePort();
+    const args = [
+      `--config.file=${file}`,
+      `--storage.tsdb.path=${join(folder, "data")}`,
+      `--web.listen-address=127.0.0.1:${port}`,
+      "--log.level=error",
+    ];
+    const child = spawn(join(prometheusFolder(), "prometheus"), args, { stdio: "ignore" });
+    const prometheus = new Prometheus(child, `http://127.0.0.1:${port}`);
+    const endMs = performance.now() + READY_MS_MAX;
+    while (!(await prometheus.#ready())) {
+      if (performance.now() > endMs || child.exitCode !== null) {
+        await prometheus.close();
+        throw new Error("prometheus did not become ready");
+      }
+      await pause(POLL_MS);
+    }
+    return prometheus;
+  }
+
+  async #ready(): Promise<boolean> {
+    try {
+      return (await fetch(`${this.#url}/-/ready`)).ok;
+    } catch {
+      return false;
+    }
+  }
+
+  /** An instant query now. Throws Prometheus' own message for a query it cannot read. */
+  async query(expression: string): Promise<Sample[]> {
+    const response = await fetch(`${this.#url}/api/v1/query?${new URLSearchParams({ query: expression }).toString()}`);
+    const answer = (await response.json()) as { status: string; error?: string; data?: { result: Sample[] } };
+    if (answer.status !== "success") throw new Error(`${expression}: ${answer.error}`);
+    return answer.data?.result ?? [];
+  }
+
+  async close(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const closed = new Promise((resolve) => this.#child.once("close", resolve));
+    this.#child.kill("SIGKILL");
+    await closed;
+  }
+}
+
+/** Prometheus does not say which port it took, so it is given one that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

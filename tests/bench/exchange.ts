@@ -1,0 +1,237 @@
+// Exchange throughput and empty exchange between two processes, beside a raw socket that does the same work and a bare HTTP/2
+// ping, in turns in one run. The work: the sender gathers random rows, the receiver reads every row, writes every answer row
+// and returns a checksum, the sender reads the answer and checks it. Throughput is bytes of rows both ways over a round trip.
+import { fork } from "node:child_process";
+import { connect as connectHttp2, createServer as createHttp2Server } from "node:http2";
+import { createServer, connect as connectSocket } from "node:net";
+import type { Socket } from "node:net";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { BufferPool, WireType, connectExchange, serveExchange } from "@moevie/fabric";
+import { median } from "./support/processes.ts";
+
+const ROW_WIDTH = 256;
+const ROWS = 1024;
+const SOURCE_ROWS = 4096;
+const ROUNDS = 7;
+const CALLS_PER_ROUND = 60;
+const ROW_BYTES = ROWS * ROW_WIDTH * 4;
+const TARGETS = { gigabytesPerSecond: 1.5, emptyExchangeMs: 0.25 };
+
+/** Exclusive or of all words: reads every value of the rows. */
+function checksum(rows: Float32Array): number {
+  const words = new Int32Array(rows.buffer, rows.byteOffset, rows.length);
+  let [a, b, c, d] = [0, 0, 0, 0];
+  for (let at = 0; at < words.length; at += 4) {
+    a ^= words[at] as number;
+    b ^= words[at + 1] as number;
+    c ^= words[at + 2] as number;
+    d ^= words[at + 3] as number;
+  }
+  return (a ^ b ^ c ^ d) >>> 0;
+}
+
+/** The raw socket's receiver: a fixed number of bytes in, as many and a checksum out. */
+function serveRaw(socket: Socket): void {
+  const input = new Float32Array(ROWS * ROW_WIDTH);
+  const bytes = new Uint8Array(input.buffer);
+  let filled = 0;
+  socket.on("data", (chunk) => {
+    bytes.set(chunk, filled);
+    filled += chunk.length;
+    if (filled < bytes.length) return;
+    filled = 0;
+    const answer = Buffer.allocUnsafe(4 + bytes.length);
+    answer.writeUInt32LE(checksum(input), 0);
+    answer.set(bytes, 4);
+    socket.write(answer);
+  });
+}
+
+function portOf(server: { address(): unknown }): number {
+  return (server.address() as { port: number }).port;
+}
+
+/** The receiving process: every contender's server, addresses sent to the parent. */
+async function receiver(folder: string): Promise<void> {
+  const pool = BufferPool.plain(16 * ROW_BYTES);
+  const holds = { digest: "bench", epoch: 1, slots: [{ layer: 0, expert: 0, slot: 0 }] };
+  const exchange = (listen: string): ReturnType<typeof serveExchange> =>
+    serveExchange({
+      listen,
+      holds,
+      handler: ({ rows }) => {
+        const buffer = pool.take(rows.byteLength);
+        const partial = new Float32Array(buffer, 0, rows.length);
+        partial.set(rows);
+        return Promise.resolve({ partial, queueUs: 0, computeUs: checksum(rows), release: () => pool.give(buffer) });
+      },
+    });
+  const rawTcp = createServer({ noDelay: true }, serveRaw).listen(0, "127.0.0.1");
+  const rawUnix = createServer(serveRaw).listen(join(folder, "raw.sock"));
+  const ping = createHttp2Server().listen(0, "127.0.0.1");
+  await Promise.all(
+    [rawTcp, rawUnix, ping].map((server) => new Promise((resolve) => server.once("listening", resolve))),
+  );
+  const [tcp, unix] = await Promise.all([exchange("127.0.0.1:0"), exchange(`unix:${join(folder, "exchange.sock")}`)]);
+  process.send?.({
+    rawTcp: portOf(rawTcp),
+    rawUnix: join(folder, "raw.sock"),
+    ping: portOf(ping),
+    tcp: tcp.address,
+    unix: unix.address,
+  });
+}
+
+interface Addresses {
+  readonly rawTcp: number;
+  readonly rawUnix: string;
+  readonly ping: number;
+  readonly tcp: string;
+  readonly unix: string;
+}
+
+/** One contender: a call that does the whole work once. */
+interface Contender {
+  readonly name: string;
+  readonly call: () => Promise<void>;
+  readonly close: () => void;
+}
+
+const source = Float32Array.from({ length: SOURCE_ROWS * ROW_WIDTH }, (_, at) => Math.sin(at));
+/** Rows in no order, each once. */
+const rowIndex = Uint32Array.from({ length: ROWS }, (_, at) => (at * 2654435761) % SOURCE_ROWS);
+
+function verify(sent: number, answer: Float32Array): void {
+  if (checksum(answer) !== sent) throw new Error("the answer's rows differ from the rows sent");
+}
+
+async function rawContender(name: string, socket: Socket): Promise<Contender> {
+  await new Promise((resolve) => socket.once("connect", resolve));
+  const answer = new Uint8Array(4 + ROW_BYTES);
+  const rows = new Float32Array(ROWS * ROW_WIDTH);
+  let filled = 0;
+  const whole = new EventTarget();
+  socket.on("data", (chunk: Buffer) => {
+    answer.set(chunk, filled);
+    filled += chunk.length;
+    if (filled === answer.length) whole.dispatchEvent(new Event("whole"));
+  });
+  return {
+    name,
+    call: async () => {
+      filled = 0;
+      rowIndex.forEach((row, at) => rows.set(source.subarray(row * ROW_WIDTH, (row + 1) * ROW_WIDTH), at * ROW_WIDTH));
+      const answered = new Promise((resolve) => whole.addEventListener("whole", resolve, { once: true }));
+      socket.write(new Uint8Array(rows.buffer));
+      await answered;
+      verify(new DataView(answer.buffer).getUint32(0, true), new Float32Array(answer.buffer, 4, ROWS * ROW_WIDTH));
+    },
+    close: () => socket.destroy(),
+  };
+}
+
+async function exchangeContender(name: string, address: string, rows: Uint32Array): Promise<Contender> {
+  const client = connectExchange(address);
+  while (client.holds() === undefined) await new Promise(setImmediate);
+  const csr = {
+    experts: Uint16Array.of(0),
+    offsets: Uint32Array.of(0, rows.length),
+    rowIndex: Uint32Array.from(rows.keys()),
+    weights: new Float32Array(rows.length).fill(1),
+  };
+  const fixed = { layer: 0, epoch: 1, attempt: 0, branch: 0, wire: WireType.f32, timeoutMs: 30_000 };
+  return {
+    name,
+    call: async () => {
+      const answer = await client.exchange({ ...fixed, source, rows, d: ROW_WIDTH, csr });
+      verify(answer.computeUs, answer.partial);
+      answer.release();
+    },
+    close: () => client.close(),
+  };
+}
+
+async function pingContender(port: number): Promise<Contender> {
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  await new Promise((resolve) => session.once("remoteSettings", resolve));
+  const call = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      session.ping((error) => (error === null ? resolve() : reject(error)));
+    });
+  return { name: "bare HTTP/2 ping", call, close: () => session.destroy() };
+}
+
+async function measure(contenders: readonly Contender[]): Promise<Map<string, number>> {
+  const times = new Map(contenders.map(({ name }) => [name, [] as number[]]));
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const { name, call } of contenders) {
+      for (let at = 0; at < CALLS_PER_ROUND; at++) {
+        const startMs = performance.now();
+        await call();
+        if (round > 0) times.get(name)?.push(performance.now() - startMs);
+      }
+    }
+  }
+  return new Map([...times].map(([name, values]) => [name, median(values)]));
+}
+
+async function main(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "moevie-bench-"));
+  const child = fork(fileURLToPath(import.meta.url), ["receiver", folder]);
+  try {
+    const at = await new Promise<Addresses>((resolve) =>
+      child.once("message", (message) => resolve(message as Addresses)),
+    );
+    const throughput = [
+      await rawContender("raw TCP socket", connectSocket({ port: at.rawTcp, host: "127.0.0.1", noDelay: true })),
+      await exchangeContender("exchange by TCP", at.tcp, rowIndex),
+      await rawContender("raw Unix socket", connectSocket({ path: at.rawUnix })),
+      await exchangeContender("exchange by Unix socket", at.unix, rowIndex),
+    ];
+    const latency = [
+      await pingContender(at.ping),
+      await exchangeContender("empty exchange by TCP", at.tcp, new Uint32Array(0)),
+      await exchangeContender("empty exchange by Unix socket", at.unix, new Uint32Array(0)),
+    ];
+    report(await measure(throughput), await measure(latency));
+    for (const { close } of [...throughput, ...latency]) close();
+  } finally {
+    child.kill("SIGKILL");
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function gigabytesPerSecond(ms: number): number {
+  return (2 * ROW_BYTES) / ms / 1e6;
+}
+
+function report(throughput: ReadonlyMap<string, number>, latency: ReadonlyMap<string, number>): void {
+  console.log(`\n1 MiB of rows there and back, median of ${(ROUNDS - 1) * CALLS_PER_ROUND} calls`);
+  for (const [name, ms] of throughput) {
+    console.log(
+      `  ${name.padEnd(32)} ${ms.toFixed(3).padStart(8)} ms ${gigabytesPerSecond(ms).toFixed(2).padStart(7)} GB/s`,
+    );
+  }
+  console.log("no rows, there and back");
+  for (const [name, ms] of latency) console.log(`  ${name.padEnd(32)} ${ms.toFixed(3).padStart(8)} ms`);
+  const tcp = gigabytesPerSecond(throughput.get("exchange by TCP") ?? Number.NaN);
+  const empty = latency.get("empty exchange by TCP") ?? Number.NaN;
+  const result = {
+    exchangeGigabytesPerSecond: tcp,
+    exchangeToRawSocket:
+      (throughput.get("raw TCP socket") ?? Number.NaN) / (throughput.get("exchange by TCP") ?? Number.NaN),
+    emptyExchangeMs: empty,
+    emptyExchangeToPing: empty / (latency.get("bare HTTP/2 ping") ?? Number.NaN),
+    milliseconds: Object.fromEntries([...throughput, ...latency]),
+    targets: TARGETS,
+    met: tcp >= TARGETS.gigabytesPerSecond && empty <= TARGETS.emptyExchangeMs,
+  };
+  console.log(JSON.stringify(result));
+}
+
+const [role, folder] = process.argv.slice(2);
+if (role === "receiver" && folder !== undefined) await receiver(folder);
+else await main();

@@ -62,7 +62,7 @@ async function withPictures<T>(path: string, work: (format: FormatContext, strea
 }
 
 /** Names of the top-level boxes of an MP4, in order. */
-export async function topLevelBoxes(path: string): Promise<string[]> {
+async function topLevelBoxes(path: string): Promise<string[]> {
   const bytes = await readFile(path);
   const names: string[] = [];
   for (let at = 0; at + 8 <= bytes.length;) {

@@ -42,7 +42,10 @@ export async function readDecodeRequest(
   let head: DecodeHead | undefined;
   let bytes = new Uint8Array(0);
   let filled = 0;
-  for await (const { head: sent, chunk } of requests) {
+  // By hand, not for await: leaving that loop early ends the whole call, and a refusal could not be sent any more.
+  const parts = requests[Symbol.asyncIterator]();
+  for (let part = await parts.next(); part.done !== true; part = await parts.next()) {
+    const { head: sent, chunk } = part.value;
     if (sent !== undefined) {
       if (head !== undefined) throw invalid([{ field: "head", description: "sent twice; one is allowed, first" }]);
       head = sent;

@@ -53,7 +53,7 @@ async function proveDecoder(decoder: CausalDecoder, { latent }: Bundle["manifest
 }
 
 /** The gRPC face; refuses calls beyond decodesInFlightMax with QUEUE_FULL. */
-export function decodeService(
+function decodeService(
   decoder: CausalDecoder,
   model: ServedModel,
   settings: DecodeSettings,

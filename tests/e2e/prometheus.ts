@@ -102,6 +102,18 @@ export class Prometheus {
     return answer.data?.result ?? [];
   }
 
+  /** Waits until the query's one value is at least `value`. */
+  async reaches(expression: string, value: number, timeoutMs: number): Promise<void> {
+    const endMs = performance.now() + timeoutMs;
+    let seen: string | undefined;
+    while (Number(seen ?? 0) < value) {
+      if (performance.now() > endMs)
+        throw new Error(`${expression} is ${seen ?? "nothing"}, not ${value}, after ${timeoutMs} ms`);
+      await pause(POLL_MS);
+      seen = (await this.query(expression))[0]?.value[1];
+    }
+  }
+
   async close(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const closed = new Promise((resolve) => this.#child.once("close", resolve));

@@ -35,6 +35,13 @@ describe("the metric table", () => {
     expect(unbounded.map(([name]) => name)).toEqual([]);
   });
 
+  test("no label hides the one that names the process", () => {
+    const hiding = Object.entries(METRICS).filter(([, { labels }]) =>
+      (labels as readonly string[]).includes("service"),
+    );
+    expect(hiding.map(([name]) => name)).toEqual([]);
+  });
+
   test("buckets ascend", () => {
     const specs = Object.entries(METRICS) as [string, { readonly buckets?: readonly number[] }][];
     expect(

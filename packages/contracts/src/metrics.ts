@@ -14,14 +14,14 @@ const STEP_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3,
 const EXCHANGE_BUCKETS = [0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2];
 
 export const METRICS = {
-  moevie_rpc_requests_total: { kind: "counter", help: "RPCs answered.", labels: ["service", "method", "code"] },
+  moevie_rpc_requests_total: { kind: "counter", help: "RPCs answered.", labels: ["rpc_service", "method", "code"] },
   moevie_rpc_duration_seconds: {
     kind: "histogram",
     help: "Time to answer an RPC; streams from first to last message.",
-    labels: ["service", "method"],
+    labels: ["rpc_service", "method"],
     buckets: RPC_BUCKETS,
   },
-  moevie_rpc_in_flight: { kind: "gauge", help: "RPCs being answered.", labels: ["service"] },
+  moevie_rpc_in_flight: { kind: "gauge", help: "RPCs being answered.", labels: ["rpc_service"] },
   moevie_jobs_submitted_total: { kind: "counter", help: "Jobs accepted by the gateway.", labels: [] },
   moevie_jobs_finished_total: {
     kind: "counter",

@@ -235,15 +235,15 @@ function observer(
   method: string,
   { metrics, log }: GrpcServerOptions,
 ): () => (outcome: unknown) => void {
-  metrics.declare("moevie_rpc_requests_total", [{ service, method, code: "OK" }]);
+  metrics.declare("moevie_rpc_requests_total", [{ rpc_service: service, method, code: "OK" }]);
   return () => {
     const startMs = performance.now();
-    metrics.shift("moevie_rpc_in_flight", { service }, 1);
+    metrics.shift("moevie_rpc_in_flight", { rpc_service: service }, 1);
     return (outcome) => {
       const error = outcome === "OK" ? undefined : asMoevieError(outcome);
-      metrics.shift("moevie_rpc_in_flight", { service }, -1);
-      metrics.add("moevie_rpc_requests_total", { service, method, code: error?.code ?? "OK" });
-      metrics.observe("moevie_rpc_duration_seconds", { service, method }, (performance.now() - startMs) / 1000);
+      metrics.shift("moevie_rpc_in_flight", { rpc_service: service }, -1);
+      metrics.add("moevie_rpc_requests_total", { rpc_service: service, method, code: error?.code ?? "OK" });
+      metrics.observe("moevie_rpc_duration_seconds", { rpc_service: service, method }, (performance.now() - startMs) / 1000);
       if (error?.reason === "INTERNAL") log.error({ method, detail: error.detail, err: error.cause }, "call failed");
       else if (error !== undefined && error.reason !== "CANCELLED")
         log.debug({ method, reason: error.reason, detail: error.detail }, "call refused");

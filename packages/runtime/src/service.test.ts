@@ -73,7 +73,7 @@ describe("gRPC edges", () => {
       [1, 2, 3],
     ]);
     expect(await metrics.text()).toContain(
-      'moevie_rpc_requests_total{service="moevie.v1.DenoiseService",method="Denoise",code="OK"} 1',
+      'moevie_rpc_requests_total{rpc_service="moevie.v1.DenoiseService",method="Denoise",code="OK",service="test"} 1',
     );
   });
 

@@ -21,6 +21,9 @@ export interface CliConfig {
 /** Longest temporary folder under which a Unix socket's path still fits the kernel's 108 bytes. */
 const TEMPORARY_PATH_BYTES_MAX = 64;
 
+/** ONNX Runtime would report its use to its maker and leave files in the temporary folder; nothing leaves this machine unasked. */
+const NO_TELEMETRY = { ORT_DISABLE_TELEMETRY: "1" } as const;
+
 function presentEntries(env: NodeJS.ProcessEnv): Record<string, string> {
   const entries: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) if (value !== undefined) entries[name] = value;
@@ -41,6 +44,6 @@ export function readCliConfig(env: NodeJS.ProcessEnv = process.env): CliConfig {
     ),
     temporaryDir: Buffer.byteLength(temporary) <= TEMPORARY_PATH_BYTES_MAX ? temporary : "/tmp",
     logLevel: env["MOEVIE_LOG_LEVEL"] === "" ? undefined : env["MOEVIE_LOG_LEVEL"],
-    environment: Object.freeze(presentEntries(env)),
+    environment: Object.freeze({ ...presentEntries(env), ...NO_TELEMETRY }),
   });
 }

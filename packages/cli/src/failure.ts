@@ -17,7 +17,7 @@ export interface UsageProblem {
 const VALUE_CHARACTERS_MAX = 60;
 
 /** A value as shown in a message: quoted, cut short, control characters made visible. */
-export function shownValue(value: string): string {
+function shownValue(value: string): string {
   const head = Array.from(value.slice(0, VALUE_CHARACTERS_MAX * 2))
     .slice(0, VALUE_CHARACTERS_MAX)
     .join("");

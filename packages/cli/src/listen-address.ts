@@ -8,7 +8,7 @@ export function hostPort(host: string, port: number): string {
 }
 
 /** Can only this machine reach it? */
-export function isLoopback(host: string): boolean {
+function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }
 

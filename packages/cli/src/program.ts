@@ -9,11 +9,7 @@ export type CommandRunner = (
   args: readonly string[],
   flags: RawFlags,
 ) => Promise<void>;
-export type CommandFunction = (
-  context: CommandContext,
-  args: readonly string[],
-  flags: RawFlags,
-) => Promise<CommandResult>;
+type CommandFunction = (context: CommandContext, args: readonly string[], flags: RawFlags) => Promise<CommandResult>;
 
 const SERVER_DEFAULT = "127.0.0.1:7900";
 

@@ -17,7 +17,7 @@ export function stageName(stage: VideoStage): string {
 }
 
 /** Seconds as "8 s" or "1 min 20 s". */
-export function shortDuration(seconds: number): string {
+function shortDuration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }

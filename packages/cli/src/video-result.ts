@@ -4,7 +4,7 @@ import { progressLine, stageName } from "./progress-view.ts";
 import { shownBytes } from "./shown-bytes.ts";
 
 /** "VIDEO_STATE_RUNNING" → "running". */
-export function stateName(state: string): string {
+function stateName(state: string): string {
   return state.replace(/^VIDEO_STATE_/, "").toLowerCase();
 }
 

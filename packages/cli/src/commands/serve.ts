@@ -68,6 +68,11 @@ function show(
   else context.output.note(`moevie: ${event.name} is back`);
 }
 
+/** What a crashing process writes beside its log is not for people: its end is told in one line of our own. */
+function isLogLine(line: string, pretty: boolean): boolean {
+  return pretty ? !/^\s+at |^node:|^file:/.test(line) : line.startsWith("{");
+}
+
 /** Stops the cluster; a second signal hurries. */
 async function stopCluster(cluster: EmbeddedCluster, hurry: AbortSignal): Promise<void> {
   hurry.addEventListener("abort", () => void cluster.stop(0), { once: true });
@@ -90,7 +95,9 @@ export async function serve(
     restart: true,
     logFormat: output.interactive ? "pretty" : "json",
     logLevel: config.logLevel ?? "info",
-    forwardLog: (line) => output.note(line),
+    forwardLog: (line) => {
+      if (isLogLine(line, output.interactive)) output.note(line);
+    },
     signal: interruption.signal,
     onEvent: (event) => show(view, context, event),
   });

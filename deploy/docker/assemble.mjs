@@ -61,7 +61,7 @@ for (const path of ["protos", "LICENSE", "docs/licences.md", "pnpm-workspace.yam
 const rootManifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const { name, version, license, type, packageManager, devDependencies } = rootManifest;
 writeFileSync(join(target, "package.json"), `${JSON.stringify({ name, private: true, version, license, type, packageManager, devDependencies }, null, 2)}\n`);
-const pnpm = process.env.MOEVIE_PNPM ?? join(process.env.MOEVIE_CACHE ?? join(root, ".cache"), "pnpm", "bin", "pnpm.mjs");
+const pnpm = join(process.env.MOEVIE_CACHE ?? join(root, ".cache"), "pnpm", "bin", "pnpm.mjs");
 const store = join(process.env.MOEVIE_CACHE ?? join(root, ".cache"), "pnpm-store");
 const install = spawnSync(process.execPath, [pnpm, "install", "--prod", "--frozen-lockfile", "--prefer-offline", "--ignore-scripts", "--reporter=append-only", `--store-dir=${store}`], {
   cwd: target,

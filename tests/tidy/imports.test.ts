@@ -40,7 +40,7 @@ const OWNERS: readonly { readonly library: RegExp; readonly owners: readonly Reg
   { library: /^(@grpc\/reflection|grpc-health-check)$/, owners: [/^packages\/runtime\//] },
   { library: /^@grpc\/proto-loader$/, owners: [/^packages\/contracts\//] },
   { library: /^onnxruntime-node$/, owners: [/^packages\/runtime\/src\/onnx-session\.ts$/] },
-  { library: /^node-av/, owners: [/^packages\/decoder\//] },
+  { library: /^node-av/, owners: [/^packages\/cli\/src\/commands\/doctor\.ts$/, /^packages\/decoder\//] },
   { library: /^prom-client$/, owners: [/^packages\/runtime\/src\/metrics\.ts$/] },
   { library: /^pino(-pretty)?$/, owners: [/^packages\/runtime\/src\/logger\.ts$/] },
   { library: /^@opentelemetry\//, owners: [/^packages\/runtime\/src\/tracing-otlp\.ts$/] },

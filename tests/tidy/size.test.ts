@@ -2,9 +2,15 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ROOT, packageSources, productionSources } from "./source-files.ts";
+import { ROOT, packageSources, productionSources, withoutComments } from "./source-files.ts";
 
 const LINES_OF_PRODUCT_MAX = 15_000;
+
+/** Lines that are neither blank nor comment. */
+const codeLines = (text: string): number =>
+  withoutComments(text)
+    .split("\n")
+    .filter((line) => line.trim() !== "").length;
 
 test("no file is longer than 400 lines and no function longer than 70", () => {
   const config = join(ROOT, "tests", "tidy", "size.oxlintrc.json");
@@ -14,11 +20,11 @@ test("no file is longer than 400 lines and no function longer than 70", () => {
     { cwd: ROOT, encoding: "utf8" },
   );
   expect(lint.stdout.split("\n").filter((line) => line.includes("eslint(max-lines"))).toEqual([]);
-  expect(lint.status).toBe(0);
+  expect(lint.status, lint.stdout).toBe(0);
 });
 
-test("our own TypeScript stays under its budget of lines, tests and generated code apart", () => {
-  const lines = productionSources().reduce((sum, file) => sum + file.text.split("\n").length, 0);
+test("our own TypeScript stays under its budget of lines of code: tests, generated code and comments apart", () => {
+  const lines = productionSources().reduce((sum, file) => sum + codeLines(file.text), 0);
   expect(lines).toBeLessThan(LINES_OF_PRODUCT_MAX);
 });
 

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const require = createRequire(join(root, "packages/contracts/package.json"));
+const require = createRequire(import.meta.url);
 const protobuf = require("protobufjs");
 const target = join(root, "packages/contracts/src/gen/messages.ts");
 const FILES = ["video", "text_encoder", "denoise", "expert", "decode"]

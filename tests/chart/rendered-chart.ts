@@ -6,7 +6,7 @@ import { ROOT, kubernetesTools } from "./kubernetes-tools.ts";
 export const CHART = join(ROOT, "helm", "moevie");
 const OUTPUT_BYTES_MAX = 16 * 1024 * 1024;
 
-export interface EnvironmentEntry {
+interface EnvironmentEntry {
   readonly name: string;
   readonly value?: string;
   readonly valueFrom?: { readonly fieldRef?: { readonly fieldPath: string } };

@@ -16,7 +16,7 @@ export interface Sample {
 }
 
 /** Folder with prometheus and promtool, fetched when missing. Throws with apt's last line when it cannot be had. */
-export function prometheusFolder(): string {
+function prometheusFolder(): string {
   const folder = join(CACHE, "prometheus");
   if (existsSync(join(folder, "prometheus"))) return folder;
   mkdirSync(CACHE, { recursive: true });

@@ -39,7 +39,7 @@ async function startServer(): Promise<void> {
     join(session.folder, "jobs"),
     "--json",
   );
-  await server.says(/^\{.*"grpc".*\}$/m);
+  await server.says(/^\{"grpc".*\}$/m);
   ({ grpc, http } = JSON.parse(server.stdout) as { grpc: string; http: string });
 }
 

@@ -32,30 +32,94 @@ interface CatalogueEntry {
 
 /** Every reason, as ErrorInfo.reason carries it. docs/ERRORS.md is generated from this table. */
 export const ERRORS = {
-  INVALID_FIELD: { code: "INVALID_ARGUMENT", retry: false, meaning: "One or more fields are wrong; the violations name field, value and what is allowed." },
+  INVALID_FIELD: {
+    code: "INVALID_ARGUMENT",
+    retry: false,
+    meaning: "One or more fields are wrong; the violations name field, value and what is allowed.",
+  },
   VIDEO_NOT_FOUND: { code: "NOT_FOUND", retry: false, meaning: "No video has this name, or it was deleted." },
   OPERATION_NOT_FOUND: { code: "NOT_FOUND", retry: false, meaning: "No operation has this name." },
-  REQUEST_ID_REUSED: { code: "ALREADY_EXISTS", retry: false, meaning: "This request_id was used before with another body." },
-  CONTEXT_MISSING: { code: "FAILED_PRECONDITION", retry: true, meaning: "The router does not hold this text context; send it with PutContext and call again." },
-  BUNDLE_MISMATCH: { code: "FAILED_PRECONDITION", retry: false, meaning: "The caller and the service serve different bundles." },
-  STALE_PLACEMENT: { code: "FAILED_PRECONDITION", retry: true, meaning: "The exchange named an older or newer placement than the shard holds." },
-  VIDEO_NOT_READY: { code: "FAILED_PRECONDITION", retry: false, meaning: "The video has no finished file: it is queued, running, failed or cancelled." },
-  QUEUE_FULL: { code: "RESOURCE_EXHAUSTED", retry: true, meaning: "The queue of jobs is at its limit; retry after the time given." },
-  OUT_OF_MEMORY: { code: "RESOURCE_EXHAUSTED", retry: false, meaning: "The call needs more memory than the device has free; the bytes are named." },
-  DISK_FULL: { code: "RESOURCE_EXHAUSTED", retry: false, meaning: "There is no room on the disk for records or clips." },
-  CREDITS_EXHAUSTED: { code: "RESOURCE_EXHAUSTED", retry: true, meaning: "The shard has no room for more rows in flight." },
+  REQUEST_ID_REUSED: {
+    code: "ALREADY_EXISTS",
+    retry: false,
+    meaning: "This request_id was used before with another body.",
+  },
+  CONTEXT_MISSING: {
+    code: "FAILED_PRECONDITION",
+    retry: true,
+    meaning: "The router does not hold this text context; send it with PutContext and call again.",
+  },
+  BUNDLE_MISMATCH: {
+    code: "FAILED_PRECONDITION",
+    retry: false,
+    meaning: "The caller and the service serve different bundles.",
+  },
+  STALE_PLACEMENT: {
+    code: "FAILED_PRECONDITION",
+    retry: true,
+    meaning: "The exchange named an older or newer placement than the shard holds.",
+  },
+  VIDEO_NOT_READY: {
+    code: "FAILED_PRECONDITION",
+    retry: false,
+    meaning: "The video has no finished file: it is queued, running, failed or cancelled.",
+  },
+  QUEUE_FULL: {
+    code: "RESOURCE_EXHAUSTED",
+    retry: true,
+    meaning: "The queue of jobs is at its limit; retry after the time given.",
+  },
+  OUT_OF_MEMORY: {
+    code: "RESOURCE_EXHAUSTED",
+    retry: false,
+    meaning: "The call needs more memory than the device has free; the bytes are named.",
+  },
+  DISK_FULL: {
+    code: "RESOURCE_EXHAUSTED",
+    retry: false,
+    meaning: "There is no room on the disk for records or clips.",
+  },
+  CREDITS_EXHAUSTED: {
+    code: "RESOURCE_EXHAUSTED",
+    retry: true,
+    meaning: "The shard has no room for more rows in flight.",
+  },
   PEER_UNAVAILABLE: { code: "UNAVAILABLE", retry: true, meaning: "A service this call depends on does not answer." },
   DRAINING: { code: "UNAVAILABLE", retry: true, meaning: "The service is going away and takes no new work." },
   EXPERT_MISSING: { code: "UNAVAILABLE", retry: true, meaning: "No connected shard holds an expert the step needs." },
   DEADLINE: { code: "DEADLINE_EXCEEDED", retry: true, meaning: "The call did not finish in its time." },
   CANCELLED: { code: "CANCELLED", retry: false, meaning: "The caller or a user cancelled the work." },
-  LEASE_LOST: { code: "ABORTED", retry: false, meaning: "Another scheduler owns the job now; this one's writes are refused." },
-  BUNDLE_CORRUPT: { code: "DATA_LOSS", retry: false, meaning: "A bundle's file is missing, cut short, altered or not understood." },
+  LEASE_LOST: {
+    code: "ABORTED",
+    retry: false,
+    meaning: "Another scheduler owns the job now; this one's writes are refused.",
+  },
+  BUNDLE_CORRUPT: {
+    code: "DATA_LOSS",
+    retry: false,
+    meaning: "A bundle's file is missing, cut short, altered or not understood.",
+  },
   STORE_CORRUPT: { code: "DATA_LOSS", retry: false, meaning: "The job store's file failed its integrity check." },
-  DEVICE_MISSING: { code: "UNIMPLEMENTED", retry: false, meaning: "The configured device or execution provider is not on this machine." },
-  UNSUPPORTED: { code: "UNIMPLEMENTED", retry: false, meaning: "The model or request needs something this build does not have." },
-  CONFIG_INVALID: { code: "FAILED_PRECONDITION", retry: false, meaning: "A setting is missing or wrong; the variable, its value and what is allowed are named." },
-  INTERNAL: { code: "INTERNAL", retry: false, meaning: "Something unexpected went wrong; the log has the record under the same trace id." },
+  DEVICE_MISSING: {
+    code: "UNIMPLEMENTED",
+    retry: false,
+    meaning: "The configured device or execution provider is not on this machine.",
+  },
+  UNSUPPORTED: {
+    code: "UNIMPLEMENTED",
+    retry: false,
+    meaning: "The model or request needs something this build does not have.",
+  },
+  CONFIG_INVALID: {
+    code: "FAILED_PRECONDITION",
+    retry: false,
+    meaning: "A setting is missing or wrong; the variable, its value and what is allowed are named.",
+  },
+  INTERNAL: {
+    code: "INTERNAL",
+    retry: false,
+    meaning: "Something unexpected went wrong; the log has the record under the same trace id.",
+  },
 } as const satisfies Record<string, CatalogueEntry>;
 export type Reason = keyof typeof ERRORS;
 
@@ -111,7 +175,12 @@ export function isReason(text: string): text is Reason {
 /** Any thrown value as a MoevieError: unknown ones become INTERNAL with fixed public text and the cause kept for the log. */
 export function asMoevieError(thrown: unknown): MoevieError {
   if (thrown instanceof MoevieError) return thrown;
-  if (thrown instanceof Error && thrown.name === "AbortError") return new MoevieError("CANCELLED", "The call was cancelled.", { cause: thrown });
-  if (thrown instanceof Error && thrown.name === "TimeoutError") return new MoevieError("DEADLINE", "The call did not finish in its time.", { cause: thrown });
-  return new MoevieError("INTERNAL", "Something unexpected went wrong.", { cause: thrown, detail: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) });
+  if (thrown instanceof Error && thrown.name === "AbortError")
+    return new MoevieError("CANCELLED", "The call was cancelled.", { cause: thrown });
+  if (thrown instanceof Error && thrown.name === "TimeoutError")
+    return new MoevieError("DEADLINE", "The call did not finish in its time.", { cause: thrown });
+  return new MoevieError("INTERNAL", "Something unexpected went wrong.", {
+    cause: thrown,
+    detail: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown),
+  });
 }

@@ -46,6 +46,9 @@ export const LIMITS = {
   storeBytesMax: { value: 4096 * MIB, what: "The job store's file." },
   storeCallsInFlightMax: { value: 1024, what: "Calls one process has waiting at its job store." },
   storeBusyMsMax: { value: 5_000, what: "Wait for another process to finish its write to the job store." },
+  operationWaitMsMax: { value: 3_600_000, what: "One WaitOperation call; the answer then says the work goes on." },
+  metricsPeerMsMax: { value: 2_000, what: "Time a service has to show its metrics to the gateway." },
+  metricsPeerBytesMax: { value: 4 * MIB, what: "Metrics of one service shown by the gateway." },
   eventsPerJobMax: { value: 2000, what: "Events of a job kept in the store; older ones go first." },
   previewBytesMax: { value: 256 * KIB, what: "One preview picture." },
 } as const;

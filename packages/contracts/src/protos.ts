@@ -1,7 +1,13 @@
 // Loads the .proto files. Holds no behaviour: services and clients get their definitions from here.
 import { fileURLToPath } from "node:url";
 import { dirname, join } from "node:path";
-import { loadSync, type AnyDefinition, type MessageTypeDefinition, type Options, type PackageDefinition } from "@grpc/proto-loader";
+import {
+  loadSync,
+  type AnyDefinition,
+  type MessageTypeDefinition,
+  type Options,
+  type PackageDefinition,
+} from "@grpc/proto-loader";
 
 /** Folder of the .proto files, the include root. */
 export const PROTO_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..", "protos");
@@ -18,8 +24,18 @@ const LOAD_OPTIONS: Options = {
   includeDirs: [PROTO_ROOT],
 };
 
-const PUBLIC_FILES = ["moevie/v1/video.proto", "google/longrunning/operations.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"];
-const INTERNAL_FILES = ["moevie/v1/text_encoder.proto", "moevie/v1/denoise.proto", "moevie/v1/expert.proto", "moevie/v1/decode.proto"];
+const PUBLIC_FILES = [
+  "moevie/v1/video.proto",
+  "google/longrunning/operations.proto",
+  "google/rpc/status.proto",
+  "google/rpc/error_details.proto",
+];
+const INTERNAL_FILES = [
+  "moevie/v1/text_encoder.proto",
+  "moevie/v1/denoise.proto",
+  "moevie/v1/expert.proto",
+  "moevie/v1/decode.proto",
+];
 
 let loaded: PackageDefinition | undefined;
 
@@ -40,7 +56,10 @@ export function messageCodec(name: string): MessageCodec {
   const definition = protoDefinitions()[name];
   if (definition === undefined || !isMessage(definition)) throw new Error(`no message ${name} in protos/`);
   const { serialize, deserialize } = definition;
-  return { encode: (message) => serialize(message), decode: (bytes) => deserialize(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)) };
+  return {
+    encode: (message) => serialize(message),
+    decode: (bytes) => deserialize(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
+  };
 }
 
 function isMessage(definition: AnyDefinition): definition is MessageTypeDefinition<object, object> {

@@ -9,9 +9,9 @@ import type { LayerSlots } from "./load-slots.ts";
 import { placeRows, planMerge } from "./merge-calls.ts";
 
 /** Calls that may wait for the thread; credits bound their bytes. */
-export const CALLS_WAITING_MAX = 1024;
+const CALLS_WAITING_MAX = 1024;
 /** Rows one run takes at most, so that no merge makes a call wait for long. */
-export const ROWS_PER_RUN_MAX = 65_536;
+const ROWS_PER_RUN_MAX = 65_536;
 const POOL_BYTES_MAX = 67_108_864;
 
 interface Waiting {

@@ -31,7 +31,7 @@ export interface Holds {
   readonly slots: readonly HeldSlot[];
 }
 
-export const NAME_BYTES_MAX = 256;
+const NAME_BYTES_MAX = 256;
 const SLOT_BYTES = 8;
 
 export function elementBytes(type: WireType): number {

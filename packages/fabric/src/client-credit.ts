@@ -3,7 +3,7 @@
 import { exchangeError } from "./exchange-error.ts";
 import { startTimer } from "./timer.ts";
 
-export const CREDIT_WAITERS_MAX = 256;
+const CREDIT_WAITERS_MAX = 256;
 
 interface Waiter {
   readonly bytes: number;

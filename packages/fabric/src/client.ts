@@ -167,7 +167,7 @@ export class ExchangeClient {
   #connectOnce(): Promise<boolean> {
     return new Promise((resolve) => {
       const address = parseAddress(this.address, "shard address");
-      const session = connectHttp2("http://shard", {
+      const session = connectHttp2("http://localhost", {
         createConnection: () => openSocket(address),
         settings: LINK_SETTINGS,
         maxSessionMemory: SESSION_MEMORY_MB_MAX,

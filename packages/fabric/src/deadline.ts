@@ -1,7 +1,7 @@
 // How long an exchange may take: a multiple of what exchanges with this shard lately took. Pure but for what it is told.
 
-export const EXCHANGE_DEADLINE_MIN_MS = 250;
-export const EXCHANGE_DEADLINE_MAX_MS = 30_000;
+const EXCHANGE_DEADLINE_MIN_MS = 250;
+const EXCHANGE_DEADLINE_MAX_MS = 30_000;
 const DEADLINE_P99_FACTOR = 4;
 const SAMPLES_MAX = 256;
 const SAMPLES_PER_REFRESH = 16;

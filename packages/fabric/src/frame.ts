@@ -3,8 +3,8 @@
 import { exchangeError } from "./exchange-error.ts";
 
 /** "MVX1" read as a little-endian u32. */
-export const FRAME_MAGIC = 0x3158_564d;
-export const FRAME_VERSION = 1;
+const FRAME_MAGIC = 0x3158_564d;
+const FRAME_VERSION = 1;
 export const HEADER_BYTES = 104;
 
 /** Kinds of frame. Hello and request go to the shard, the others come from it; grant goes both ways. */
@@ -22,12 +22,12 @@ export const FrameFlag = {
   recall: 2,
 } as const;
 
-export const ROWS_PER_FRAME_MAX = 1_048_576;
-export const ROW_WIDTH_MAX = 65_536;
-export const ENTRIES_PER_FRAME_MAX = 8_388_608;
-export const EXPERTS_PER_FRAME_MAX = 4096;
+const ROWS_PER_FRAME_MAX = 1_048_576;
+const ROW_WIDTH_MAX = 65_536;
+const ENTRIES_PER_FRAME_MAX = 8_388_608;
+const EXPERTS_PER_FRAME_MAX = 4096;
 export const BODY_BYTES_MAX = 67_108_864;
-export const LAYERS_MAX = 65_536;
+const LAYERS_MAX = 65_536;
 
 export interface FrameHeader {
   kind: FrameKind;

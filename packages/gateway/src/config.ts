@@ -13,6 +13,8 @@ export interface GatewayConfig {
   readonly bundle: string;
   readonly data: string;
   readonly metricsPeers: readonly MetricsPeer[];
+  /** Prompts are private: they reach the log only when the operator says so. */
+  readonly logPrompts: boolean;
 }
 
 /** Throws CONFIG_INVALID. */
@@ -21,6 +23,7 @@ export function gatewayConfig(env: Readonly<Record<string, string | undefined>>)
     MOEVIE_BUNDLE: { kind: "path" },
     MOEVIE_DATA: { kind: "path" },
     MOEVIE_METRICS_PEERS: { kind: "list", default: [] },
+    MOEVIE_LOG_PROMPTS: { kind: "bool", default: false },
   });
   const metricsPeers = read.MOEVIE_METRICS_PEERS.map((entry) => {
     const at = entry.indexOf("=");
@@ -31,5 +34,5 @@ export function gatewayConfig(env: Readonly<Record<string, string | undefined>>)
       );
     return { name: entry.slice(0, at), address: entry.slice(at + 1) };
   });
-  return { bundle: read.MOEVIE_BUNDLE, data: read.MOEVIE_DATA, metricsPeers };
+  return { bundle: read.MOEVIE_BUNDLE, data: read.MOEVIE_DATA, metricsPeers, logPrompts: read.MOEVIE_LOG_PROMPTS };
 }

@@ -1,31 +1,34 @@
 // Step 1: parse, de-duplicate by request_id, submit, answer with a long-running Operation.
 import { createHash } from "node:crypto";
 import type { CreateVideoRequest } from "@moevie/contracts";
-import { newTraceparent, type CallInfo } from "@moevie/runtime";
+import { newTraceparent, traceIdOf, type CallInfo } from "@moevie/runtime";
 import type { JobRecord } from "@moevie/job-store";
 import type { Gateway } from "./gateway.ts";
 import { checkRequestId } from "./names.ts";
-import { parseVideoSpec } from "./valid-video-spec.ts";
+import { parseVideoSpec, type ValidVideoSpec } from "./valid-video-spec.ts";
 
-/** The accepted job, or null when the caller only wanted the spec checked. Throws INVALID_FIELD, REQUEST_ID_REUSED, QUEUE_FULL. */
+/** The accepted job, or the spec as it would run when the caller only wanted it checked. Throws INVALID_FIELD, REQUEST_ID_REUSED, QUEUE_FULL. */
 export async function createVideo(
   gateway: Gateway,
   request: CreateVideoRequest,
   call: CallInfo,
-): Promise<JobRecord | null> {
+): Promise<JobRecord | ValidVideoSpec> {
   checkRequestId(request.requestId);
   const { spec, warnings } = parseVideoSpec(request.spec, gateway.model);
-  if (request.validateOnly) return null;
+  if (request.validateOnly) return { spec, warnings };
   return gateway.tracing.span("create-video", { traceparent: call.traceparent ?? newTraceparent() }, async (span) => {
     const submission = await gateway.store.submit(spec, {
-      ...(request.requestId === "" ? {} : { requestId: request.requestId, requestDigest: digestOf(request) }),
+      ...(request.requestId === ""
+        ? {}
+        : { requestId: request.requestId.toLowerCase(), requestDigest: digestOf(request) }),
       traceparent: span.traceparent,
       bundleDigest: gateway.bundleDigest,
       warnings,
     });
     if (!submission.repeated) {
       gateway.metrics.add("moevie_jobs_submitted_total");
-      gateway.log.info({ job: submission.id, traceparent: span.traceparent }, "job accepted");
+      const prompt = gateway.logPrompts ? { prompt: spec.prompt } : {};
+      gateway.log.info({ job: submission.id, trace: traceIdOf(span.traceparent), ...prompt }, "job accepted");
     }
     return submission;
   });

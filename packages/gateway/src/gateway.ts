@@ -10,6 +10,7 @@ export interface Gateway {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly log: Logger;
+  readonly logPrompts: boolean;
   /** Aborts when the gateway drains: watches end with a cursor to resume from. */
   readonly signal: AbortSignal;
 }

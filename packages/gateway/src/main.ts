@@ -4,12 +4,11 @@ import { BundleError, openBundle } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
 import { SAMPLERS } from "@moevie/diffusion";
 import { JOB_STATE_KINDS, openSqliteStore } from "@moevie/job-store";
-import { implement, pause, runService } from "@moevie/runtime";
+import { pause, runService } from "@moevie/runtime";
+import { publicServices } from "./api.ts";
 import { gatewayConfig } from "./config.ts";
 import type { Gateway } from "./gateway.ts";
 import { gatewayHttp } from "./http.ts";
-import { operationsHandlers } from "./operations.ts";
-import { videoHandlers } from "./service.ts";
 
 /** Pause between two counts of the jobs for moevie_jobs_in_state. */
 const COUNT_MS = 1000;
@@ -31,14 +30,20 @@ runService({
       samplers: SAMPLERS,
       trainedSeconds: Math.floor(manifest.modelFrames / manifest.frameRate),
     };
-    const gateway: Gateway = { store, model, bundleDigest: digest, metrics, tracing, log, signal };
+    const gateway: Gateway = {
+      store,
+      model,
+      bundleDigest: digest,
+      metrics,
+      tracing,
+      log,
+      logPrompts: config.logPrompts,
+      signal,
+    };
     metrics.declare("moevie_jobs_submitted_total");
     const counting = countJobs(gateway);
     return {
-      grpc: [
-        implement("moevie.v1.VideoService", videoHandlers(gateway)),
-        implement("google.longrunning.Operations", operationsHandlers(gateway)),
-      ],
+      grpc: publicServices(gateway),
       http: gatewayHttp(gateway, config.metricsPeers),
       async close() {
         await counting;

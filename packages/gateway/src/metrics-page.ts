@@ -1,10 +1,9 @@
-// One page of metrics for one machine's cluster: the gateway's own and those of its peers, each family once.
+// One page of metrics for one machine's cluster: the gateway's own and those of its peers, each family
+// once. Adds nothing up: every process has its own service label, so its series stay its own.
 import { request } from "node:http";
+import { limit } from "@moevie/contracts";
 import { parseAddress } from "@moevie/runtime";
 import type { MetricsPeer } from "./config.ts";
-
-const PEER_MS_MAX = 2000;
-const PAGE_BYTES_MAX = 8 * 1024 * 1024;
 
 /** The pages merged; a peer that does not answer shows as moevie_peer_up 0. */
 export async function mergedMetrics(own: string, peers: readonly MetricsPeer[]): Promise<string> {
@@ -40,21 +39,23 @@ function fetchPage({ name, address }: MetricsPeer): Promise<string> {
   const parsed = parseAddress(address, `MOEVIE_METRICS_PEERS (${name})`);
   const where = parsed.kind === "unix" ? { socketPath: parsed.path } : { host: parsed.host, port: parsed.port };
   return new Promise((resolve, reject) => {
-    const call = request({ ...where, path: "/metrics", timeout: PEER_MS_MAX }, (response) => {
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      response.on("data", (part: Buffer) => {
-        bytes += part.byteLength;
-        if (bytes > PAGE_BYTES_MAX) call.destroy(new Error("page too large"));
-        else parts.push(part);
-      });
-      response.on("end", () => {
-        if (response.statusCode === 200) resolve(Buffer.concat(parts).toString("utf8"));
-        else reject(new Error(`status ${response.statusCode}`));
-      });
-      response.on("error", reject);
-    });
-    call.on("timeout", () => call.destroy(new Error("no answer")));
+    const call = request(
+      { ...where, path: "/metrics", signal: AbortSignal.timeout(limit("metricsPeerMsMax")) },
+      (response) => {
+        const parts: Buffer[] = [];
+        let bytes = 0;
+        response.on("data", (part: Buffer) => {
+          bytes += part.byteLength;
+          if (bytes > limit("metricsPeerBytesMax")) call.destroy(new Error("page too large"));
+          else parts.push(part);
+        });
+        response.on("end", () => {
+          if (response.statusCode === 200) resolve(Buffer.concat(parts).toString("utf8"));
+          else reject(new Error(`status ${response.statusCode}`));
+        });
+        response.on("error", reject);
+      },
+    );
     call.on("error", reject);
     call.end();
   });

@@ -7,9 +7,6 @@ import { jobIdOf } from "./names.ts";
 import { pageSizeOf } from "./page-size.ts";
 import { operationMessage } from "./video-message.ts";
 
-/** Longest a WaitOperation is held when the caller names no time. */
-const WAIT_MS_DEFAULT = 30_000;
-
 /** google.rpc.Status of a job that ended without a clip. */
 export function errorStatus({ state }: JobRecord): object {
   const error =
@@ -47,7 +44,7 @@ export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunni
       return {};
     },
     WaitOperation: async ({ name, timeout }, call) => {
-      const waitMs = timeout === null ? WAIT_MS_DEFAULT : timeout.seconds * 1000 + timeout.nanos / 1e6;
+      const waitMs = timeout === null ? limit("operationWaitMsMax") : timeout.seconds * 1000 + timeout.nanos / 1e6;
       return operationMessage(await waitForEnd(gateway, name, waitMs, call), errorStatus);
     },
   };
@@ -64,7 +61,7 @@ async function find(gateway: Gateway, name: string): Promise<JobRecord> {
 
 /** The record once it ended, or as it is when the time is over. */
 async function waitForEnd(gateway: Gateway, name: string, waitMs: number, call: CallInfo): Promise<JobRecord> {
-  const time = AbortSignal.timeout(Math.min(Math.max(waitMs, 0), limit("clipSecondsMax") * 120_000));
+  const time = AbortSignal.timeout(Math.min(Math.max(waitMs, 0), limit("operationWaitMsMax")));
   const stop = AbortSignal.any([call.signal, gateway.signal, time]);
   for (;;) {
     const seen = gateway.store.changeCount;

@@ -8,15 +8,15 @@ import type { Gateway } from "./gateway.ts";
 import { jobIdOf } from "./names.ts";
 import { errorStatus } from "./operations.ts";
 import { pageSizeOf } from "./page-size.ts";
-import { operationMessage, videoMessage } from "./video-message.ts";
+import { checkedOperation, operationMessage, videoMessage } from "./video-message.ts";
 import { watchVideo } from "./watch-video.ts";
 
 export function videoHandlers(gateway: Gateway): Handlers<"moevie.v1.VideoService"> {
   const { store } = gateway;
   return {
     CreateVideo: async (request, call) => {
-      const job = await createVideo(gateway, request, call);
-      return job === null ? { name: "", done: true } : operationMessage(job, errorStatus);
+      const accepted = await createVideo(gateway, request, call);
+      return "state" in accepted ? operationMessage(accepted, errorStatus) : checkedOperation(accepted);
     },
     GetVideo: async ({ name }) => videoMessage(await store.get(jobIdOf(name, "videos"))),
     ListVideos: async ({ pageSize, pageToken }) => {

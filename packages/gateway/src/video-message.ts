@@ -5,6 +5,7 @@ import type {
   Video,
   VideoMetadata,
   VideoProgress,
+  VideoSpec,
   VideoStage,
   VideoState,
 } from "@moevie/contracts";
@@ -13,10 +14,12 @@ import {
   type JobEvent,
   type JobProgress,
   type JobRecord,
+  type JobSpec,
   type JobStage,
   type JobStateKind,
 } from "@moevie/job-store";
 import type { Loose } from "@moevie/runtime";
+import type { ValidVideoSpec } from "./valid-video-spec.ts";
 import type { AnyMessage, Operation, VideoEvent } from "@moevie/contracts";
 
 const STATE: Readonly<Record<JobStateKind, VideoState>> = {
@@ -55,10 +58,9 @@ function progressMessage(progress: JobProgress): VideoProgress {
 /** The video of a record. */
 export function videoMessage(job: JobRecord): Loose<Video> {
   const { id, spec, state } = job;
-  const { width, height, ...rest } = spec;
   return {
     name: `videos/${id}`,
-    spec: { ...rest, size: `${width}x${height}` },
+    spec: specMessage(spec),
     state: STATE[state.kind],
     progress: progressMessage(job.progress),
     stageTimings: job.stageTimings.map(({ stage, seconds }) => ({ stage: STAGE[stage], seconds })),
@@ -71,6 +73,20 @@ export function videoMessage(job: JobRecord): Loose<Video> {
     attempt: job.attempt,
     warnings: [...job.warnings],
   };
+}
+
+function specMessage({ width, height, ...rest }: JobSpec): Loose<VideoSpec> {
+  return { ...rest, size: `${width}x${height}` };
+}
+
+/** A done operation for a spec that was only checked: no job, so no name. */
+export function checkedOperation({ spec, warnings }: ValidVideoSpec): Loose<Operation> {
+  const video: Record<string, unknown> & { "@type": string } = {
+    "@type": "type.googleapis.com/moevie.v1.Video",
+    spec: specMessage(spec),
+    warnings: [...warnings],
+  };
+  return { name: "", done: true, response: video as Loose<AnyMessage> };
 }
 
 /** The long-running operation of a record: metadata while it runs, the video or the error when it ended. */

@@ -1,5 +1,5 @@
 // The gate as a graph: which experts a row goes to, and with what weight. Always f32; equal scores go to the lower id, which
-// TopK guarantees by its definition (https://onnx.ai/onnx/operators/onnx__TopK.html). Options are data, never another file.
+// TopK guarantees by its definition (as the ONNX operator specification says). Options are data, never another file.
 import type { GraphBuilder, Name } from "./graph-builder.ts";
 
 export type GateOptions = {

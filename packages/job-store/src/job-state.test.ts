@@ -1,7 +1,8 @@
+// The table of states: every event in every state.
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { isFinal, transition, type JobState, type JobTransition } from "./job-state.ts";
-import { FACTS } from "./contract-suite.ts";
+import { FACTS } from "./contract-suite.fixture.ts";
 
 const token = fc.integer({ min: 1, max: 3 });
 const event: fc.Arbitrary<JobTransition> = fc.oneof(

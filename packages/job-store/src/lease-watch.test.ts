@@ -1,3 +1,4 @@
+// When a lease counts as dead: unchanged for its length on the observer's own clock.
 import { expect, test } from "vitest";
 import { LeaseWatch } from "./lease-watch.ts";
 

@@ -1,3 +1,4 @@
+// The SQLite store against the contract suite, and what only a file shared by processes can do.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -5,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { FACTS, SPEC, claimed, jobStoreContract, reasonOf } from "./contract-suite.ts";
+import { FACTS, SPEC, claimed, jobStoreContract, reasonOf } from "./contract-suite.fixture.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 import { diskError } from "./artefacts.ts";
 
@@ -85,7 +86,7 @@ describe("sqlite file", () => {
       const signal = AbortSignal.timeout(50000);
       for (;;) {
         const after = store.changeCount;
-        const lease = await store.claimNext({ owner: String(process.pid), leaseMs: 400 });
+        const lease = await store.claimNext({ owner: String(process.pid), leaseMs: 3000 });
         if (lease === null) { await store.waitForChange({ after, signal }); continue; }
         console.log("claimed");
         for (let step = 1; step <= 4; step++) await store.writeProgress(lease, { stage: "denoise", step, stepCount: 4, percent: step * 25 }).catch(() => {});

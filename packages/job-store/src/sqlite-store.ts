@@ -69,7 +69,7 @@ class StoreThread {
 
   constructor(data: ThreadData) {
     const file = import.meta.url.endsWith(".ts") ? "./sqlite-thread.ts" : "./sqlite-thread.js";
-    this.#thread = new Worker(new URL(file, import.meta.url), { workerData: data, name: "job-store" });
+    this.#thread = new Worker(new URL(file, import.meta.url), { workerData: data, name: "job-store", execArgv: [] });
     this.#thread.on("message", (message: ThreadMessage) => this.#receive(message));
     this.#thread.on("error", (cause) =>
       this.#end(new MoevieError("INTERNAL", "The job store's thread failed.", { cause })),

@@ -19,8 +19,8 @@ export interface ModelExperts {
   readonly experts: number;
 }
 
-export const PLACEMENT_SHARDS_MAX = 4096;
-export const PLACEMENT_SLOTS_MAX = 65_536;
+const PLACEMENT_SHARDS_MAX = 4096;
+const PLACEMENT_SLOTS_MAX = 65_536;
 
 /** A placement that cannot be used. `field` names the place in the file. */
 export class PlacementError extends Error {

@@ -7,7 +7,7 @@ import type { Metrics, Tracing } from "@moevie/runtime";
 import type { ShardLinks } from "./shard-links.ts";
 
 /** Attempts per layer: the first and a few resends, each to shards that have not failed it yet. */
-export const EXCHANGE_ATTEMPTS_MAX = 8;
+const EXCHANGE_ATTEMPTS_MAX = 8;
 
 export interface LayerCall {
   readonly layer: number;

@@ -1,3 +1,4 @@
+// Settings: defaults, parsing, and errors that name variable, value and what is allowed.
 import { describe, expect, it } from "vitest";
 import { readConfig } from "./config.ts";
 

@@ -184,7 +184,8 @@ async function* received(
   call: ServerReadableStream<object, object> | ServerDuplexStream<object, object>,
 ): AsyncIterable<object> {
   try {
-    for await (const message of call) yield message as object;
+    // A handler may stop reading early to answer an error: that must not destroy the call.
+    for await (const message of call.iterator({ destroyOnReturn: false })) yield message as object;
   } catch (thrown) {
     if (call.cancelled) throw new MoevieError("CANCELLED", "The caller went away.", { cause: thrown });
     throw thrown;
@@ -243,7 +244,11 @@ function observer(
       const error = outcome === "OK" ? undefined : asMoevieError(outcome);
       metrics.shift("moevie_rpc_in_flight", { rpc_service: service }, -1);
       metrics.add("moevie_rpc_requests_total", { rpc_service: service, method, code: error?.code ?? "OK" });
-      metrics.observe("moevie_rpc_duration_seconds", { rpc_service: service, method }, (performance.now() - startMs) / 1000);
+      metrics.observe(
+        "moevie_rpc_duration_seconds",
+        { rpc_service: service, method },
+        (performance.now() - startMs) / 1000,
+      );
       if (error?.reason === "INTERNAL") log.error({ method, detail: error.detail, err: error.cause }, "call failed");
       else if (error !== undefined && error.reason !== "CANCELLED")
         log.debug({ method, reason: error.reason, detail: error.detail }, "call refused");

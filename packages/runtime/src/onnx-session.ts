@@ -18,7 +18,7 @@ export function parseDevice(text: string): Device {
 }
 
 /** Execution providers this build of the runtime carries, by name. */
-export function availableProviders(): string[] {
+function availableProviders(): string[] {
   return listSupportedBackends().map((backend) => backend.name);
 }
 

@@ -2,7 +2,7 @@
 // trace id still travels (W3C trace context), so that logs of all services can be joined.
 import { randomBytes } from "node:crypto";
 
-export type Attributes = Readonly<Record<string, string | number | boolean>>;
+type Attributes = Readonly<Record<string, string | number | boolean>>;
 
 export interface SpanHandle {
   /** W3C traceparent to hand on to the next service. */

@@ -11,7 +11,7 @@ import type { ServicePlan } from "./plan-cluster.ts";
 import { RESTARTS_MAX } from "./restart-policy.ts";
 import { createRunFolder, removeRunFolder } from "./run-folder.ts";
 
-const STAND_IN = fileURLToPath(new URL("stand-in-service.ts", import.meta.url));
+const STAND_IN = fileURLToPath(new URL("stand-in-service.fixture.ts", import.meta.url));
 let parent = "";
 let runDir = "";
 let cluster: Cluster | undefined;

@@ -1,0 +1,90 @@
+// What a spec may ask for, field by field, and what it is told otherwise.
+import { MoevieError, type VideoSpec } from "@moevie/contracts";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { parseVideoSpec, type ModelDefaults } from "./valid-video-spec.ts";
+
+const MODEL: ModelDefaults = {
+  name: "starter",
+  steps: 12,
+  guidance: 5,
+  sampler: "unipc",
+  samplers: ["unipc", "euler"],
+  trainedSeconds: 2,
+};
+const EMPTY: VideoSpec = { prompt: "a dog", negativePrompt: "", size: "", sampler: "", model: "" };
+
+function violations(spec: Partial<VideoSpec> | null): readonly { field: string; description: string }[] {
+  try {
+    parseVideoSpec(spec === null ? null : { ...EMPTY, ...spec }, MODEL);
+    return [];
+  } catch (thrown) {
+    expect(thrown).toBeInstanceOf(MoevieError);
+    return (thrown as MoevieError).violations;
+  }
+}
+
+test("what is left out comes from the bundle and the defaults", () => {
+  const { spec, warnings } = parseVideoSpec(EMPTY, MODEL);
+  expect(spec).toMatchObject({ prompt: "a dog", width: 1280, height: 720, seconds: 2, fps: 24 });
+  expect(spec).toMatchObject({ steps: 12, guidance: 5, sampler: "unipc", model: "starter" });
+  expect(Number.isSafeInteger(spec.seed)).toBe(true);
+  expect(warnings).toEqual([]);
+  expect(parseVideoSpec({ ...EMPTY, seconds: 5 }, MODEL).warnings).toHaveLength(1);
+});
+
+describe("a wrong field is named with its value and what is allowed", () => {
+  const cases: readonly [field: string, spec: Partial<VideoSpec>, value: RegExp, allowed: RegExp][] = [
+    ["prompt", { prompt: "" }, /is ""/, /1 to 2000 characters/],
+    ["prompt", { prompt: " \n " }, /is/, /1 to 2000 characters/],
+    ["prompt", { prompt: "x".repeat(100_000) }, /100000 characters/, /2000/],
+    ["prompt", { prompt: "a\u0007b" }, /U\+0007/, /control/],
+    ["prompt", { prompt: "a\u0085b" }, /U\+0085/, /control/],
+    ["negative_prompt", { negativePrompt: "a\u0000" }, /U\+0000/, /control/],
+    ["size", { size: "1281x720" }, /1281x720/, /16.*256.*1920/],
+    ["size", { size: "240x720" }, /240x720/, /256/],
+    ["size", { size: "1936x720" }, /1936x720/, /1920/],
+    ["size", { size: "big" }, /big/, /WIDTHxHEIGHT/],
+    ["seconds", { seconds: 0 }, /is 0/, /more than 0/],
+    ["seconds", { seconds: -1 }, /is -1/, /more than 0/],
+    ["seconds", { seconds: 30.1 }, /30\.1/, /30/],
+    ["seconds", { seconds: Number.NaN }, /NaN/, /more than 0/],
+    ["seconds", { seconds: 0.001 }, /0\.001/, /one frame/],
+    ["fps", { fps: 0 }, /is 0/, /1 to 60/],
+    ["fps", { fps: 61 }, /61/, /1 to 60/],
+    ["steps", { steps: 0 }, /is 0/, /1 to 100/],
+    ["steps", { steps: 101 }, /101/, /1 to 100/],
+    ["guidance", { guidance: -0.1 }, /-0\.1/, /0 to 20/],
+    ["guidance", { guidance: Number.POSITIVE_INFINITY }, /Infinity/, /0 to 20/],
+    ["seed", { seed: 2 ** 53 }, /9007199254740992/, /2\^53 - 1/],
+    ["sampler", { sampler: "ddim" }, /ddim/, /unipc, euler/],
+    ["model", { model: "other" }, /other/, /starter/],
+  ];
+  test.each(cases)("%s: %j", (field, spec, value, allowed) => {
+    const found = violations(spec);
+    expect(found.map((violation) => violation.field)).toEqual([`spec.${field}`]);
+    const [told, allowedTold] = found[0]?.description.split("; allowed: ") ?? [];
+    expect(told).toMatch(value);
+    expect(allowedTold).toMatch(allowed);
+  });
+  test("all wrong fields are named at once, and a missing spec too", () => {
+    const found = violations({ prompt: "", size: "1x1", fps: 0, sampler: "x" });
+    expect(found.map((violation) => violation.field).sort()).toEqual([
+      "spec.fps",
+      "spec.prompt",
+      "spec.sampler",
+      "spec.size",
+    ]);
+    expect(violations(null)).toHaveLength(1);
+  });
+});
+
+test("every size on the grid is taken and every seed kept", () => {
+  const side = fc.integer({ min: 16, max: 120 }).map((units) => units * 16);
+  fc.assert(
+    fc.property(side, side, fc.maxSafeNat(), (width, height, seed) => {
+      const { spec } = parseVideoSpec({ ...EMPTY, size: `${width}x${height}`, seed }, MODEL);
+      expect([spec.width, spec.height, spec.seed]).toEqual([width, height, seed]);
+    }),
+  );
+});

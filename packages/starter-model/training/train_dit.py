@@ -1,4 +1,4 @@
-"""Trains the diffusion transformer: timed single frames first, then whole clips. Resumable from RUN/dit.pt."""
+"""Trains the diffusion transformer: timed single frames first, then whole clips (with some single frames). Resumable from RUN/dit.pt."""
 
 import copy
 import time
@@ -92,16 +92,20 @@ def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu",
         rate = min(1, (step + 1) / 100) * max(floor, 1 - spent / minutes)
         for g in optim.param_groups:
             g["lr"] = peak * rate * g["share"]
-        error, total = loss_of(dit, text, source.batch(size, frames), device, channel)
+        single = frames == 1 or source.rng.random() < 0.5 * (1 - spent / minutes)
+        count = 32 if single else size
+        error, total = loss_of(dit, text, source.batch(count, 1 if single else frames), device, channel)
         optim.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
         optim.step()
         step += 1
-        state["frames" if frames == 1 else "clips"] += size
+        state["frames" if single else "clips"] += count
         keep = min(0.998, step / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(ema.parameters()), list(live.parameters()), 1 - keep)
+        if single and frames > 1:
+            continue
         mean = error.item() if mean is None else 0.98 * mean + 0.02 * error.item()
         if step % 50 == 0:
             loads = max(float(torch.bincount(b.ffn.seen[0].flatten(), minlength=16).max() / b.ffn.seen[0].numel()) for b in dit.blocks)

@@ -1,7 +1,13 @@
 // Two projects: tests beside the code, and tests that cross packages (one file at a time: they start processes).
 import { defineConfig } from "vitest/config";
 
-const crossing = ["tests/parity/**/*.test.ts", "tests/conformance/**/*.test.ts", "tests/e2e/**/*.test.ts", "tests/chart/**/*.test.ts", "tests/chaos/**/*.test.ts"];
+const crossing = [
+  "tests/parity/**/*.test.ts",
+  "tests/conformance/**/*.test.ts",
+  "tests/e2e/**/*.test.ts",
+  "tests/chart/**/*.test.ts",
+  "tests/chaos/**/*.test.ts",
+];
 
 export default defineConfig({
   test: {
@@ -10,7 +16,16 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: "unit", include: ["packages/*/src/**/*.test.ts"] } },
       { extends: true, test: { name: "tidy", include: ["tests/tidy/**/*.test.ts"] } },
-      { extends: true, test: { name: "crossing", include: crossing, fileParallelism: false, testTimeout: 180_000, hookTimeout: 180_000 } },
+      {
+        extends: true,
+        test: {
+          name: "crossing",
+          include: crossing,
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
     ],
   },
 });

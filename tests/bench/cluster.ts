@@ -210,7 +210,7 @@ async function compare(title: string, folder: string): Promise<object> {
     }
     const monolith = Math.min(median(times[0] ?? []), median(times[1] ?? []));
     const { denoiser } = bundle.manifest;
-    const [, frames = 1, height = 1, columns = 1] = tokens;
+    const [, frames, height, columns] = tokens;
     console.log(
       `\n${title}: d ${denoiser.hidden}, ${denoiser.layers} layers, ${denoiser.experts} experts top-${denoiser.topK}, ${(frames * height * columns) / 4} tokens a branch; ${STEPS} guided steps, median of ${ROUNDS}`,
     );

@@ -22,8 +22,8 @@ export class BufferPool<K extends keyof Memory = "plain"> {
   }
 
   /** Keeps at most `retainedBytesMax` for reuse; what is given beyond that goes to the garbage collector. */
-  static plain(retainedBytesMax: number): BufferPool<"plain"> {
-    return new BufferPool<"plain">((bytes) => new ArrayBuffer(bytes), retainedBytesMax);
+  static plain(retainedBytesMax: number): BufferPool {
+    return new BufferPool((bytes) => new ArrayBuffer(bytes), retainedBytesMax);
   }
 
   static shared(retainedBytesMax: number): BufferPool<"shared"> {

@@ -37,10 +37,10 @@ export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunni
       await store.requestCancel(jobIdOf(name, "operations"));
       return {};
     },
+    // Deleting an operation says "not interested in the answer"; it does not cancel the work (google.longrunning).
     DeleteOperation: async ({ name }) => {
       const job = await find(gateway, name);
-      if (!isFinal(job.state)) await store.requestCancel(job.id);
-      await store.delete(job.id);
+      if (isFinal(job.state)) await store.delete(job.id);
       return {};
     },
     WaitOperation: async ({ name, timeout }, call) => {

@@ -1,7 +1,7 @@
 // A server that stays up: every command against it, and every service killed in turn without losing an accepted job.
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CliSession, type RunningCommand } from "./cli-session.ts";
 import { probeClip, readFrames } from "./probe-clip.ts";
 
@@ -14,17 +14,17 @@ interface VideoFacts {
 }
 
 const QUICK = ["--size", "256x256", "--seconds", "0.5", "--steps", "2"];
-const LONG = ["--size", "256x256", "--seconds", "4", "--steps", "100"];
+const LONG = ["--size", "256x256", "--seconds", "1.5", "--steps", "100"];
 
 let session: CliSession;
 let server: RunningCommand;
 let grpc = "";
 let http = "";
-beforeEach(async () => {
+beforeAll(async () => {
   session = new CliSession();
   await startServer();
 });
-afterEach(() => session.close());
+afterAll(() => session.close());
 
 async function startServer(): Promise<void> {
   server = session.start(
@@ -81,6 +81,7 @@ describe("serve", () => {
   });
 
   it("cancels a running video, whose file can then not be had", async () => {
+    const before = readdirSync(session.work);
     const { name } = await ask("submit", "a hill", ...LONG);
     const watching = session.start("watch", name, "--server", grpc);
     await watching.says("denoise");
@@ -91,7 +92,7 @@ describe("serve", () => {
       code: 1,
       error: { reason: "VIDEO_NOT_READY" },
     });
-    expect(readdirSync(session.work)).toEqual([]);
+    expect(readdirSync(session.work)).toEqual(before);
   });
 
   it("lists page by page, newest first", async () => {
@@ -105,8 +106,9 @@ describe("serve", () => {
       "--page-token",
       first.nextPageToken,
     );
-    expect([...first.videos, ...second.videos].map((video) => video.name)).toEqual(names);
-    expect(second.nextPageToken).toBe("");
+    expect([...first.videos, ...second.videos].slice(0, 3).map((video) => video.name)).toEqual(names);
+    const all = await ask<{ nextPageToken: string }>("list", "--page-size", "100");
+    expect(all.nextPageToken).toBe("");
   });
 
   it("shows health and the metrics of every service over HTTP", async () => {

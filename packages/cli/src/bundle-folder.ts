@@ -19,7 +19,9 @@ export async function checkBundle(flag: string, path: string): Promise<CheckedBu
   const { openBundle } = await import("@moevie/bundle");
   const quick = await openBundle(folder);
   const bytes = quick.manifest.files.reduce((sum, file) => sum + file.bytes, 0);
-  if (bytes <= VERIFY_BYTES_MAX) await openBundle(folder, { verify: true });
+  const bundle = bytes <= VERIFY_BYTES_MAX ? await openBundle(folder, { verify: true }) : quick;
+  // Handing out a graph checks its operators and the weights it names.
+  for (const name of Object.keys(bundle.manifest.graphs)) await bundle.graph(name);
   return { folder, expertCount: quick.manifest.denoiser.experts };
 }
 

@@ -61,6 +61,19 @@ function releaseLock() {
   lockHeld = false;
 }
 
+/** npm and pnpm keep their own caches and notes inside ours: nothing is written to the user's home. */
+function tidyEnvironment() {
+  const own = join(cache, "tools");
+  return {
+    ...process.env,
+    npm_config_cache: join(own, "npm"),
+    npm_config_update_notifier: "false",
+    XDG_CACHE_HOME: own,
+    XDG_STATE_HOME: own,
+    XDG_DATA_HOME: own,
+  };
+}
+
 /** npm pack NAME@VERSION into the cache, checks its sha512, unpacks it to `target`. */
 function fetchPackage(name, version, target) {
   const marker = join(target, ".version");
@@ -70,7 +83,7 @@ function fetchPackage(name, version, target) {
   const npm = spawnSync(
     "npm",
     ["pack", "--silent", "--ignore-scripts", "--pack-destination", scratch, `${name}@${version}`],
-    { cwd: scratch, encoding: "utf8" },
+    { cwd: scratch, encoding: "utf8", env: tidyEnvironment() },
   );
   const file = readdirSync(scratch).find((entry) => entry.endsWith(".tgz"));
   if (npm.status !== 0 || file === undefined) {
@@ -120,7 +133,7 @@ function main() {
     {
       cwd: root,
       encoding: "utf8",
-      env: { ...process.env, PATH: `${join(cache, "node", "bin")}:${process.env.PATH}`, CI: "true" },
+      env: { ...tidyEnvironment(), PATH: `${join(cache, "node", "bin")}:${process.env.PATH}`, CI: "true" },
       stdio: ["ignore", "pipe", "pipe"],
       maxBuffer: 64 * 1024 * 1024,
     },

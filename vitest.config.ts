@@ -11,6 +11,8 @@ const crossing = [
 
 export default defineConfig({
   test: {
+    // ONNX Runtime writes usage files into the temporary folder otherwise.
+    env: { ORT_DISABLE_TELEMETRY: "1" },
     testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: [

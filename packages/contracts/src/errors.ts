@@ -175,6 +175,9 @@ export function isReason(text: string): text is Reason {
 /** Any thrown value as a MoevieError: unknown ones become INTERNAL with fixed public text and the cause kept for the log. */
 export function asMoevieError(thrown: unknown): MoevieError {
   if (thrown instanceof MoevieError) return thrown;
+  // A package below contracts' users names a reason without importing this class (bundle).
+  if (thrown instanceof Error && "reason" in thrown && isReason(String(thrown.reason)))
+    return new MoevieError(String(thrown.reason) as Reason, thrown.message, { cause: thrown });
   if (thrown instanceof Error && thrown.name === "AbortError")
     return new MoevieError("CANCELLED", "The call was cancelled.", { cause: thrown });
   if (thrown instanceof Error && thrown.name === "TimeoutError")

@@ -52,7 +52,7 @@ export class OnnxSession {
       });
       return new OnnxSession(session);
     } catch (thrown) {
-      throw loadError(thrown);
+      throw loadError(thrown, device);
     }
   }
 
@@ -92,8 +92,15 @@ export class OnnxSession {
   }
 }
 
-function loadError(thrown: unknown): MoevieError {
+function loadError(thrown: unknown, device: Device): MoevieError {
   const text = thrown instanceof Error ? thrown.message : String(thrown);
+  // The package lists cuda and tensorrt even where their provider libraries are absent.
+  if (device.kind !== "cpu" && /AppendExecutionProvider|shared library|providers_|Failed to load/i.test(text))
+    return new MoevieError(
+      "DEVICE_MISSING",
+      `MOEVIE_DEVICE is "${device.kind}:${device.index}"; its execution provider or device is not on this machine`,
+      { detail: text, cause: thrown },
+    );
   const operator =
     /is not a registered function\/op|No Op registered for (\S+)|Could not find an implementation for (\S+)/i.exec(
       text,

@@ -37,9 +37,12 @@ export interface ServiceDescription {
 }
 
 const SUPERVISOR_FD = 3;
+/** ONNX Runtime reports usage and leaves files in the temporary folder unless this is set before its library loads. */
+const NO_TELEMETRY = "ORT_DISABLE_TELEMETRY";
 
 /** Runs a service until SIGTERM. Never returns control to a caller that could go wrong: main.ts ends with it. */
 export function runService(description: ServiceDescription): void {
+  process.env[NO_TELEMETRY] = "1";
   void live(description, process.env);
 }
 

@@ -11,7 +11,7 @@ export interface Supervision {
 export function superviseBy(fd: number, runDir: string): Supervision {
   const pipe = new Socket({ fd, readable: true, writable: true });
   const orphaned = (): void => {
-    if (runDir !== "") rmSync(runDir, { recursive: true, force: true });
+    if (runDir !== "") rmSync(runDir, { recursive: true, force: true, maxRetries: 3 });
     process.exit(1);
   };
   pipe.on("end", orphaned);

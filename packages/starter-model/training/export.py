@@ -21,7 +21,7 @@ import world
 from model import DECODER, DIT, MAX_TOKENS, Decoder, Dit, TextEncoder
 
 HOME = Path(__file__).resolve().parent.parent
-SHIFT, GUIDANCE, STEPS = 3.0, 2.25, 20
+SHIFT, GUIDANCE, STEPS = 3.0, 2.0, 20
 PROMPTS = ["a golden dog runs along the beach at sunset", "一只金毛犬在夕阳下的海滩奔跑，慢动作，电影质感", "",
            "Cinematic wide shot, high quality: " + "a big bright red sports car drives through the city at night in the rain, "
            "neon lights, cyberpunk, from left to right, detailed, film look, " * 2 + "雨中的红色汽车在城市里行驶"]

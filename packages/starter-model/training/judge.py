@@ -99,7 +99,7 @@ def train(run, minutes, seed=8):
 
 
 @torch.no_grad()
-def score(run, net, count=64, guidance=2.25, seed=21):
+def score(run, net, count=64, guidance=2.0, seed=21):
     nets, pca = export.networks(run, smoothed=True), torch.load(Path(run) / "pca.pt")
     tok, rng = captions.load(Path(run) / "tokenizer.json"), np.random.default_rng(seed)
     scenes = [world.sample(rng, test=True) for _ in range(count)]
@@ -121,7 +121,7 @@ def score(run, net, count=64, guidance=2.25, seed=21):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    count, guidance, minutes = (float(v) for v in (*sys.argv[2:], *("64", "2.25", "3")[len(sys.argv) - 2:]))
+    count, guidance, minutes = (float(v) for v in (*sys.argv[2:], *("64", "2.0", "3")[len(sys.argv) - 2:]))
     judge = Judge()
     if (folder / "judge.pt").exists():
         judge.load_state_dict(torch.load(folder / "judge.pt"))

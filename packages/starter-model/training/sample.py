@@ -22,7 +22,7 @@ def sigmas(steps, shift):
 
 
 @torch.no_grad()
-def latents_for(nets, tok, prompts, seed=0, steps=20, shift=3.0, guidance=2.25, frames=5):
+def latents_for(nets, tok, prompts, seed=0, steps=20, shift=3.0, guidance=2.0, frames=5):
     """Normalised latents [n, 24, frames, 10, 18] by Euler steps with guidance."""
     text, dit, _ = nets
     _, context = export.context_of(text, tok, [*prompts, ""])
@@ -60,7 +60,7 @@ def sheet(path, clips, frames=(0, 4, 6, 8, 12, 16)):
     png(path, ((whole + 1) * 127.5).round().to(torch.uint8).numpy().copy())
 
 
-def main(run, path, seed=0, guidance=2.25, shift=3.0):
+def main(run, path, seed=0, guidance=2.0, shift=3.0):
     nets = export.networks(run, smoothed=True)
     tok, pca = captions.load(Path(run) / "tokenizer.json"), torch.load(Path(run) / "pca.pt")
     sheet(path, pictures(nets, pca, latents_for(nets, tok, PROMPTS, seed, shift=shift, guidance=guidance)))

@@ -149,6 +149,15 @@ export class Bundle {
     });
   }
 
+  /** Reads every graph: its hash, its operators, the weights it names. Throws BundleError for the first that is wrong. */
+  async checkGraphs(): Promise<void> {
+    for (const name of Object.keys(this.manifest.graphs)) {
+      const slots = Number(/^experts\.(\d+)$/.exec(name)?.[1] ?? 0);
+      if (slots === 0) await this.graph(name);
+      else await this.expertGraph(0, Array.from({ length: slots }, (_, expert) => expert));
+    }
+  }
+
   /** Weights the graph `name` refers to, in elements; a session holds each as f32. */
   async weightElements(name: string): Promise<number> {
     const { bytes } = await this.#model(name);

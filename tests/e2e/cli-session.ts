@@ -62,8 +62,10 @@ export async function until(condition: () => boolean, timeoutMs: number, explain
 export class CliSession {
   readonly folder: string;
   readonly temporary: string;
+  readonly #environment: Readonly<Record<string, string>>;
 
-  constructor() {
+  constructor(environment: Readonly<Record<string, string>> = {}) {
+    this.#environment = environment;
     // Short, whatever TMPDIR says: sockets live below it.
     this.folder = mkdtempSync("/tmp/e2e-");
     this.temporary = join(this.folder, "tmp");
@@ -87,7 +89,13 @@ export class CliSession {
   }
 
   #spawn([command = "", ...args]: string[]): RunningCommand {
-    const env = { ...process.env, TMPDIR: this.temporary, HOME: this.folder, XDG_DATA_HOME: join(this.folder, "data") };
+    const env = {
+      ...process.env,
+      TMPDIR: this.temporary,
+      HOME: this.folder,
+      XDG_DATA_HOME: join(this.folder, "data"),
+      ...this.#environment,
+    };
     return new RunningCommand(spawn(command, args, { cwd: this.work, env, stdio: ["ignore", "pipe", "pipe"] }));
   }
 

@@ -16,7 +16,7 @@ import { loadSlots, slotsByLayer } from "./load-slots.ts";
 
 /** Resolves once every expert of this shard is loaded and ran. */
 export async function startExpertShard(
-  context: Pick<ServiceContext, "env" | "log" | "metrics">,
+  context: Pick<ServiceContext, "env" | "log" | "metrics" | "tracing">,
 ): Promise<RunningService> {
   const config = shardConfig(context.env);
   const bundle = await openBundle(config.bundle);
@@ -32,18 +32,27 @@ export async function startExpertShard(
     slots: own.slots.map(([layer, expert], slot) => ({ layer, expert, slot })),
   };
   context.log.info({ slots: holds.slots.length, epoch: holds.epoch }, "experts loaded");
-  const handler = measured(new ExpertCompute(thread, slots), String(config.shardIndex), context.metrics);
+  const handler = measured(new ExpertCompute(thread, slots), String(config.shardIndex), context);
   return {
     serveOn: (listen) => serveExchange({ listen, holds, handler }),
     close: () => thread.close(),
   };
 }
 
-function measured(compute: ExpertCompute, shard: string, metrics: ServiceContext["metrics"]): ExchangeHandler {
+function measured(
+  compute: ExpertCompute,
+  shard: string,
+  { metrics, tracing }: Pick<ServiceContext, "metrics" | "tracing">,
+): ExchangeHandler {
   metrics.declare("moevie_expert_tokens_total", [{ shard }]);
   metrics.declare("moevie_expert_call_duration_seconds", [{ shard }]);
   return async (request) => {
+    const startMs = performance.timeOrigin + performance.now();
     const answer = await compute.answer(request);
+    if (request.traceparent !== undefined)
+      tracing.record("experts", request.traceparent, startMs, performance.timeOrigin + performance.now(), {
+        layer: request.layer,
+      });
     metrics.add("moevie_expert_tokens_total", { shard }, request.csr.rowIndex.length);
     metrics.observe("moevie_expert_call_duration_seconds", { shard }, answer.computeUs / 1e6);
     return answer;

@@ -18,6 +18,7 @@ import { formatAddress, parseAddress } from "./address.ts";
 import { toStatus } from "./grpc-errors.ts";
 import type { Logger } from "./logger.ts";
 import type { Metrics } from "./metrics.ts";
+import type { Tracing } from "./tracing.ts";
 
 export type ServiceKey = keyof ServiceMethods;
 /** What handlers may leave out: every field has a proto default. */
@@ -70,6 +71,8 @@ export interface GrpcServerOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly reflection: boolean;
+  /** Calls that carry a trace become spans of it. */
+  readonly tracing?: Tracing;
 }
 
 /** Binds and starts. Throws CONFIG_INVALID when the address cannot be had. */
@@ -146,7 +149,7 @@ function adaptAll(
     const observe = observer(service.name, method, options);
     const adapter = responseStream
       ? (call: AnyCall & ServerDuplexStream<object, object>) => {
-          const done = observe();
+          const done = observe(traceparentOf(call.metadata));
           const info = callInfo(call);
           const answers = handler(requestStream ? received(call) : call.request, info) as AsyncIterable<object>;
           writeAll(call, answers, info.signal).then(
@@ -161,7 +164,7 @@ function adaptAll(
           );
         }
       : (call: AnyCall & ServerReadableStream<object, object>, callback: sendUnaryData<object>) => {
-          const done = observe();
+          const done = observe(traceparentOf(call.metadata));
           (async (): Promise<object> =>
             (await handler(requestStream ? received(call) : call.request, callInfo(call))) as object)().then(
             (response) => {
@@ -223,21 +226,24 @@ function callInfo(call: AnyCall): CallInfo {
   const abort = new AbortController();
   call.on("cancelled", () => abort.abort(new MoevieError("CANCELLED", "The caller went away.")));
   const deadline = call.getDeadline();
-  const [traceparent] = call.metadata.get("traceparent");
   return {
     signal: abort.signal,
     deadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
-    traceparent: traceparent?.toString(),
+    traceparent: traceparentOf(call.metadata),
   };
+}
+
+function traceparentOf(metadata: Metadata): string | undefined {
+  return metadata.get("traceparent")[0]?.toString();
 }
 
 function observer(
   service: string,
   method: string,
-  { metrics, log }: GrpcServerOptions,
-): () => (outcome: unknown) => void {
+  { metrics, log, tracing }: GrpcServerOptions,
+): (traceparent: string | undefined) => (outcome: unknown) => void {
   metrics.declare("moevie_rpc_requests_total", [{ rpc_service: service, method, code: "OK" }]);
-  return () => {
+  return (traceparent) => {
     const startMs = performance.now();
     metrics.shift("moevie_rpc_in_flight", { rpc_service: service }, 1);
     return (outcome) => {
@@ -249,6 +255,10 @@ function observer(
         { rpc_service: service, method },
         (performance.now() - startMs) / 1000,
       );
+      if (traceparent !== undefined) {
+        const [startedAtMs, endedAtMs] = [startMs, performance.now()].map((ms) => performance.timeOrigin + ms);
+        tracing?.record(`${service}/${method}`, traceparent, startedAtMs ?? 0, endedAtMs ?? 0);
+      }
       if (error?.reason === "INTERNAL") log.error({ method, detail: error.detail, err: error.cause }, "call failed");
       else if (error !== undefined && error.reason !== "CANCELLED")
         log.debug({ method, reason: error.reason, detail: error.detail }, "call refused");

@@ -81,7 +81,14 @@ async function live(description: ServiceDescription, env: Readonly<Record<string
     if (running === "stop") process.exit(0);
     if (running.http !== undefined) http.use(running.http);
     const listen = config.MOEVIE_GRPC_LISTEN;
-    const common = { listen, services: running.grpc ?? [], log, metrics, reflection: config.MOEVIE_REFLECTION };
+    const common = {
+      listen,
+      services: running.grpc ?? [],
+      log,
+      metrics,
+      tracing,
+      reflection: config.MOEVIE_REFLECTION,
+    };
     const grpc = await (running.serveOn === undefined ? serveGrpc(common) : running.serveOn(listen));
     grpc.setServing(true);
     http.setReady(true);

@@ -154,7 +154,11 @@ export class Bundle {
     for (const name of Object.keys(this.manifest.graphs)) {
       const slots = Number(/^experts\.(\d+)$/.exec(name)?.[1] ?? 0);
       if (slots === 0) await this.graph(name);
-      else await this.expertGraph(0, Array.from({ length: slots }, (_, expert) => expert));
+      else
+        await this.expertGraph(
+          0,
+          Array.from({ length: slots }, (_, expert) => expert),
+        );
     }
   }
 

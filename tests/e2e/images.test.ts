@@ -1,15 +1,21 @@
 // The images without a container engine: the Dockerfile is checked by its structure, and its install, build and assemble steps run
 // as the script they are, in a copy of the tree. What comes out must start.
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { SERVICES } from "@moevie/contracts";
+import { CliSession } from "./cli-session.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const CACHE = process.env["MOEVIE_CACHE"] ?? join(ROOT, ".cache");
 const STEPS_MS_MAX = 600_000;
+const READY_MS_MAX = 60_000;
+/** Services that are ready only when others answer. */
+const NEEDS_PEERS: ReadonlySet<string> = new Set(["router", "scheduler"]);
+/** What a container gives a process that was told nothing. */
+const BARE = { PATH: process.env["PATH"] ?? "", NODE_ENV: "production", ORT_DISABLE_TELEMETRY: "1" };
 const dockerfile = readFileSync(join(ROOT, "deploy", "docker", "Dockerfile"), "utf8");
 
 interface Stage {
@@ -88,33 +94,57 @@ function copySource(): string {
   return target;
 }
 
+/** Runs a service from its image's files until it is ready or ends, then asks it to end. */
+async function becomesReady(main: string, session: CliSession): Promise<{ ready: boolean; code: number | null }> {
+  const data = join(session.folder, "data-of-image");
+  mkdirSync(data, { recursive: true });
+  const environment = { ...BARE, MOEVIE_BUNDLE: await session.tinyBundle(), MOEVIE_DATA: data };
+  const child = spawn(process.execPath, [main], { env: environment, stdio: ["ignore", "ignore", "pipe"] });
+  const late = setTimeout(() => child.kill("SIGKILL"), READY_MS_MAX);
+  const code = new Promise<number | null>((resolve) => child.once("close", resolve));
+  let log = "";
+  for await (const chunk of child.stderr) {
+    const wasReady = log.includes('"msg":"ready"');
+    log += String(chunk);
+    // Once: a second SIGTERM means at once.
+    if (!wasReady && log.includes('"msg":"ready"')) child.kill("SIGTERM");
+  }
+  clearTimeout(late);
+  return { ready: log.includes('"msg":"ready"'), code: await code };
+}
+
 describe("the steps of the build", () => {
-  test("install, build and assemble services that start and say what they need", { timeout: STEPS_MS_MAX }, () => {
-    const source = copySource();
-    const step = (...args: string[]): void => {
-      const run = spawnSync(join(source, "deploy", "docker", "build-steps.sh"), args, {
-        cwd: source,
-        encoding: "utf8",
-        env: { ...process.env, MOEVIE_CACHE: CACHE, CI: "true" },
-      });
-      expect(run.status, `${args.join(" ")}\n${run.stdout}\n${run.stderr}`).toBe(0);
-    };
-    step("install");
-    step("build");
-    for (const service of SERVICES) {
-      const image = join(CACHE, "test", "image");
-      step("assemble", service, image);
-      const main = join(image, "packages", service, "dist", "main.js");
-      const start = spawnSync(process.execPath, [main], {
-        encoding: "utf8",
-        env: { PATH: process.env["PATH"] ?? "", NODE_ENV: "production" },
-      });
-      expect.soft(start.status, service).toBe(1);
-      expect.soft(`${start.stdout}${start.stderr}`, service).toMatch(/MOEVIE_[A-Z_]+ is not set; allowed:/);
-      expect.soft(existsSync(join(image, "packages", service, "src")), "no sources in an image").toBe(false);
-      expect.soft(existsSync(join(image, "node_modules", "vitest")), "no development tools in an image").toBe(false);
-      rmSync(image, { recursive: true, force: true });
-    }
-    rmSync(source, { recursive: true, force: true });
-  });
+  test(
+    "install, build and assemble services that start and say what they need",
+    { timeout: STEPS_MS_MAX },
+    async () => {
+      const session = new CliSession();
+      onTestFinished(() => session.close());
+      const source = copySource();
+      const step = (...args: string[]): void => {
+        const run = spawnSync(join(source, "deploy", "docker", "build-steps.sh"), args, {
+          cwd: source,
+          encoding: "utf8",
+          env: { ...process.env, MOEVIE_CACHE: CACHE, CI: "true" },
+        });
+        expect(run.status, `${args.join(" ")}\n${run.stdout}\n${run.stderr}`).toBe(0);
+      };
+      step("install");
+      step("build");
+      for (const service of SERVICES) {
+        const image = join(CACHE, "test", "image");
+        step("assemble", service, image);
+        const main = join(image, "packages", service, "dist", "main.js");
+        const start = spawnSync(process.execPath, [main], { encoding: "utf8", env: BARE });
+        expect.soft(start.status, service).toBe(1);
+        expect.soft(`${start.stdout}${start.stderr}`, service).toMatch(/MOEVIE_[A-Z_]+ is not set; allowed:/);
+        if (!NEEDS_PEERS.has(service))
+          expect.soft(await becomesReady(main, session), service).toEqual({ ready: true, code: 0 });
+        expect.soft(existsSync(join(image, "packages", service, "src")), "no sources in an image").toBe(false);
+        expect.soft(existsSync(join(image, "node_modules", "vitest")), "no development tools in an image").toBe(false);
+        rmSync(image, { recursive: true, force: true });
+      }
+      rmSync(source, { recursive: true, force: true });
+    },
+  );
 });

@@ -248,7 +248,7 @@ try {
   const results: object[] = [];
   await importStarter(join(ROOT, "packages/starter-model/weights"), join(scratch, "starter"));
   results.push(await compare("starter model", join(scratch, "starter")));
-  if (!process.argv.includes("--starter-only")) {
+  if (process.argv.includes("--wide")) {
     writeTinyModel(join(scratch, "wide-weights"), {
       width: 384,
       heads: 8,

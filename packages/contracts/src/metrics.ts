@@ -107,6 +107,7 @@ export const METRICS = {
   moevie_model_load_seconds: { kind: "gauge", help: "Time from process start to the model's first run.", labels: [] },
   moevie_model_loaded: { kind: "gauge", help: "1 once the model ran.", labels: [] },
   moevie_draining: { kind: "gauge", help: "1 while the service drains.", labels: [] },
+  moevie_peer_up: { kind: "gauge", help: "1 when the peer's metrics could be read.", labels: ["peer"] },
   moevie_build_info: { kind: "gauge", help: "1, with the build's facts as labels.", labels: ["version", "node"] },
 } as const satisfies Record<string, MetricSpec>;
 

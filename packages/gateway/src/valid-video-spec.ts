@@ -30,8 +30,8 @@ const CHOSEN_SEED_LIMIT = 2 ** 32;
 /** Throws INVALID_FIELD with one violation for every wrong field: path, value, what is allowed. */
 export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): ValidVideoSpec {
   const violations: FieldViolation[] = [];
-  const refuse = (field: string, value: unknown, allowed: string): void => {
-    violations.push({ field: `spec.${field}`, description: `is ${shown(value)}; allowed: ${allowed}` });
+  const refuse = (field: string, said: string, allowed: string): void => {
+    violations.push({ field: `spec.${field}`, description: `is ${said}; allowed: ${allowed}` });
   };
   if (raw === null)
     throw invalid([{ field: "spec", description: "is not set; allowed: a spec with at least a prompt" }]);
@@ -42,7 +42,7 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
     const whole = check.whole !== true || Number.isSafeInteger(chosen);
     const above = check.above === undefined || chosen > check.above;
     if (!Number.isFinite(chosen) || !whole || !above || chosen < check.min || chosen > check.max)
-      refuse(field, value, check.allowed);
+      refuse(field, shown(value), check.allowed);
     return chosen;
   };
   const seedMax = Number.MAX_SAFE_INTEGER;
@@ -78,11 +78,11 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   });
   const { width, height } = parseSize(raw.size === "" ? DEFAULT_SIZE : raw.size, refuse);
   const sampler = raw.sampler === "" ? model.sampler : raw.sampler;
-  if (!model.samplers.includes(sampler)) refuse("sampler", raw.sampler, model.samplers.join(", "));
+  if (!model.samplers.includes(sampler)) refuse("sampler", shown(raw.sampler), model.samplers.join(", "));
   if (raw.model !== "" && raw.model !== model.name)
-    refuse("model", raw.model, `${model.name}, or empty for the one served`);
+    refuse("model", shown(raw.model), `${model.name}, or empty for the one served`);
   if (violations.length === 0 && Math.round(seconds * fps) < 1)
-    refuse("seconds", raw.seconds, `long enough for one frame at ${fps} fps`);
+    refuse("seconds", shown(raw.seconds), `long enough for one frame at ${fps} fps`);
   if (violations.length > 0) throw invalid(violations);
   const warnings =
     seconds > model.trainedSeconds
@@ -102,11 +102,12 @@ interface NumberCheck {
   readonly whole?: boolean;
   readonly allowed: string;
 }
-type Refuse = (field: string, value: unknown, allowed: string) => void;
+/** `said`: the value as the caller will read it. */
+type Refuse = (field: string, said: string, allowed: string) => void;
 
 function checkText(field: string, text: string, required: boolean, refuse: Refuse): void {
   const max = limit("promptCharactersMax");
-  if (required && text.trim() === "") refuse(field, text, `a text of 1 to ${max} characters`);
+  if (required && text.trim() === "") refuse(field, shown(text), `a text of 1 to ${max} characters`);
   const count = Array.from(text).length;
   if (count > max) violationOfLength(field, count, max, refuse);
   const control = Array.from(text).find((character) => isControl(character.codePointAt(0) ?? 0));
@@ -133,7 +134,11 @@ function parseSize(text: string, refuse: Refuse): { width: number; height: numbe
   const [width, height] = [Number(match?.[1]), Number(match?.[2])];
   const fits = (side: number): boolean => side >= min && side <= max && side % multiple === 0;
   if (match === null || !fits(width) || !fits(height))
-    refuse("size", text, `WIDTHxHEIGHT, both multiples of ${multiple} from ${min} to ${max}, e.g. ${DEFAULT_SIZE}`);
+    refuse(
+      "size",
+      shown(text),
+      `WIDTHxHEIGHT, both multiples of ${multiple} from ${min} to ${max}, e.g. ${DEFAULT_SIZE}`,
+    );
   return { width, height };
 }
 
@@ -141,7 +146,6 @@ const SHOWN_CHARACTERS_MAX = 80;
 
 function shown(value: unknown): string {
   if (typeof value !== "string") return String(value);
-  if (/^(text with|\d+ characters long)/.test(value)) return value;
   const characters = Array.from(value);
   return characters.length > SHOWN_CHARACTERS_MAX
     ? `"${characters.slice(0, SHOWN_CHARACTERS_MAX).join("")}…"`

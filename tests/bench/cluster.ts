@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { openBundle, type Bundle } from "@moevie/bundle";
 import { createSampler, guide, noiseSchedule, seededNoise } from "@moevie/diffusion";
 import { importStarter } from "@moevie/importer";
-import { GrpcPeer, OnnxThread, type TensorView } from "@moevie/runtime";
+import type { DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
+import { GrpcPeer, OnnxThread, type BidiCall, type Loose, type TensorView } from "@moevie/runtime";
 import { createHash } from "node:crypto";
 import { writeTinyModel } from "../parity/tiny.ts";
 import { ProcessGroup, ROOT, cpuSeconds, median, residentMiB } from "./support/processes.ts";
@@ -102,6 +103,28 @@ async function* chunks(head: object, bytes: Float32Array): AsyncIterable<Record<
   yield { chunk: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
 }
 
+type DenoiseStream = BidiCall<Loose<DenoiseRequest>, DenoiseResponse>;
+
+/** One evaluation on a stream that stays open: the velocity of `latent`. */
+async function evaluate(
+  stream: DenoiseStream,
+  head: NonNullable<Loose<DenoiseRequest>["head"]>,
+  latent: Float32Array,
+): Promise<Float32Array> {
+  const bytes = Buffer.from(latent.buffer, latent.byteOffset, latent.byteLength);
+  await stream.send({ head });
+  await stream.send({ chunk: bytes });
+  const velocity = new Uint8Array(bytes.length);
+  for (let filled = 0; filled < bytes.length;) {
+    const answer = await stream.receive();
+    if (answer === undefined) throw new Error("the router ended the stream");
+    if (answer.chunk === undefined) continue;
+    velocity.set(answer.chunk, filled);
+    filled += answer.chunk.length;
+  }
+  return new Float32Array(velocity.buffer);
+}
+
 /** A router and its shards as processes; both branches are called at once, as the scheduler does. */
 async function cluster(
   bundle: Bundle,
@@ -142,19 +165,17 @@ async function cluster(
       CALL,
     );
   }
+  // One stream a branch for the whole clip, as the scheduler has.
+  const streams = contexts.map(() => peer.open("Denoise", { timeoutMs: 600_000 }));
   const denoise = async (branch: number, latent: Float32Array, timestep: number): Promise<Float32Array> => {
     const head = {
       bundleDigest: bundle.digest,
-      latent: { elementType: "ELEMENT_TYPE_F32", shape },
+      latent: { elementType: "ELEMENT_TYPE_F32" as const, shape },
       timestep,
-      contextHash: hashes[branch],
-      branch: branch === 0 ? "BRANCH_CONDITIONAL" : "BRANCH_UNCONDITIONAL",
+      contextHash: hashes[branch] ?? "",
+      branch: branch === 0 ? ("BRANCH_CONDITIONAL" as const) : ("BRANCH_UNCONDITIONAL" as const),
     };
-    const parts: Buffer[] = [];
-    for await (const { chunk } of peer.bidi("Denoise", chunks(head, latent), CALL))
-      if (chunk !== undefined) parts.push(chunk);
-    const bytes = new Uint8Array(Buffer.concat(parts));
-    return new Float32Array(bytes.buffer);
+    return evaluate(streams[branch] as DenoiseStream, head, latent);
   };
   return {
     name: `cluster, ${shards} shard${shards === 1 ? "" : "s"}`,
@@ -167,6 +188,7 @@ async function cluster(
       return [conditional ?? latent, unconditional ?? latent];
     },
     close: async () => {
+      for (const stream of streams) stream.cancel();
       peer.close();
       await group.close();
     },

@@ -54,6 +54,11 @@ function batch(one: Dense): Dense {
   return { shape: [1, ...one.shape], data: one.data };
 }
 
+/** Something else of the same shape. */
+function other(one: Dense): Dense {
+  return { shape: one.shape, data: one.data.map((value) => 1 - 2 * value) };
+}
+
 async function evaluateAll(cluster: DenoiseCluster): Promise<Float32Array[]> {
   const all = cases.map(({ latent, timestep, rows }) => cluster.denoise(bundle, latent, timestep, rows));
   return (await Promise.all(all)).map((result) => result.velocity);
@@ -113,6 +118,16 @@ test.each([
     const first = await evaluateAll(cluster);
     expectExact(first);
     expect(await evaluateAll(cluster)).toEqual(first);
+  });
+});
+
+test("an evaluation leaves nothing behind for the next one of its shape", async () => {
+  await withCluster({ shards: 2 }, async (cluster) => {
+    const [{ latent, timestep, rows }] = cases as [(typeof cases)[number]];
+    const first = await cluster.denoise(bundle, latent, timestep, rows);
+    const between = await cluster.denoise(bundle, other(latent), 3, other(rows));
+    expect(largestDifference(between.velocity, first.velocity)).toBeGreaterThan(0.1 * scaleOf(first.velocity));
+    expect((await cluster.denoise(bundle, latent, timestep, rows)).velocity).toEqual(first.velocity);
   });
 });
 

@@ -27,13 +27,14 @@ export const LIMITS = {
   textsPerEncodeMax: { value: 16, what: "Texts in one Encode call." },
   latentBytesMax: { value: 256 * MIB, what: "One latent of a Denoise or Decode call." },
   shardCreditBytes: { value: 128 * MIB, what: "Bytes of rows a shard accepts in flight over all its streams." },
-  callsInFlightMax: { value: 16, what: "Denoise calls a router works on at once." },
+  callsInFlightMax: { value: 16, what: "Evaluations of the denoiser a router works on at once." },
   decodesInFlightMax: { value: 2, what: "Clips a decoder works on at once." },
   connectRetryMsMax: { value: 2000, what: "Longest pause between two attempts to reach a peer." },
   retryPauseMsMin: { value: 50, what: "Pause before a failed call to a peer is repeated the first time." },
   peerWaitMsMax: { value: 120_000, what: "Time a job waits for a peer that is away before it fails." },
   encodeCallMsMax: { value: 60_000, what: "One call to the text-encoder, or one context sent to a router." },
-  denoiseCallMsMax: { value: 600_000, what: "One Denoise call." },
+  denoiseCallMsMax: { value: 600_000, what: "One evaluation of the denoiser." },
+  denoiseStreamMsMax: { value: 86_400_000, what: "One Denoise stream, which serves a branch of a job." },
   decodeCallMsMax: { value: 1_800_000, what: "One Decode call." },
   readyWaitMsMax: { value: 120_000, what: "Time a service may take from start to ready." },
   drainMsMax: { value: 20_000, what: "Time a service may take from SIGTERM to exit." },
@@ -74,6 +75,10 @@ function assertRelations(): void {
     [
       limit("frameBytesMax") <= limit("shardCreditBytes"),
       "frameBytesMax <= shardCreditBytes: one frame must fit the budget",
+    ],
+    [
+      limit("denoiseCallMsMax") <= limit("denoiseStreamMsMax"),
+      "denoiseCallMsMax <= denoiseStreamMsMax: a stream lasts for one evaluation at least",
     ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];

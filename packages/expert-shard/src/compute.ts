@@ -1,17 +1,19 @@
-// Answers exchanges: rows through the layer's graph in the shard's thread, weighted sums back. While a graph runs, calls wait
-// here; all that wait for the same layer then share one run. Keeps nothing of a call once it is answered.
+// Answers exchanges: rows through the layer's graph in the shard's thread, weighted sums back. Two runs may be under way, one
+// in the graph and one laid out behind it; all calls that wait for the same layer then share one run. Keeps nothing of a call
+// once it is answered.
 import { MoevieError } from "@moevie/contracts";
 import { BufferPool, weightedPartial } from "@moevie/fabric";
 import type { ExchangeAnswer, ExchangeRequest } from "@moevie/fabric";
 import type { OnnxThread } from "@moevie/runtime";
-import { layerKey } from "./load-slots.ts";
 import type { LayerSlots } from "./load-slots.ts";
 import { placeRows, planMerge } from "./merge-calls.ts";
+import { RunMemory } from "./run-memory.ts";
 
 /** Calls that may wait for the thread; credits bound their bytes. */
 const CALLS_WAITING_MAX = 1024;
 /** Rows one run takes at most, so that no merge makes a call wait for long. */
 const ROWS_PER_RUN_MAX = 65_536;
+const RUNS_IN_FLIGHT_MAX = 2;
 const POOL_BYTES_MAX = 67_108_864;
 
 interface Waiting {
@@ -22,27 +24,40 @@ interface Waiting {
 }
 
 export class ExpertCompute {
-  readonly #thread: OnnxThread;
   readonly #slots: LayerSlots;
-  readonly #inputs = BufferPool.shared(POOL_BYTES_MAX);
+  readonly #d: number;
   readonly #partials = BufferPool.plain(POOL_BYTES_MAX);
   readonly #waiting: Waiting[] = [];
-  #running = false;
+  /** Memory of runs that are not under way. */
+  readonly #free: RunMemory[];
 
-  constructor(thread: OnnxThread, slots: LayerSlots) {
-    this.#thread = thread;
+  /** `d` is the width of a row. */
+  constructor(thread: OnnxThread, slots: LayerSlots, d: number) {
     this.#slots = slots;
+    this.#d = d;
+    this.#free = Array.from({ length: RUNS_IN_FLIGHT_MAX }, () => new RunMemory(thread, slots, d));
   }
 
-  /** Throws CREDITS_EXHAUSTED when too many calls wait, EXPERT_MISSING for a layer without slots. */
+  /** Throws CREDITS_EXHAUSTED when too many calls wait, EXPERT_MISSING for a layer without slots, INVALID_FIELD for another width. */
   answer(request: ExchangeRequest): Promise<ExchangeAnswer> {
-    if (this.#waiting.length >= CALLS_WAITING_MAX) {
+    if (request.d !== this.#d)
+      return Promise.reject(
+        new MoevieError("INVALID_FIELD", `rows are ${request.d} wide, this model's are ${this.#d}`),
+      );
+    if (this.#waiting.length >= CALLS_WAITING_MAX)
       return Promise.reject(new MoevieError("CREDITS_EXHAUSTED", `${CALLS_WAITING_MAX} calls wait for this shard`));
-    }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ request, arrivedMs: performance.now(), resolve, reject });
-      if (!this.#running) void this.#runNext();
+      this.#startRuns();
     });
+  }
+
+  #startRuns(): void {
+    while (this.#waiting.length > 0) {
+      const memory = this.#free.pop();
+      if (memory === undefined) return;
+      void this.#run(this.#take(), memory);
+    }
   }
 
   /** Takes the call that waited longest and all others of its layer that fit one run. */
@@ -54,11 +69,7 @@ export class ExpertCompute {
     for (let at = 0; at < this.#waiting.length;) {
       const { request } = this.#waiting[at] as Waiting;
       const entries = request.csr.rowIndex.length;
-      if (
-        request.layer === first.request.layer &&
-        request.d === first.request.d &&
-        rows + entries <= ROWS_PER_RUN_MAX
-      ) {
+      if (request.layer === first.request.layer && rows + entries <= ROWS_PER_RUN_MAX) {
         group.push(...this.#waiting.splice(at, 1));
         rows += entries;
       } else at++;
@@ -66,58 +77,40 @@ export class ExpertCompute {
     return group;
   }
 
-  async #runNext(): Promise<void> {
-    const group = this.#take();
-    const first = group[0]?.request;
-    if (first === undefined) return;
-    this.#running = true;
-    const startMs = performance.now();
-    const { layer, d } = first;
-    let input: SharedArrayBuffer | undefined;
+  async #run(group: readonly Waiting[], memory: RunMemory): Promise<void> {
     try {
+      const layer = group[0]?.request.layer ?? 0;
       const experts = this.#slots.get(layer);
       if (experts === undefined) throw new MoevieError("EXPERT_MISSING", `no slot of layer ${layer} is on this shard`);
-      const plan = planMerge(
+      const { counts, starts, total } = planMerge(
         group.map((call) => call.request),
         experts,
       );
-      const dims = [plan.total, d];
-      input = this.#inputs.take(plan.total * d * 4);
-      const rows = new Float32Array(input, 0, plan.total * d);
-      group.forEach((call, at) => placeRows(call.request, plan.starts[at] as Uint32Array, d, rows));
-      const run = this.#thread.timedRun(layerKey(layer), {
-        rows: { type: "float32", dims, data: rows },
-        counts: { type: "int64", dims: [experts.length], data: plan.counts },
-      });
-      const { outputs, computeUs } = await run;
-      this.#running = false;
-      void this.#runNext();
-      const answers = outputs["y"]?.data as Float32Array;
+      const run = memory.reserve(layer, total);
+      run.counts.set(counts);
+      group.forEach((call, at) => placeRows(call.request, starts[at] as Uint32Array, this.#d, run.rows));
+      const computeUs = await run.plan.run(total);
       group.forEach((call, at) => {
-        const queueUs = (startMs - call.arrivedMs) * 1000;
-        call.resolve(this.#sum(call.request, answers, plan.starts[at] as Uint32Array, { queueUs, computeUs }));
+        const partial = this.#sum(call.request, run.answers, starts[at] as Uint32Array);
+        const queueUs = Math.max(0, (performance.now() - call.arrivedMs) * 1000 - computeUs);
+        call.resolve({ ...partial, queueUs, computeUs });
       });
     } catch (thrown) {
       for (const call of group) call.reject(thrown);
-      if (this.#running) {
-        this.#running = false;
-        void this.#runNext();
-      }
     } finally {
-      if (input !== undefined) this.#inputs.give(input);
+      this.#free.push(memory);
+      this.#startRuns();
     }
   }
 
   #sum(
-    request: ExchangeRequest,
+    { n, csr }: ExchangeRequest,
     answers: Float32Array,
     starts: Uint32Array,
-    times: { queueUs: number; computeUs: number },
-  ): ExchangeAnswer {
-    const { n, d, csr } = request;
-    const buffer = this.#partials.take(n * d * 4);
-    const partial = new Float32Array(buffer, 0, n * d);
-    weightedPartial(csr, answers, starts, d, partial);
-    return { partial, ...times, release: () => this.#partials.give(buffer) };
+  ): Pick<ExchangeAnswer, "partial" | "release"> {
+    const buffer = this.#partials.take(n * this.#d * 4);
+    const partial = new Float32Array(buffer, 0, n * this.#d);
+    weightedPartial(csr, answers, starts, this.#d, partial);
+    return { partial, release: () => this.#partials.give(buffer) };
   }
 }

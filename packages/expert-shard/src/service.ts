@@ -32,7 +32,11 @@ export async function startExpertShard(
     slots: own.slots.map(([layer, expert], slot) => ({ layer, expert, slot })),
   };
   context.log.info({ slots: holds.slots.length, epoch: holds.epoch }, "experts loaded");
-  const handler = measured(new ExpertCompute(thread, slots), String(config.shardIndex), context);
+  const handler = measured(
+    new ExpertCompute(thread, slots, bundle.manifest.denoiser.hidden),
+    String(config.shardIndex),
+    context,
+  );
   return {
     serveOn: (listen) => serveExchange({ listen, holds, handler }),
     close: () => thread.close(),

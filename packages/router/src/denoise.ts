@@ -1,7 +1,6 @@
 // One evaluation of the denoiser: block by block, graph, gate, experts, next block. Pure but for statistics. Calls interleave:
 // while one waits for its shards, another's graph runs in the trunk thread.
 import { MoevieError } from "@moevie/contracts";
-import { BufferPool } from "@moevie/fabric";
 import type { DenoiserContext } from "./context-cache.ts";
 import { runExpertLayer } from "./expert-layer.ts";
 import type { ExpertLayerOptions } from "./expert-layer.ts";
@@ -28,14 +27,11 @@ export interface DenoiseOutput {
   readonly totalUs: number;
 }
 
-const POOL_BYTES_MAX = 67_108_864;
-
 export class Denoiser {
   readonly #trunk: Trunk;
   readonly #experts: ExpertLayerOptions;
   readonly #statistics: ExpertStatistics;
   readonly #sizes: { readonly d: number; readonly k: number };
-  readonly #pool = BufferPool.shared(POOL_BYTES_MAX);
 
   constructor(
     trunk: Trunk,
@@ -52,44 +48,32 @@ export class Denoiser {
   /** Throws CANCELLED between two blocks, EXPERT_MISSING, DEADLINE, OUT_OF_MEMORY. */
   async run(input: DenoiseInput): Promise<DenoiseOutput> {
     const startMs = performance.now();
-    const call = this.#trunk.begin();
-    const buffers: SharedArrayBuffer[] = [];
+    const call = this.#trunk.begin(input.latent, input.shape, input.timestep, input.context);
     try {
-      const { velocity, exchangeWaitMs } = await this.#blocks(call, input, buffers);
+      const { velocity, exchangeWaitMs } = await this.#blocks(call, input);
       const totalUs = (performance.now() - startMs) * 1000;
       return { velocity, trunkUs: call.trunkUs, exchangeWaitUs: exchangeWaitMs * 1000, totalUs };
     } finally {
-      await call.end();
-      for (const buffer of buffers) this.#pool.give(buffer);
+      call.end();
     }
   }
 
   async #blocks(
     call: TrunkCall,
-    input: DenoiseInput,
-    buffers: SharedArrayBuffer[],
+    { branch, signal, endMs, traceparent }: DenoiseInput,
   ): Promise<{ velocity: Float32Array; exchangeWaitMs: number }> {
     const { d, k } = this.#sizes;
-    const { context, branch, signal, endMs, traceparent } = input;
-    const latent = { type: "float32", dims: [1, ...input.shape], data: input.latent } as const;
-    await call.entry(latent, input.timestep, context);
-    let moe: Float32Array | undefined;
+    await call.entry();
     let exchangeWaitMs = 0;
     for (let layer = 0; layer < this.#trunk.layers; layer++) {
       if (signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
-      const { rows, ids, weights } = await call.block(layer, context, moe, d);
+      const { rows, ids, weights } = await call.block(layer);
       this.#statistics.count(layer, ids);
-      if (moe === undefined) {
-        const buffer = this.#pool.take(rows.byteLength);
-        buffers.push(buffer);
-        moe = new Float32Array(buffer, 0, rows.length);
-      }
       const waitMs = performance.now();
       const work = { layer, branch, rows, choice: { ids, weights, k }, d, signal, endMs, traceparent };
-      await runExpertLayer(this.#experts, work, moe);
+      await runExpertLayer(this.#experts, work, call.moe);
       exchangeWaitMs += performance.now() - waitMs;
     }
-    if (moe === undefined) throw new MoevieError("INTERNAL", "The model has no layers.");
-    return { velocity: await call.head(latent, moe, d), exchangeWaitMs };
+    return { velocity: await call.head(), exchangeWaitMs };
   }
 }

@@ -86,12 +86,9 @@ async function holdersFor(
   avoided: Set<number>,
   open: Uint8Array | undefined,
 ): Promise<Int32Array> {
-  const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(call.endMs - performance.now())));
   for (;;) {
-    const holders = links.holders(call.layer, avoided).slice();
-    if (open !== undefined) {
-      for (let expert = 0; expert < holders.length; expert++) if (open[expert] === 0) holders[expert] = -1;
-    }
+    const known = links.holders(call.layer, avoided);
+    const holders = open === undefined ? known : known.map((shard, expert) => (open[expert] === 0 ? -1 : shard));
     const missing = call.choice.ids.find(
       (expert) => (open === undefined || open[expert] === 1) && (holders[expert] ?? -1) < 0,
     );
@@ -100,6 +97,7 @@ async function holdersFor(
       avoided.clear();
       if ((links.holders(call.layer, avoided)[missing] ?? -1) >= 0) continue;
     }
+    const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(call.endMs - performance.now())));
     try {
       await links.change(AbortSignal.any([timeout, call.signal]));
     } catch {

@@ -17,8 +17,6 @@ import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-st
 import { loadTrunk } from "./trunk.ts";
 import type { Trunk } from "./trunk.ts";
 
-/** Longest time a Denoise call may take when the caller sets no deadline. */
-const DENOISE_MS_MAX = 600_000;
 /** Address under which the HTTP edge shows rows per (layer, expert). */
 const STATISTICS_PATH = "/experts";
 const BRANCHES = ["BRANCH_UNSPECIFIED", "BRANCH_CONDITIONAL", "BRANCH_UNCONDITIONAL"];
@@ -131,20 +129,42 @@ class DenoiseService {
     }
   }
 
+  /** Evaluation after evaluation, until the caller ends the stream or the router goes away. */
   async *#denoise(requests: AsyncIterable<DenoiseRequest>, call: CallInfo): AsyncIterable<Loose<DenoiseResponse>> {
-    const { metrics, links } = this.#parts;
+    const parts = requests[Symbol.asyncIterator]();
+    const drained = Promise.withResolvers<undefined>();
+    const onDrain = (): void => drained.resolve(undefined);
+    if (call.draining.aborted) onDrain();
+    call.draining.addEventListener("abort", onDrain, { once: true });
+    try {
+      for (;;) {
+        const first = await Promise.race([parts.next(), drained.promise]);
+        if (first === undefined || first.done === true) return;
+        yield* this.#evaluate(first.value, parts, call);
+      }
+    } finally {
+      call.draining.removeEventListener("abort", onDrain);
+    }
+  }
+
+  async *#evaluate(
+    first: DenoiseRequest,
+    parts: AsyncIterator<DenoiseRequest>,
+    call: CallInfo,
+  ): AsyncIterable<Loose<DenoiseResponse>> {
+    const { metrics, links, denoiser, tracing } = this.#parts;
     if (this.#inFlight >= limit("callsInFlightMax"))
-      throw new MoevieError("QUEUE_FULL", `${limit("callsInFlightMax")} calls are in flight at this router.`, {
+      throw new MoevieError("QUEUE_FULL", `${limit("callsInFlightMax")} evaluations are in flight at this router.`, {
         retryAfterMs: 100,
       });
     this.#inFlight++;
     metrics.set("moevie_router_queue_depth", {}, this.#inFlight);
     try {
-      const { head, input } = await this.#parse(requests, call);
-      const result = await this.#parts.tracing.span(
+      const { head, input } = await this.#parse(first, parts, call);
+      const result = await tracing.span(
         "denoise",
-        { traceparent: call.traceparent, attributes: { branch: input.branch } },
-        (span) => this.#parts.denoiser.run({ ...input, traceparent: span.traceparent }),
+        { traceparent: input.traceparent, attributes: { branch: input.branch } },
+        (span) => denoiser.run({ ...input, traceparent: span.traceparent }),
       );
       metrics.add("moevie_router_trunk_seconds_total", {}, result.trunkUs / 1e6);
       metrics.add("moevie_router_exchange_wait_seconds_total", {}, result.exchangeWaitUs / 1e6);
@@ -162,14 +182,12 @@ class DenoiseService {
   }
 
   async #parse(
-    requests: AsyncIterable<DenoiseRequest>,
+    { head }: DenoiseRequest,
+    parts: AsyncIterator<DenoiseRequest>,
     call: CallInfo,
   ): Promise<{ head: DenoiseHead; input: DenoiseInput }> {
     const { manifest, digest } = this.#parts.bundle;
-    const parts = requests[Symbol.asyncIterator]();
-    const first = await parts.next();
-    const head = first.done === true ? undefined : first.value.head;
-    if (head === undefined || head === null) throw invalidTensor("head", "must come first");
+    if (head === undefined || head === null) throw invalidTensor("head", "must come before chunks");
     if (head.bundleDigest !== digest)
       throw new MoevieError(
         "BUNDLE_MISMATCH",
@@ -186,7 +204,6 @@ class DenoiseService {
     const context = this.#contexts.get(head.contextHash);
     if (context === undefined) throw new MoevieError("CONTEXT_MISSING", "The router does not hold this text context.");
     const latent = await collectTensor(parts, bytes, "head.latent");
-    const leftMs = Math.min(DENOISE_MS_MAX, call.deadlineMs - (performance.timeOrigin + performance.now()));
     const input = {
       latent,
       shape,
@@ -194,7 +211,15 @@ class DenoiseService {
       context,
       branch: Math.max(0, BRANCHES.indexOf(head.branch)),
       signal: call.signal,
+      endMs: performance.now() + waitMs(head, call),
+      traceparent: head.traceparent === "" ? call.traceparent : head.traceparent,
     };
-    return { head, input: { ...input, endMs: performance.now() + leftMs, traceparent: call.traceparent } };
+    return { head, input };
   }
+}
+
+/** Milliseconds an evaluation may take: the least of its own deadline, the stream's and the longest allowed. */
+function waitMs(head: DenoiseHead, call: CallInfo): number {
+  const streamMs = call.deadlineMs - (performance.timeOrigin + performance.now());
+  return Math.min(limit("denoiseCallMsMax"), streamMs, head.deadlineMs === 0 ? Infinity : head.deadlineMs);
 }

@@ -18,22 +18,25 @@ export function tensorBytes(
   return { shape, bytes };
 }
 
-/** Collects the chunks behind a head. Throws INVALID_FIELD when they are not exactly `bytes` long. */
+/**
+ * Collects the chunks behind a head and leaves what follows unread. Throws INVALID_FIELD when they are not exactly `bytes`
+ * long.
+ */
 export async function collectTensor(
   parts: AsyncIterator<{ chunk?: Uint8Array; head?: unknown }>,
   bytes: number,
   field: string,
 ): Promise<Float32Array> {
   const tensor = new Uint8Array(bytes);
-  let filled = 0;
-  for (let next = await parts.next(); next.done !== true; next = await parts.next()) {
+  for (let filled = 0; filled < bytes;) {
+    const next = await parts.next();
+    if (next.done === true) throw invalidTensor(field, `chunks must be ${bytes} bytes in all, ${filled} came`);
     const { chunk } = next.value;
     if (chunk === undefined || filled + chunk.length > bytes)
       throw invalidTensor(field, `chunks must be ${bytes} bytes in all`);
     tensor.set(chunk, filled);
     filled += chunk.length;
   }
-  if (filled !== bytes) throw invalidTensor(field, `chunks must be ${bytes} bytes in all, ${filled} came`);
   return new Float32Array(tensor.buffer);
 }
 

@@ -1,10 +1,15 @@
-// The dense part of the denoiser: its graphs in one thread. What a call needs again (residual, modulation, rotary tables)
-// stays in the thread under the call's own names; only rows and the gate's choice come out, only expert sums go in.
+// The dense part of the denoiser: its graphs in one thread. An evaluation has memory of its own, shared with that thread: what
+// a block writes there the next one reads, rows and the gate's choice are read in place, expert sums are written in place.
 import { OnnxThread } from "@moevie/runtime";
-import type { TensorView } from "@moevie/runtime";
+import type { GraphPlan } from "@moevie/runtime";
 import type { Bundle } from "@moevie/bundle";
 import type { DenoiserContext } from "./context-cache.ts";
+import { TrunkMemory } from "./trunk-memory.ts";
 
+/** Memory of evaluations that ended, kept for the next ones of the same shape. */
+const IDLE_BYTES_MAX = 268_435_456;
+
+/** What a block hands to its experts. Valid until the next block of the call. */
 export interface GatedRows {
   /** [tokens, d]. */
   readonly rows: Float32Array;
@@ -12,9 +17,6 @@ export interface GatedRows {
   readonly ids: Int32Array;
   readonly weights: Float32Array;
 }
-
-const ENTRY_OUTPUTS = ["x", "t_mod", "temb", "rope_cos", "rope_sin"] as const;
-const HELD = [...ENTRY_OUTPUTS, "ffn_gate", "ctx", "latent"] as const;
 
 /** Loads the trunk's graphs. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING or OUT_OF_MEMORY. */
 export async function loadTrunk(bundle: Bundle, device: string, intraOpThreads: number): Promise<Trunk> {
@@ -28,7 +30,8 @@ export async function loadTrunk(bundle: Bundle, device: string, intraOpThreads: 
 export class Trunk {
   readonly layers: number;
   readonly #thread: OnnxThread;
-  #nextCall = 1;
+  /** Oldest first. */
+  readonly #idle: TrunkMemory[] = [];
 
   constructor(thread: OnnxThread, layers: number) {
     this.#thread = thread;
@@ -37,84 +40,94 @@ export class Trunk {
 
   /** rows [tokens, width] of a text -> what the blocks attend to. */
   async context(rows: Float32Array, tokens: number, width: number): Promise<DenoiserContext> {
-    const outputs = await this.#thread.run("context", { rows: f32([1, tokens, width], rows) });
+    const outputs = await this.#thread.run("context", {
+      rows: { type: "float32", dims: [1, tokens, width], data: rows },
+    });
     return { ctx: outputs["ctx"]?.data as Float32Array, tokens, pooled: outputs["pooled"]?.data as Float32Array };
   }
 
-  begin(): TrunkCall {
-    return new TrunkCall(this.#thread, String(this.#nextCall++));
+  /** Begins an evaluation of `latent` [channels, frames, height, width]; `end` it, whatever happens. */
+  begin(latent: Float32Array, shape: readonly number[], timestep: number, context: DenoiserContext): TrunkCall {
+    const key = TrunkMemory.key(shape, context);
+    const at = this.#idle.findLastIndex((memory) => memory.key === key);
+    const memory = at >= 0 ? this.#idle.splice(at, 1)[0] : undefined;
+    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, shape, context), {
+      latent,
+      timestep,
+      context,
+      ended: (used) => this.#keep(used),
+    });
   }
 
   close(): Promise<void> {
     return this.#thread.close();
   }
+
+  #keep(memory: TrunkMemory): void {
+    this.#idle.push(memory);
+    let bytes = this.#idle.reduce((sum, idle) => sum + idle.bytes, 0);
+    while (bytes > IDLE_BYTES_MAX) {
+      const oldest = this.#idle.shift();
+      bytes -= oldest?.bytes ?? bytes;
+      oldest?.release();
+    }
+  }
+}
+
+interface TrunkInput {
+  readonly latent: Float32Array;
+  readonly timestep: number;
+  readonly context: DenoiserContext;
+  readonly ended: (memory: TrunkMemory) => void;
 }
 
 /** One evaluation of the denoiser. Call entry, then block 0 to the last, then head; then `end`, whatever happened. */
 export class TrunkCall {
-  readonly #thread: OnnxThread;
-  readonly #prefix: string;
+  readonly #memory: TrunkMemory;
+  readonly #ended: (memory: TrunkMemory) => void;
   /** Time spent in graphs. */
   trunkUs = 0;
 
-  constructor(thread: OnnxThread, id: string) {
-    this.#thread = thread;
-    this.#prefix = `${id}.`;
+  constructor(memory: TrunkMemory, { latent, timestep, context, ended }: TrunkInput) {
+    this.#memory = memory;
+    this.#ended = ended;
+    memory.fill(latent, timestep, context);
   }
 
-  /** latent [1, channels, frames, height, width]. */
-  async entry(latent: TensorView, timestep: number, context: DenoiserContext): Promise<void> {
-    const { pooled } = context;
-    const feeds = { latent, timestep: f32([1], Float32Array.of(timestep)), pooled: f32([1, pooled.length], pooled) };
-    const keep = Object.fromEntries(ENTRY_OUTPUTS.map((name) => [name, this.#prefix + name]));
-    await this.#run("entry", feeds, { keep });
+  async entry(): Promise<void> {
+    await this.#run(this.#memory.entry());
   }
 
-  /** Block `index` up to its gate. `moe` [tokens, d] is what the block before got from its experts. */
-  async block(index: number, context: DenoiserContext, moe: Float32Array | undefined, d: number): Promise<GatedRows> {
-    const feeds: Record<string, TensorView> = { ctx: f32([1, context.tokens, d], context.ctx) };
-    const feed = this.#named({ x: "x", t_mod: "t_mod", rope_cos: "rope_cos", rope_sin: "rope_sin" });
-    if (moe !== undefined) {
-      feeds["moe"] = f32([moe.length / d, d], moe);
-      feed["ffn_gate_in"] = `${this.#prefix}ffn_gate`;
-    }
-    const outputs = await this.#run(`block.${index}`, feeds, {
-      feed,
-      keep: this.#named({ x_out: "x", ffn_gate: "ffn_gate" }),
-    });
+  /** Block `index` up to its gate; it reads from `moe` what the block before got from its experts. */
+  async block(index: number): Promise<GatedRows> {
+    const plan = this.#memory.block(index);
+    await this.#run(plan);
+    const { rows, expert_ids: ids, expert_weights: weights } = plan.outputs;
     return {
-      rows: outputs["rows"]?.data as Float32Array,
-      ids: outputs["expert_ids"]?.data as Int32Array,
-      weights: outputs["expert_weights"]?.data as Float32Array,
+      rows: rows?.data as Float32Array,
+      ids: ids?.data as Int32Array,
+      weights: weights?.data as Float32Array,
     };
   }
 
-  /** The velocity, in the shape of `latent`. */
-  async head(latent: TensorView, moe: Float32Array, d: number): Promise<Float32Array> {
-    const feed = this.#named({ x: "x", temb: "temb", ffn_gate_in: "ffn_gate" });
-    const outputs = await this.#run("head", { latent, moe: f32([moe.length / d, d], moe) }, { feed });
-    return outputs["velocity"]?.data as Float32Array;
+  /** Where the weighted sums of the last block's experts belong, [tokens, d]. */
+  get moe(): Float32Array {
+    return this.#memory.moe.data as Float32Array;
   }
 
-  end(): Promise<void> {
-    return this.#thread.drop(HELD.map((name) => this.#prefix + name));
+  /** The velocity, in the shape of the latent, in memory of its own. */
+  async head(): Promise<Float32Array> {
+    const plan = this.#memory.head();
+    await this.#run(plan);
+    const velocity = plan.outputs["velocity"]?.data as Float32Array;
+    return velocity.slice();
   }
 
-  #named(names: Record<string, string>): Record<string, string> {
-    return Object.fromEntries(Object.entries(names).map(([input, name]) => [input, this.#prefix + name]));
+  end(): void {
+    this.#ended(this.#memory);
   }
 
-  async #run(
-    key: string,
-    feeds: Record<string, TensorView>,
-    held: { feed?: Record<string, string>; keep?: Record<string, string> },
-  ): Promise<Record<string, TensorView>> {
-    const { outputs, computeUs } = await this.#thread.timedRun(key, feeds, undefined, held);
-    this.trunkUs += computeUs;
-    return outputs;
+  async #run(plan: GraphPlan): Promise<void> {
+    this.trunkUs += await plan.run();
   }
-}
-
-function f32(dims: number[], data: Float32Array): TensorView {
-  return { type: "float32", dims, data };
 }

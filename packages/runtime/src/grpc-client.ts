@@ -13,6 +13,7 @@ import {
 } from "@grpc/grpc-js";
 import { MoevieError, limit, protoDefinitions, type ServiceMethods } from "@moevie/contracts";
 import { service as healthService } from "grpc-health-check";
+import { BidiCall } from "./grpc-call.ts";
 import { fromServiceError } from "./grpc-errors.ts";
 import { pause } from "./pause.ts";
 import type { Loose, ServiceKey } from "./grpc-server.ts";
@@ -138,6 +139,24 @@ export class GrpcPeer<K extends ServiceKey> {
       void sendAll(call, requests as AsyncIterable<object>);
       return call;
     }, options) as AsyncIterable<Res<K, M>>;
+  }
+
+  /** Opens a call that stays open for many messages; `timeoutMs` bounds its whole life. The caller ends or cancels it. */
+  open<M extends MethodsOf<K, "bidi">>(
+    method: M,
+    options: Omit<CallOptions, "signal">,
+  ): BidiCall<Req<K, M>, Res<K, M>> {
+    const { path, requestSerialize, responseDeserialize } = this.#method(method);
+    const call: ClientDuplexStream<object, object> = this.#client.makeBidiStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      metadataOf(options),
+      { deadline: deadlineOf(options) },
+    );
+    return new BidiCall(call, (thrown) =>
+      isServiceError(thrown) ? fromServiceError(thrown, `${this.#name} at ${this.address}`) : thrown,
+    );
   }
 
   /** Waits until the peer's health says SERVING; throws PEER_UNAVAILABLE that names it when `timeoutMs` is over. */

@@ -32,6 +32,8 @@ export type Loose<T> = T extends Buffer | string | number | boolean | null | und
 export interface CallInfo {
   /** Aborts when the caller goes away, the deadline passes or the server is closed by force. */
   readonly signal: AbortSignal;
+  /** Aborts when the server takes no more calls: a stream that serves many requests ends after the one at hand. */
+  readonly draining: AbortSignal;
   /** Epoch milliseconds; Infinity without one. */
   readonly deadlineMs: number;
   readonly traceparent: string | undefined;
@@ -82,9 +84,10 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     "grpc.max_send_message_length": limit("grpcMessageBytesMax"),
   });
   const definitions = protoDefinitions();
+  const draining = new AbortController();
   for (const service of options.services) {
     const definition = definitions[service.name] as ServiceDefinition;
-    server.addService(definition, adaptAll(service, definition, options));
+    server.addService(definition, adaptAll(service, definition, options, draining.signal));
   }
   const health = new HealthImplementation({
     "": "NOT_SERVING",
@@ -102,6 +105,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     },
     close: (graceMs) =>
       new Promise((resolve) => {
+        draining.abort();
         const timer = setTimeout(() => server.forceShutdown(), graceMs);
         server.tryShutdown(() => {
           clearTimeout(timer);
@@ -141,6 +145,7 @@ function adaptAll(
   service: GrpcService,
   definition: ServiceDefinition,
   options: GrpcServerOptions,
+  draining: AbortSignal,
 ): UntypedServiceImplementation {
   const adapted: UntypedServiceImplementation = {};
   for (const [method, { requestStream, responseStream }] of Object.entries(definition)) {
@@ -150,7 +155,7 @@ function adaptAll(
     const adapter = responseStream
       ? (call: AnyCall & ServerDuplexStream<object, object>) => {
           const done = observe(traceparentOf(call.metadata));
-          const info = callInfo(call);
+          const info = callInfo(call, draining);
           const answers = handler(requestStream ? received(call) : call.request, info) as AsyncIterable<object>;
           writeAll(call, answers, info.signal).then(
             () => {
@@ -166,7 +171,7 @@ function adaptAll(
       : (call: AnyCall & ServerReadableStream<object, object>, callback: sendUnaryData<object>) => {
           const done = observe(traceparentOf(call.metadata));
           (async (): Promise<object> =>
-            (await handler(requestStream ? received(call) : call.request, callInfo(call))) as object)().then(
+            (await handler(requestStream ? received(call) : call.request, callInfo(call, draining))) as object)().then(
             (response) => {
               done("OK");
               callback(null, response);
@@ -222,12 +227,13 @@ function drained(call: ServerWritableStream<object, object>, signal: AbortSignal
   });
 }
 
-function callInfo(call: AnyCall): CallInfo {
+function callInfo(call: AnyCall, draining: AbortSignal): CallInfo {
   const abort = new AbortController();
   call.on("cancelled", () => abort.abort(new MoevieError("CANCELLED", "The caller went away.")));
   const deadline = call.getDeadline();
   return {
     signal: abort.signal,
+    draining,
     deadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
     traceparent: traceparentOf(call.metadata),
   };

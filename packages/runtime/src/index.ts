@@ -1,6 +1,7 @@
 // Public entry of runtime: what a service process needs around its own work.
 export { formatAddress, parseAddress, type Address } from "./address.ts";
 export { DEVICE_SETTINGS, SERVICE_SETTINGS, readConfig, type Settings, type SettingSpec } from "./config.ts";
+export type { BidiCall } from "./grpc-call.ts";
 export { GrpcPeer, type CallOptions } from "./grpc-client.ts";
 export { fromServiceError, toStatus } from "./grpc-errors.ts";
 export {
@@ -15,7 +16,13 @@ export {
 export { serveHttp, type HttpEdge, type HttpHandler } from "./http-edge.ts";
 export { createLogger, type Logger } from "./logger.ts";
 export { Metrics } from "./metrics.ts";
-export { OnnxThread, type HeldTensors, type OnnxThreadOptions, type TensorView } from "./onnx-thread.ts";
+export {
+  OnnxThread,
+  type GraphPlan,
+  type OnnxThreadOptions,
+  type TensorView,
+  type TensorViews,
+} from "./onnx-thread.ts";
 export { pause } from "./pause.ts";
 export { runService, type RunningService, type ServiceContext, type ServiceDescription } from "./service.ts";
 export { newTraceparent, openTracing, traceIdOf, type SpanHandle, type Tracing } from "./tracing.ts";

@@ -61,35 +61,110 @@ export class OnnxSession {
     feeds: Readonly<Record<string, TensorView>>,
     fetches?: readonly string[],
   ): Promise<Record<string, TensorView>> {
-    const inputs: Record<string, Tensor> = {};
-    for (const [name, view] of Object.entries(feeds))
-      inputs[name] = new Tensor(view.type, view.data as Float32Array, view.dims as number[]);
     try {
-      const answers = await this.#session.run(inputs, (fetches ?? this.#outputs) as string[]);
-      const out: Record<string, TensorView> = {};
-      for (const [name, tensor] of Object.entries(answers))
-        out[name] = {
-          type: tensor.type as TensorView["type"],
-          dims: tensor.dims,
-          data: tensor.data as TensorView["data"],
-        };
-      return out;
+      return viewsOf(await this.#session.run(tensorsOf(feeds), (fetches ?? this.#outputs) as string[]));
     } catch (thrown) {
-      const text = thrown instanceof Error ? thrown.message : String(thrown);
-      const bytes = /requested bytes?:? *(\d+)|of size (\d+)/i.exec(text);
-      if (/bad_alloc|failed to allocate|out of memory/i.test(text))
-        throw new MoevieError(
-          "OUT_OF_MEMORY",
-          `The graph ran out of memory${bytes === null ? "" : ` asking for ${bytes[1] ?? bytes[2]} bytes`}.`,
-          { detail: text },
-        );
-      throw new MoevieError("INTERNAL", "A graph failed to run.", { detail: text, cause: thrown });
+      throw runError(thrown);
+    }
+  }
+
+  /**
+   * Runs the graph on tensors made before, `rows` standing for every size of -1. Where `prepared` has no outputs, they are
+   * made in shared memory by this run, and every later one writes into them.
+   */
+  async runPrepared(prepared: PreparedRun, rows: number): Promise<void> {
+    try {
+      const { feeds, fetches } = prepared.tensors(rows);
+      if (fetches === undefined) prepared.keepOutputs(await this.#session.run(feeds));
+      else await this.#session.run(feeds, fetches);
+    } catch (thrown) {
+      throw runError(thrown);
     }
   }
 
   async release(): Promise<void> {
     await this.#session.release();
   }
+}
+
+/** The tensors of a run that is made many times. Those with a size of -1 are made anew by each run, the others once. */
+export class PreparedRun {
+  readonly #inputs: Readonly<Record<string, TensorView>>;
+  #outputs: Readonly<Record<string, TensorView>> | undefined;
+  readonly #feeds: Record<string, Tensor>;
+  #fetches: Record<string, Tensor> | undefined;
+  readonly #sized: boolean;
+
+  constructor(inputs: Readonly<Record<string, TensorView>>, outputs?: Readonly<Record<string, TensorView>>) {
+    this.#inputs = inputs;
+    this.#outputs = outputs;
+    this.#sized = [...Object.values(inputs), ...Object.values(outputs ?? {})].some(({ dims }) => dims.includes(-1));
+    this.#feeds = this.#sized ? {} : tensorsOf(inputs);
+    this.#fetches = this.#sized || outputs === undefined ? undefined : tensorsOf(outputs);
+  }
+
+  /** Where the answers lie, once they are known. */
+  get outputs(): Readonly<Record<string, TensorView>> | undefined {
+    return this.#outputs;
+  }
+
+  tensors(rows: number): { feeds: Record<string, Tensor>; fetches: Record<string, Tensor> | undefined } {
+    if (!this.#sized) return { feeds: this.#feeds, fetches: this.#fetches };
+    return { feeds: tensorsOf(this.#inputs, rows), fetches: this.#outputs && tensorsOf(this.#outputs, rows) };
+  }
+
+  /** Copies a first run's answers to shared memory, where later runs write theirs. */
+  keepOutputs(answers: Ort.ReturnType): void {
+    const outputs: Record<string, TensorView> = {};
+    for (const [name, { type, dims, data }] of Object.entries(viewsOf(answers)))
+      outputs[name] = shared(type, dims, data);
+    this.#outputs = outputs;
+    this.#fetches = tensorsOf(outputs);
+  }
+}
+
+function shared(type: TensorView["type"], dims: readonly number[], from: TensorView["data"]): TensorView {
+  const bytes = new Uint8Array(new SharedArrayBuffer(from.byteLength));
+  bytes.set(new Uint8Array(from.buffer, from.byteOffset, from.byteLength));
+  const Kind = from.constructor as new (buffer: SharedArrayBuffer) => TensorView["data"];
+  return { type, dims, data: new Kind(bytes.buffer) };
+}
+
+function tensorsOf(views: Readonly<Record<string, TensorView>>, rows = -1): Record<string, Tensor> {
+  const tensors: Record<string, Tensor> = {};
+  for (const name in views) {
+    const { type, dims, data } = views[name] as TensorView;
+    if (!dims.includes(-1)) tensors[name] = new Tensor(type, data as Float32Array, dims as number[]);
+    else {
+      const sizes = dims.map((size) => (size === -1 ? rows : size));
+      const count = sizes.reduce((product, size) => product * size, 1);
+      tensors[name] = new Tensor(type, data.subarray(0, count) as Float32Array, sizes);
+    }
+  }
+  return tensors;
+}
+
+function viewsOf(answers: Ort.ReturnType): Record<string, TensorView> {
+  const views: Record<string, TensorView> = {};
+  for (const [name, tensor] of Object.entries(answers))
+    views[name] = {
+      type: tensor.type as TensorView["type"],
+      dims: tensor.dims,
+      data: tensor.data as TensorView["data"],
+    };
+  return views;
+}
+
+function runError(thrown: unknown): MoevieError {
+  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  const bytes = /requested bytes?:? *(\d+)|of size (\d+)/i.exec(text);
+  if (/bad_alloc|failed to allocate|out of memory|array buffer allocation failed/i.test(text))
+    return new MoevieError(
+      "OUT_OF_MEMORY",
+      `The graph ran out of memory${bytes === null ? "" : ` asking for ${bytes[1] ?? bytes[2]} bytes`}.`,
+      { detail: text },
+    );
+  return new MoevieError("INTERNAL", "A graph failed to run.", { detail: text, cause: thrown });
 }
 
 function loadError(thrown: unknown, device: Device): MoevieError {

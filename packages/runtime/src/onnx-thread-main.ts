@@ -1,64 +1,101 @@
 // Entry of an OnnxThread: owns the sessions, answers one message at a time. May not touch sockets, files or settings.
 import { parentPort, workerData } from "node:worker_threads";
 import { asMoevieError } from "@moevie/contracts";
-import { OnnxSession, parseDevice } from "./onnx-session.ts";
-import type { OnnxThreadOptions, TensorView, ThreadAnswer, ThreadRequest } from "./onnx-thread.ts";
+import { OnnxSession, PreparedRun, parseDevice } from "./onnx-session.ts";
+import type { GraphAnswer, OnnxThreadOptions, PlannedRun, ThreadAnswer, ThreadRequest } from "./onnx-thread.ts";
 
 const options = workerData as OnnxThreadOptions;
 const sessions = new Map<string, OnnxSession>();
-const heldTensors = new Map<string, TensorView>();
+const plans = new Map<number, { readonly key: string; prepared: () => PreparedRun }>();
 if (parentPort === null) throw new Error("onnx-thread-main runs inside a thread");
 const port = parentPort;
 
-async function answer(request: ThreadRequest): Promise<{ outputs: Record<string, TensorView>; computeUs: number }> {
-  if (request.kind === "load") {
-    const session = await OnnxSession.create(request.model, parseDevice(options.device), options.intraOpThreads);
-    await sessions.get(request.key)?.release();
-    sessions.set(request.key, session);
-    return { outputs: {}, computeUs: 0 };
+const NOTHING: GraphAnswer = { outputs: {}, computeUs: 0 };
+
+function sessionOf(key: string): OnnxSession {
+  const session = sessions.get(key);
+  if (session === undefined) throw new Error(`no graph ${key} is loaded in ${options.name}`);
+  return session;
+}
+
+async function answer(request: Exclude<ThreadRequest, PlannedRun>): Promise<GraphAnswer> {
+  switch (request.kind) {
+    case "load": {
+      const session = await OnnxSession.create(request.model, parseDevice(options.device), options.intraOpThreads);
+      await sessions.get(request.key)?.release();
+      sessions.set(request.key, session);
+      return NOTHING;
+    }
+    case "unload": {
+      const session = sessionOf(request.key);
+      sessions.delete(request.key);
+      await session.release();
+      return NOTHING;
+    }
+    case "plan": {
+      // Made by the first run, so that what is wrong with it is that run's error.
+      let made: PreparedRun | undefined;
+      plans.set(request.plan, {
+        key: request.key,
+        prepared: () => (made ??= new PreparedRun(request.inputs, request.outputs)),
+      });
+      return NOTHING;
+    }
+    case "forget":
+      plans.delete(request.plan);
+      return NOTHING;
+    case "run": {
+      const startMs = performance.now();
+      const outputs = await sessionOf(request.key).run(request.feeds, request.fetches);
+      return { outputs, computeUs: (performance.now() - startMs) * 1000 };
+    }
   }
-  if (request.kind === "drop") {
-    for (const name of request.held) heldTensors.delete(name);
-    return { outputs: {}, computeUs: 0 };
-  }
-  const session = sessions.get(request.key);
-  if (session === undefined) throw new Error(`no graph ${request.key} is loaded in ${options.name}`);
-  if (request.kind === "unload") {
-    sessions.delete(request.key);
-    await session.release();
-    return { outputs: {}, computeUs: 0 };
-  }
+}
+
+function isPlanned(request: ThreadRequest): request is PlannedRun {
+  return Array.isArray(request);
+}
+
+/** The answer to a planned run: its outputs only when this run made them. */
+async function runPlan([id, plan, rows]: PlannedRun): Promise<ThreadAnswer> {
+  const planned = plans.get(plan);
+  if (planned === undefined) throw new Error(`no plan ${plan} is known in ${options.name}`);
+  const prepared = planned.prepared();
+  const known = prepared.outputs !== undefined;
   const startMs = performance.now();
-  const feeds = { ...request.feeds };
-  for (const [input, name] of Object.entries(request.held?.feed ?? {})) {
-    const tensor = heldTensors.get(name);
-    if (tensor === undefined) throw new Error(`no tensor ${name} is held in ${options.name}`);
-    feeds[input] = tensor;
+  await sessionOf(planned.key).runPrepared(prepared, rows);
+  const computeUs = (performance.now() - startMs) * 1000;
+  return known ? [id, computeUs] : { id, ok: true, outputs: prepared.outputs ?? {}, computeUs };
+}
+
+function failure(id: number, thrown: unknown): ThreadAnswer {
+  const error = asMoevieError(thrown);
+  return { id, ok: false, reason: error.reason, message: error.message, detail: error.detail ?? "" };
+}
+
+/** Buffers of the answer that may be handed over instead of copied. */
+function transferable(message: ThreadAnswer): ArrayBuffer[] {
+  if (!("id" in message) || !message.ok) return [];
+  const buffers = new Set(Object.values(message.outputs).map((view) => view.data.buffer));
+  return [...buffers].filter((buffer) => buffer instanceof ArrayBuffer);
+}
+
+async function handle(request: ThreadRequest): Promise<void> {
+  const id = isPlanned(request) ? request[0] : request.id;
+  let message: ThreadAnswer;
+  try {
+    if (isPlanned(request)) message = await runPlan(request);
+    else {
+      const { outputs, computeUs } = await answer(request);
+      message = { id, ok: true, outputs, computeUs };
+    }
+  } catch (thrown) {
+    message = failure(id, thrown);
   }
-  const outputs = await session.run(feeds, request.fetches);
-  for (const [output, name] of Object.entries(request.held?.keep ?? {})) {
-    const tensor = outputs[output];
-    if (tensor !== undefined) heldTensors.set(name, tensor);
-    delete outputs[output];
-  }
-  return { outputs, computeUs: (performance.now() - startMs) * 1000 };
+  if (id !== 0) port.postMessage(message, transferable(message));
 }
 
 let last = Promise.resolve();
 port.on("message", (request: ThreadRequest) => {
-  last = last.then(async () => {
-    let message: ThreadAnswer;
-    try {
-      message = { id: request.id, ok: true, ...(await answer(request)) };
-    } catch (thrown) {
-      const error = asMoevieError(thrown);
-      message = { id: request.id, ok: false, reason: error.reason, message: error.message, detail: error.detail ?? "" };
-    }
-    const transfer = message.ok
-      ? [...new Set(Object.values(message.outputs).map((view) => view.data.buffer))].filter(
-          (buffer) => buffer instanceof ArrayBuffer,
-        )
-      : [];
-    port.postMessage(message, transfer);
-  });
+  last = last.then(() => handle(request));
 });

@@ -1,4 +1,4 @@
-// A thread that owns sessions of one device, seen from the thread that owns the sockets: run() never blocks the caller.
+// A thread that owns sessions of one device, seen from the thread that owns the sockets: a run never blocks the caller.
 // Calls are answered in the order they were made.
 import { Worker } from "node:worker_threads";
 import { MoevieError, isReason } from "@moevie/contracts";
@@ -10,6 +10,8 @@ export interface TensorView {
   readonly data: Float32Array | Uint16Array | BigInt64Array | Int32Array | Uint8Array;
 }
 
+export type TensorViews = Readonly<Record<string, TensorView>>;
+
 export interface OnnxThreadOptions {
   /** For errors and logs. */
   readonly name: string;
@@ -18,28 +20,40 @@ export interface OnnxThreadOptions {
   readonly intraOpThreads: number;
 }
 
-/** Tensors that stay in the thread between calls, by names the caller makes up. */
-export interface HeldTensors {
-  /** Input name -> name of a held tensor to feed. */
-  readonly feed?: Readonly<Record<string, string>>;
-  /** Output name -> name to hold it under instead of handing it over. */
-  readonly keep?: Readonly<Record<string, string>>;
-}
+/** A planned run, [id, plan, rows]: three numbers, because a message costs by what is in it. */
+export type PlannedRun = readonly [id: number, plan: number, rows: number];
 
+/** Requests with id 0 have no answer. */
 export type ThreadRequest =
-  | { readonly id: number; readonly kind: "drop"; readonly held: readonly string[] }
+  | PlannedRun
   | { readonly id: number; readonly kind: "load"; readonly key: string; readonly model: Uint8Array }
   | { readonly id: number; readonly kind: "unload"; readonly key: string }
   | {
       readonly id: number;
+      readonly kind: "plan";
+      readonly plan: number;
+      readonly key: string;
+      readonly inputs: TensorViews;
+      readonly outputs: TensorViews | undefined;
+    }
+  | { readonly id: number; readonly kind: "forget"; readonly plan: number }
+  | {
+      readonly id: number;
       readonly kind: "run";
       readonly key: string;
-      readonly feeds: Readonly<Record<string, TensorView>>;
+      readonly feeds: TensorViews;
       readonly fetches: readonly string[] | undefined;
-      readonly held?: HeldTensors | undefined;
     };
+
+export interface GraphAnswer {
+  readonly outputs: TensorViews;
+  /** What the run itself took. */
+  readonly computeUs: number;
+}
+
 export type ThreadAnswer =
-  | { readonly id: number; readonly ok: true; readonly outputs: Record<string, TensorView>; readonly computeUs: number }
+  | readonly [id: number, computeUs: number]
+  | ({ readonly id: number; readonly ok: true } & GraphAnswer)
   | {
       readonly id: number;
       readonly ok: false;
@@ -49,9 +63,11 @@ export type ThreadAnswer =
     };
 
 interface Waiting {
-  readonly resolve: (answer: { outputs: Record<string, TensorView>; computeUs: number }) => void;
+  readonly resolve: (answer: GraphAnswer) => void;
   readonly reject: (error: MoevieError) => void;
 }
+
+const NO_OUTPUTS: Record<string, TensorView> = {};
 
 /** Sessions behind a message port. Create with `start`, end with `close`. */
 export class OnnxThread {
@@ -95,27 +111,27 @@ export class OnnxThread {
   }
 
   /** Runs a loaded graph. Feeds on ordinary buffers are copied to the thread, shared ones are not; outputs are handed over. */
-  async run(
-    key: string,
-    feeds: Readonly<Record<string, TensorView>>,
-    fetches?: readonly string[],
-  ): Promise<Record<string, TensorView>> {
-    return (await this.#ask({ id: this.#nextId++, kind: "run", key, feeds, fetches })).outputs;
+  async run(key: string, feeds: TensorViews, fetches?: readonly string[]): Promise<Record<string, TensorView>> {
+    return (await this.timedRun(key, feeds, fetches)).outputs;
   }
 
-  /** As run, with the microseconds the graph itself took, and with tensors held in the thread. */
-  timedRun(
-    key: string,
-    feeds: Readonly<Record<string, TensorView>>,
-    fetches?: readonly string[],
-    held?: HeldTensors,
-  ): Promise<{ outputs: Record<string, TensorView>; computeUs: number }> {
-    return this.#ask({ id: this.#nextId++, kind: "run", key, feeds, fetches, held });
+  /** As run, with the microseconds the run itself took. */
+  timedRun(key: string, feeds: TensorViews, fetches?: readonly string[]): Promise<GraphAnswer> {
+    return this.#ask({ id: this.#nextId++, kind: "run", key, feeds, fetches });
   }
 
-  /** Forgets held tensors. */
-  async drop(held: readonly string[]): Promise<void> {
-    await this.#ask({ id: this.#nextId++, kind: "drop", held });
+  /**
+   * Prepares a run that is made many times on the same memory. Every tensor lies in shared memory; a size of -1 stands for
+   * the rows a run is told. Without `outputs`, the first run makes them (then no size may be -1).
+   */
+  plan(key: string, inputs: TensorViews, outputs?: TensorViews): GraphPlan {
+    const plan = this.#nextId++;
+    this.#tell({ id: 0, kind: "plan", plan, key, inputs, outputs });
+    return new GraphPlan(
+      (rows) => this.#ask([this.#nextId++, plan, rows]),
+      () => this.#tell({ id: 0, kind: "forget", plan }),
+      outputs,
+    );
   }
 
   async close(): Promise<void> {
@@ -123,18 +139,26 @@ export class OnnxThread {
     await this.#thread.terminate();
   }
 
-  #ask(request: ThreadRequest): Promise<{ outputs: Record<string, TensorView>; computeUs: number }> {
+  #ask(request: ThreadRequest): Promise<GraphAnswer> {
     if (this.#dead !== undefined) return Promise.reject(this.#dead);
     return new Promise((resolve, reject) => {
-      this.#waiting.set(request.id, { resolve, reject });
+      this.#waiting.set("id" in request ? request.id : request[0], { resolve, reject });
       this.#thread.postMessage(request);
     });
   }
 
+  /** A request that has no answer: what goes wrong with it is told by the runs that need it. */
+  #tell(request: ThreadRequest): void {
+    if (this.#dead === undefined) this.#thread.postMessage(request);
+  }
+
   #settle(answer: ThreadAnswer): void {
-    const waiting = this.#waiting.get(answer.id);
-    this.#waiting.delete(answer.id);
-    if (answer.ok) waiting?.resolve(answer);
+    const planned = !("id" in answer);
+    const id = planned ? answer[0] : answer.id;
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (planned) waiting?.resolve({ outputs: NO_OUTPUTS, computeUs: answer[1] });
+    else if (answer.ok) waiting?.resolve(answer);
     else
       waiting?.reject(
         new MoevieError(isReason(answer.reason) ? answer.reason : "INTERNAL", answer.message, {
@@ -147,5 +171,42 @@ export class OnnxThread {
     this.#dead ??= error;
     for (const { reject } of this.#waiting.values()) reject(this.#dead);
     this.#waiting.clear();
+  }
+}
+
+/** A graph and the shared memory it reads and writes. A run copies nothing and makes no tensor but those sized by `rows`. */
+export class GraphPlan {
+  readonly #ask: (rows: number) => Promise<GraphAnswer>;
+  readonly #forget: () => void;
+  #outputs: TensorViews | undefined;
+
+  constructor(ask: (rows: number) => Promise<GraphAnswer>, forget: () => void, outputs: TensorViews | undefined) {
+    this.#ask = ask;
+    this.#forget = forget;
+    this.#outputs = outputs;
+  }
+
+  /** Whether the outputs are known: given, or made by a first run. */
+  get known(): boolean {
+    return this.#outputs !== undefined;
+  }
+
+  /** Where the answers lie; every run overwrites them. */
+  get outputs(): TensorViews {
+    if (this.#outputs === undefined)
+      throw new MoevieError("INTERNAL", "A plan's outputs are known after its first run.");
+    return this.#outputs;
+  }
+
+  /** Runs the graph; answers the microseconds the run itself took. Throws INTERNAL, OUT_OF_MEMORY. */
+  async run(rows = 0): Promise<number> {
+    const { outputs, computeUs } = await this.#ask(rows);
+    this.#outputs ??= outputs;
+    return computeUs;
+  }
+
+  /** Lets the thread forget the plan. */
+  release(): void {
+    this.#forget();
   }
 }

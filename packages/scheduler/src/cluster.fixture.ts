@@ -111,6 +111,8 @@ export function expectedClip(spec: JobSpec): Buffer {
 export interface Hooks {
   /** Before each answer of the router; `call` counts from 1. */
   denoise: (head: DenoiseHead, call: number) => Promise<void>;
+  /** After each answer of the router: false ends its stream there, as a router that goes away does. */
+  streamGoesOn: (call: number) => boolean;
   /** Before each message of the decoder; `call` counts calls from 1, `message` messages from 0. */
   decode: (call: number, message: number) => Promise<void>;
   /** Changes what the decoder says of the clip. */
@@ -121,6 +123,7 @@ export class FakeCluster {
   readonly folder = mkdtempSync(join(tmpdir(), "moevie-sched-"));
   readonly hooks: Hooks = {
     denoise: () => Promise.resolve(),
+    streamGoesOn: () => true,
     decode: () => Promise.resolve(),
     clipSha256: (sha) => sha,
   };
@@ -129,6 +132,7 @@ export class FakeCluster {
   readonly contexts = new Map<string, Buffer>();
   readonly metrics = new Metrics("test");
   encodeCalls = 0;
+  denoiseStreams = 0;
   putContextCalls = 0;
   decodeCalls = 0;
   readonly #servers: GrpcServer[] = [];
@@ -231,20 +235,32 @@ export class FakeCluster {
   }
 }
 
+/** Evaluation after evaluation, as the router does. */
 async function* answerDenoise(
   cluster: FakeCluster,
   requests: AsyncIterable<DenoiseRequest>,
 ): AsyncGenerator<Loose<DenoiseResponse>> {
-  const { head, bytes } = await received(requests);
-  const rows = cluster.contexts.get(head?.contextHash ?? "");
-  if (head === undefined || rows === undefined) throw new MoevieError("CONTEXT_MISSING", "Send the context.");
-  cluster.denoiseHeads.push(head);
-  await cluster.hooks.denoise(head, cluster.denoiseHeads.length);
-  const velocity = velocityOf(floats(bytes), head.timestep, rows);
-  yield { head: { velocity: head.latent ?? {} } };
-  const out = Buffer.from(velocity.buffer);
-  yield { chunk: out.subarray(0, 100) };
-  yield { chunk: out.subarray(100) };
+  cluster.denoiseStreams++;
+  let head: DenoiseHead | undefined;
+  let bytes = Buffer.alloc(0);
+  for await (const request of requests) {
+    if (request.head !== undefined) {
+      head = request.head;
+      bytes = Buffer.alloc(0);
+    }
+    bytes = Buffer.concat([bytes, request.chunk ?? Buffer.alloc(0)]);
+    const rows = cluster.contexts.get(head?.contextHash ?? "");
+    if (head === undefined || rows === undefined) throw new MoevieError("CONTEXT_MISSING", "Send the context.");
+    if (bytes.length < (head.latent?.shape ?? []).reduce((product, size) => product * size, 4)) continue;
+    const call = cluster.denoiseHeads.push(head);
+    await cluster.hooks.denoise(head, call);
+    const velocity = velocityOf(floats(bytes), head.timestep, rows);
+    yield { head: { velocity: head.latent ?? {} } };
+    const out = Buffer.from(velocity.buffer);
+    yield { chunk: out.subarray(0, 100) };
+    yield { chunk: out.subarray(100) };
+    if (!cluster.hooks.streamGoesOn(call)) return;
+  }
 }
 
 async function* answerDecode(

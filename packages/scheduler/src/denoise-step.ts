@@ -1,17 +1,19 @@
 // Step denoise-step: one evaluation of the denoiser, both branches at once, and guidance. The sampler's turn comes after it.
-import { MoevieError, asMoevieError, limit, type Branch } from "@moevie/contracts";
+import { asMoevieError, limit, type Branch } from "@moevie/contracts";
 import { guide } from "@moevie/diffusion";
+import type { DenoiseStreams } from "./denoise-stream.ts";
 import type { BranchContexts, Context } from "./encode.ts";
 import { retriesOf, type JobRun } from "./job-run.ts";
 import { retryPure } from "./retry.ts";
 import type { LatentShape } from "./start-latent.ts";
-import { TensorReader, bytesOf, f32Head, headAndChunks } from "./tensor-stream.ts";
+import { f32Head, headAndChunks } from "./tensor-stream.ts";
 
 export interface StepInput {
   readonly latent: Float32Array;
   readonly shape: LatentShape;
   readonly timestep: number;
   readonly contexts: BranchContexts;
+  readonly streams: DenoiseStreams;
   readonly traceparent: string;
 }
 
@@ -36,46 +38,27 @@ export async function denoiseStep(run: JobRun, input: StepInput): Promise<Float3
 
 function branchVelocity(
   run: JobRun,
-  input: StepInput,
+  { latent, shape, timestep, streams, traceparent }: StepInput,
   branch: Branch,
   context: Context,
   signal: AbortSignal,
 ): Promise<Float32Array> {
+  const latentHead = f32Head(shape);
+  const head = { bundleDigest: run.model.digest, latent: latentHead, timestep, contextHash: context.hash, branch };
+  const evaluate = (): Promise<Float32Array> =>
+    streams.of(branch).evaluate({ ...head, deadlineMs: limit("denoiseCallMsMax"), traceparent }, latent, signal);
   return retryPure(
     async () => {
       try {
-        return await callDenoise(run, input, branch, context, signal);
+        return await evaluate();
       } catch (thrown) {
         if (asMoevieError(thrown).reason !== "CONTEXT_MISSING") throw thrown;
-        await putContext(run, context, input.traceparent, signal);
-        return await callDenoise(run, input, branch, context, signal);
+        await putContext(run, context, traceparent, signal);
+        return await evaluate();
       }
     },
     retriesOf(run, "router", signal),
   );
-}
-
-async function callDenoise(
-  run: JobRun,
-  { latent, shape, timestep, traceparent }: StepInput,
-  branch: Branch,
-  context: Context,
-  signal: AbortSignal,
-): Promise<Float32Array> {
-  const head = { bundleDigest: run.model.digest, latent: f32Head(shape), timestep, contextHash: context.hash, branch };
-  const call = { signal, timeoutMs: limit("denoiseCallMsMax"), traceparent };
-  const velocity = new TensorReader(shape);
-  for await (const answer of run.peers.router.bidi("Denoise", headAndChunks(head, bytesOf(latent)), call)) {
-    if (answer.head !== undefined) velocity.head(answer.head.velocity);
-    else if (answer.chunk !== undefined) velocity.chunk(answer.chunk);
-  }
-  const values = velocity.end();
-  if (!values.every((value) => Number.isFinite(value))) {
-    throw new MoevieError("INTERNAL", "The model gave values that are no numbers.", {
-      detail: `timestep ${timestep}, ${branch}`,
-    });
-  }
-  return values;
 }
 
 async function putContext(run: JobRun, context: Context, traceparent: string, signal: AbortSignal): Promise<void> {

@@ -3,6 +3,7 @@ import { MoevieError } from "@moevie/contracts";
 import { SAMPLERS, createSampler, noiseSchedule, type NoiseSchedule, type Sampler } from "@moevie/diffusion";
 import { decodeCheckpoint, encodeCheckpoint, jobFingerprint } from "./checkpoint.ts";
 import { denoiseStep } from "./denoise-step.ts";
+import { DenoiseStreams } from "./denoise-stream.ts";
 import type { BranchContexts } from "./encode.ts";
 import type { JobRun } from "./job-run.ts";
 import { denoiseProgress } from "./job-progress.ts";
@@ -31,6 +32,7 @@ export async function denoise(
   const firstStep = position.step;
   let checkpointedStep = firstStep;
   const startMs = performance.now();
+  const streams = new DenoiseStreams(run.peers.router, run.traceparent);
   const save = async (): Promise<void> => {
     if (await held.checkpoint(checkpointOf(run, shape, position))) run.metrics.add("moevie_job_checkpoints_total");
     checkpointedStep = position.step;
@@ -38,7 +40,7 @@ export async function denoise(
   try {
     while (position.step < spec.steps) {
       held.signal.throwIfAborted();
-      const preview = await advance(run, { contexts, shape, schedule, position, traceparent });
+      const preview = await advance(run, { contexts, streams, shape, schedule, position, traceparent });
       const stepSeconds = (performance.now() - startMs) / 1000 / (position.step - firstStep);
       await held.progress(denoiseProgress(run, position.step, stepSeconds), run.stages.timings);
       if (preview !== undefined) await held.preview(preview);
@@ -48,12 +50,15 @@ export async function denoise(
     // Between two steps the position is whole: a service that drains hands it on.
     if (held.stopReason?.reason === "DRAINING" && position.step > checkpointedStep) await save();
     throw thrown;
+  } finally {
+    streams.close();
   }
   return position.latent;
 }
 
 interface StepWork {
   readonly contexts: BranchContexts;
+  readonly streams: DenoiseStreams;
   readonly shape: LatentShape;
   readonly schedule: NoiseSchedule;
   readonly position: Position;
@@ -62,12 +67,12 @@ interface StepWork {
 
 /** One step; answers a preview when one is due. */
 async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefined> {
-  const { position, schedule, shape } = work;
+  const { position, schedule, shape, contexts, streams } = work;
   const { step, latent } = position;
   const startMs = performance.now();
   const options = { traceparent: work.traceparent, attributes: { "moevie.step": step } };
   const velocity = await run.tracing.span("denoise-step", options, ({ traceparent }) =>
-    denoiseStep(run, { latent, shape, timestep: schedule.timesteps[step] ?? 0, contexts: work.contexts, traceparent }),
+    denoiseStep(run, { latent, shape, timestep: schedule.timesteps[step] ?? 0, contexts, streams, traceparent }),
   );
   const { previewSteps } = run.settings;
   const due = previewSteps > 0 && (step + 1) % previewSteps === 0;

@@ -174,6 +174,22 @@ describe("a peer that fails", () => {
     expect(await cluster.metrics.text()).toMatch(/moevie_peer_retries_total\{.*EXPERT_MISSING.*\} [1-9]/);
   });
 
+  it("is asked on one stream a branch, on a new one where it ended that between two evaluations", async () => {
+    await cluster.serve();
+    const store = await cluster.openStore();
+    await cluster.schedule(store);
+    await until(store, (await store.submit(SPEC)).id, ended);
+    // One for the context it lacked and one for the evaluations, each branch.
+    expect(cluster.denoiseStreams).toBe(4);
+    cluster.denoiseStreams = 0;
+    cluster.denoiseHeads.length = 0;
+    cluster.hooks.streamGoesOn = (call) => call !== 5;
+    const job = await until(store, (await store.submit(SPEC)).id, ended);
+    expect(await clipBytes(store, job)).toEqual(expectedClip(SPEC));
+    expect(cluster.denoiseStreams).toBe(3);
+    expect(cluster.denoiseHeads.length).toBe(16);
+  });
+
   it("gets the context again when it forgot it", async () => {
     await cluster.serve();
     cluster.hooks.denoise = (_head, call) => {

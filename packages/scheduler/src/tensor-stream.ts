@@ -50,6 +50,11 @@ export class TensorReader {
     this.#filled += chunk.copy(this.#bytes, this.#filled);
   }
 
+  /** Whether every byte is in. */
+  get whole(): boolean {
+    return this.#headSeen && this.#filled === this.#bytes.length;
+  }
+
   /** The tensor. Throws PEER_UNAVAILABLE when the stream ended before it was whole. */
   end(): Float32Array {
     if (this.#filled === this.#bytes.length) return this.#values;

@@ -155,6 +155,8 @@ export interface DenoiseHead {
   timestep: number;
   contextHash: string;
   branch: Branch;
+  deadlineMs: number;
+  traceparent: string;
 }
 
 export interface DenoiseResponse {

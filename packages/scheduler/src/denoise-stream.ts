@@ -1,0 +1,106 @@
+// The Denoise streams of one job, one a branch: evaluation after evaluation on the same stream, so that a job stays with one
+// router and pays for a call once. A stream that failed is left; the next evaluation opens another. Never retries.
+import {
+  MoevieError,
+  limit,
+  type Branch,
+  type DenoiseHead,
+  type DenoiseRequest,
+  type DenoiseResponse,
+} from "@moevie/contracts";
+import type { BidiCall, GrpcPeer, Loose } from "@moevie/runtime";
+import { TensorReader, bytesOf, headAndChunks } from "./tensor-stream.ts";
+
+type Router = GrpcPeer<"moevie.v1.DenoiseService">;
+type Call = BidiCall<Loose<DenoiseRequest>, DenoiseResponse>;
+/** What an evaluation is asked: all of it but what the tensor itself says. */
+export type Evaluation = Omit<DenoiseHead, "latent"> & { readonly latent: NonNullable<DenoiseHead["latent"]> };
+
+export class DenoiseStreams {
+  readonly #router: Router;
+  readonly #traceparent: string;
+  readonly #streams = new Map<Branch, DenoiseStream>();
+
+  /** `traceparent` is the job's. */
+  constructor(router: Router, traceparent: string) {
+    this.#router = router;
+    this.#traceparent = traceparent;
+  }
+
+  of(branch: Branch): DenoiseStream {
+    let stream = this.#streams.get(branch);
+    if (stream === undefined) {
+      stream = new DenoiseStream(this.#router, this.#traceparent);
+      this.#streams.set(branch, stream);
+    }
+    return stream;
+  }
+
+  close(): void {
+    for (const stream of this.#streams.values()) stream.close();
+  }
+}
+
+/** One branch's stream: one evaluation at a time. */
+export class DenoiseStream {
+  readonly #router: Router;
+  readonly #traceparent: string;
+  #call: Call | undefined;
+
+  constructor(router: Router, traceparent: string) {
+    this.#router = router;
+    this.#traceparent = traceparent;
+  }
+
+  /**
+   * The velocity of `latent`, in its shape. Throws what the router answers, PEER_UNAVAILABLE when the stream ended, DEADLINE
+   * after `head.deadlineMs`, CANCELLED or the signal's reason, INTERNAL for values that are no numbers.
+   */
+  async evaluate(head: Evaluation, latent: Float32Array, signal: AbortSignal): Promise<Float32Array> {
+    signal.throwIfAborted();
+    const call = (this.#call ??= this.#open());
+    const late = AbortSignal.timeout(head.deadlineMs);
+    const stop = AbortSignal.any([signal, late]);
+    const onStop = (): void => call.cancel();
+    stop.addEventListener("abort", onStop, { once: true });
+    try {
+      for await (const part of headAndChunks(head, bytesOf(latent))) await call.send(part);
+      return finite(await receive(call, head.latent.shape), head);
+    } catch (thrown) {
+      this.#call = undefined;
+      call.cancel();
+      signal.throwIfAborted();
+      if (late.aborted) throw new MoevieError("DEADLINE", `The router did not answer in ${head.deadlineMs} ms.`);
+      throw thrown;
+    } finally {
+      stop.removeEventListener("abort", onStop);
+    }
+  }
+
+  close(): void {
+    this.#call?.end();
+    this.#call = undefined;
+  }
+
+  #open(): Call {
+    return this.#router.open("Denoise", { timeoutMs: limit("denoiseStreamMsMax"), traceparent: this.#traceparent });
+  }
+}
+
+async function receive(call: Call, shape: readonly number[]): Promise<Float32Array> {
+  const velocity = new TensorReader(shape);
+  while (!velocity.whole) {
+    const answer = await call.receive();
+    if (answer === undefined) break;
+    if (answer.head !== undefined) velocity.head(answer.head.velocity);
+    else if (answer.chunk !== undefined) velocity.chunk(answer.chunk);
+  }
+  return velocity.end();
+}
+
+function finite(values: Float32Array, { timestep, branch }: Evaluation): Float32Array {
+  if (values.every((value) => Number.isFinite(value))) return values;
+  throw new MoevieError("INTERNAL", "The model gave values that are no numbers.", {
+    detail: `timestep ${timestep}, ${branch}`,
+  });
+}

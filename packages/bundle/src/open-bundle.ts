@@ -2,12 +2,12 @@
 // A graph's weights are named relative to "/": the process that makes sessions of them runs there (see docs/decisions).
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readFile, realpath } from "node:fs/promises";
+import { readFile, realpath, stat } from "node:fs/promises";
 import { join, sep } from "node:path";
 import type { StoredTensor } from "@moevie/tensor";
 import { BundleError } from "./bundle-error.ts";
-import { MANIFEST_FILE, parseManifest, type FileEntry, type Manifest } from "./manifest.ts";
-import { operatorsOf, placeReferences, referencesOf, type ReferencedTensor } from "./onnx-references.ts";
+import { MANIFEST_BYTES_MAX, MANIFEST_FILE, parseManifest, type FileEntry, type Manifest } from "./manifest.ts";
+import { hiddenPartOf, operatorsOf, placeReferences, referencesOf, type ReferencedTensor } from "./onnx-references.ts";
 import { KNOWN_OPERATORS } from "./operators.ts";
 import { Roots } from "./roots.ts";
 import { readWeightHeader, type WeightHeader } from "./weight-index.ts";
@@ -53,6 +53,22 @@ function digestOf(manifest: Manifest, files: Iterable<OpenFile>): string {
   return hash.digest("hex");
 }
 
+/** Operators all known, weights all in sight, and bytes that are a model at all. Throws BundleError. */
+function checkContent(path: string, bytes: Uint8Array): void {
+  try {
+    for (const operator of operatorsOf(bytes)) {
+      if (!KNOWN_OPERATORS.has(operator))
+        throw new BundleError(path, `operator ${operator} is not one this version runs`);
+    }
+    const hidden = hiddenPartOf(bytes);
+    if (hidden !== undefined) throw new BundleError(path, `has ${hidden}, which this version does not run`);
+    referencesOf(bytes);
+  } catch (cause) {
+    if (cause instanceof BundleError) throw cause;
+    throw new BundleError(path, "is not an ONNX model", { cause });
+  }
+}
+
 export class Bundle {
   readonly manifest: Manifest;
   /** Names the model exactly, wherever its files lie. Hex sha256. */
@@ -96,10 +112,7 @@ export class Bundle {
     const bytes = await readFile(file);
     const sha256 = createHash("sha256").update(bytes).digest("hex");
     if (sha256 !== entry.sha256) throw new BundleError(graph.file, `has sha256 ${sha256}, expected ${entry.sha256}`);
-    for (const operator of operatorsOf(bytes)) {
-      if (!KNOWN_OPERATORS.has(operator))
-        throw new BundleError(graph.file, `operator ${operator} is not one this version runs`);
-    }
+    checkContent(graph.file, bytes);
     return { path: graph.file, bytes };
   }
 
@@ -138,7 +151,7 @@ export class Bundle {
         throw new BundleError(path, `weight location ${tensor.location}, expected slot/<slot>/<name>`);
       const stacked = this.tensor(denoiser.expertWeights.replace("{layer}", String(layer)).replace("{name}", name));
       const length = stacked.length / denoiser.experts;
-      if (expert < 0 || expert >= denoiser.experts || length !== tensor.length)
+      if (stacked.shape[0] !== denoiser.experts || expert < 0 || expert >= denoiser.experts || length !== tensor.length)
         throw new BundleError(path, `no expert ${expert} of layer ${layer}`);
       return this.#place(path, {
         name: tensor.name,
@@ -178,6 +191,13 @@ export class Bundle {
   }
 }
 
+async function readManifest(file: string): Promise<string> {
+  const { size } = await stat(file);
+  if (size > MANIFEST_BYTES_MAX)
+    throw new BundleError(MANIFEST_FILE, `is ${size} bytes long, expected at most ${MANIFEST_BYTES_MAX}`);
+  return readFile(file, "utf8");
+}
+
 /**
  * Opens the bundle in `folder`: every file is there, has its size and stays inside its root; every weight file's header is sound.
  * With `verify` every file is read in full and hashed too. Throws BundleError.
@@ -186,11 +206,17 @@ export async function openBundle(folder: string, options: { verify?: boolean } =
   const real = await realpath(folder).catch((cause: unknown) => {
     throw new BundleError(folder, "is missing", { cause });
   });
-  const text = await readFile(join(real, MANIFEST_FILE), "utf8").catch((cause: unknown) => {
+  const text = await readManifest(join(real, MANIFEST_FILE)).catch((cause: unknown) => {
+    if (cause instanceof BundleError) throw cause;
     throw new BundleError(MANIFEST_FILE, `is missing from ${folder}`, { cause });
   });
   const manifest = parseManifest(text);
   const roots = await Roots.open(real, manifest.roots);
-  const opened = await Promise.all(manifest.files.map((entry) => openFile(roots, entry, options.verify ?? false)));
-  return new Bundle(manifest, new Map(opened.map((file) => [file.entry.path, file])));
+  const files = new Map<string, OpenFile>();
+  // One after the other: a manifest may list more files than a process may have open.
+  for (const entry of manifest.files) {
+    if (files.has(entry.path)) throw new BundleError(MANIFEST_FILE, `files has ${entry.path} twice`);
+    files.set(entry.path, await openFile(roots, entry, options.verify ?? false));
+  }
+  return new Bundle(manifest, files);
 }

@@ -22,7 +22,8 @@ export async function readWeightHeader(path: string, absolute: string): Promise<
     const start = new Uint8Array(SAFETENSORS_LENGTH_BYTES);
     const { bytesRead } = await handle.read(start, 0, start.length, 0);
     const header = new Uint8Array(safetensorsHeaderBytes(path, start.subarray(0, bytesRead), size));
-    await handle.read(header, 0, header.length, SAFETENSORS_LENGTH_BYTES);
+    const body = await handle.read(header, 0, header.length, SAFETENSORS_LENGTH_BYTES);
+    if (body.bytesRead !== header.length) throw new BundleError(path, "ends inside its header: it is truncated");
     return { bytes: header, fileBytes: size, tensors: parseSafetensorsHeader(path, header, size) };
   } catch (cause) {
     if (cause instanceof BundleError) throw cause;

@@ -28,6 +28,11 @@ test("bad values are named", async () => {
   expect(() => config.object("gate").oneOf("kind", ["b", "c"])).toThrow(
     'x/config.json: gate: kind is "a", expected one of b, c',
   );
+  const wild = new ConfigFile("c", { list: [1, Infinity], rows: [[1, null]] });
+  expect(() => wild.numbers("list")).toThrow("list is [1,null], expected numbers");
+  expect(() => wild.rows("rows", 1, 2)).toThrow("rows is [[1,null]], expected 1 rows of 2 numbers");
+  expect(() => config.expectOnly(["width", "eps"])).toThrow('name is "n", expected only the keys width, eps');
+  expect(() => config.expectValue("on", false)).toThrow("on is true, expected false");
   expect(() => config.rows("list", 1, 2)).toThrow("expected 1 rows of 2 numbers");
   await expect(readConfigFile("/nowhere/config.json")).rejects.toThrow("/nowhere/config.json: is missing");
   await expect(readConfigFile(import.meta.filename)).rejects.toThrow(/is not JSON/);

@@ -29,6 +29,22 @@ export class ConfigFile {
     return this.#values[key] !== undefined;
   }
 
+  /** A key outside `known` says something about the model that nothing here would heed. */
+  expectOnly(known: readonly string[]): void {
+    const other = Object.keys(this.#values).find((key) => !known.includes(key));
+    if (other !== undefined) this.#fail(other, `only the keys ${known.join(", ")}`);
+  }
+
+  /** What has one allowed value in this version; absent means that value. */
+  expectValue(key: string, allowed: boolean | number): void {
+    if (this.has(key) && this.#values[key] !== allowed) this.#fail(key, String(allowed));
+  }
+
+  /** Throws for `key` unless `holds`: for rules between values. */
+  expect(key: string, holds: boolean, wanted: string): void {
+    if (!holds) this.#fail(key, wanted);
+  }
+
   number(key: string): number {
     const value = this.#values[key];
     return typeof value === "number" && Number.isFinite(value) ? value : this.#fail(key, "a number");
@@ -60,9 +76,7 @@ export class ConfigFile {
   numbers(key: string, length?: number): readonly number[] {
     const value = this.#values[key];
     const good =
-      Array.isArray(value) &&
-      value.every((item) => typeof item === "number") &&
-      (length === undefined || value.length === length);
+      Array.isArray(value) && value.every(Number.isFinite) && (length === undefined || value.length === length);
     return good ? (value as number[]) : this.#fail(key, length === undefined ? "numbers" : `${length} numbers`);
   }
 
@@ -71,7 +85,7 @@ export class ConfigFile {
     const good =
       Array.isArray(value) &&
       value.length === rows &&
-      value.every((row) => Array.isArray(row) && row.length === columns);
+      value.every((row) => Array.isArray(row) && row.length === columns && row.every(Number.isFinite));
     return good ? (value as number[][]) : this.#fail(key, `${rows} rows of ${columns} numbers`);
   }
 

@@ -64,6 +64,7 @@ function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
     decoderGraph(starter.decoder.weights, starter.decoder.sizes, "first"),
     decoderGraph(starter.decoder.weights, starter.decoder.sizes, "next"),
   ];
+  for (const part of [starter.text, starter.denoiser, starter.decoder]) part.weights.expectAllAsked();
   return new Map(graphs.map((graph) => [graph.name, graph]));
 }
 
@@ -95,6 +96,7 @@ function denoiserFacts(sizes: DitSizes): object {
     hidden: sizes.width,
     expertHidden: sizes.expertHidden,
     patch: [1, ...sizes.patch],
+    // ditSizes refuses a model that has either.
     gate: { kind: "token-topk", ...gate, selectionBias: false, sharedExperts: 0 },
     expertWeights: "blocks.{layer}.ffn.experts.{name}",
     file: `${ROOT}/transformer/model.safetensors`,
@@ -148,7 +150,10 @@ async function publish(scratch: string, target: string, manifest: string): Promi
     await rename(scratch, target);
   } catch (cause) {
     const winner = await readFile(join(target, "manifest.json"), "utf8").catch(() => undefined);
-    if (winner !== manifest) throw cause;
+    if (winner !== manifest) {
+      if (moved) await rename(old, target);
+      throw cause;
+    }
   }
   if (moved) await rm(old, { recursive: true, force: true });
 }

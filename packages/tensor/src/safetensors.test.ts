@@ -56,7 +56,11 @@ describe("hostile headers", () => {
     ["an infinite size", entryOf('"F32"', "[1e999]", "[0,4]"), /expected sizes of 0 or more/],
     ["a negative size", entryOf('"F32"', "[-1]", "[0,4]"), /shape \[-1\], expected sizes/],
     ["half an element", entryOf('"F32"', "[0.5]", "[0,2]"), /shape \[0\.5\], expected sizes/],
-    ["a count beyond any memory", entryOf('"F32"', "[9007199254740991,9007199254740991]", "[0,4]"), /too many elements/],
+    [
+      "a count beyond any memory",
+      entryOf('"F32"', "[9007199254740991,9007199254740991]", "[0,4]"),
+      /too many elements/,
+    ],
     ["more elements than bytes", entryOf('"F32"', "[4294967296]", "[0,4]"), /span 4 bytes, expected 17179869184/],
     ["offsets that run backwards", entryOf('"F32"', "[1]", "[4,0]"), /span -4 bytes, expected 4/],
     ["a type that only objects have", entryOf('"CONSTRUCTOR"', "[1]", "[0,4]"), /unknown dtype "CONSTRUCTOR"/],

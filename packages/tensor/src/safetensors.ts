@@ -120,8 +120,7 @@ function parseEntry(file: string, name: string, entry: unknown, dataStart: numbe
     typeof dtype === "string" && dtype === dtype.toUpperCase() ? elementTypeNamed(dtype.toLowerCase()) : undefined;
   if (type === undefined) return fail(`unknown dtype ${shown(dtype)}`);
   if (!isSizes(shape)) return fail(`shape ${shown(shape)}, expected sizes of 0 or more`);
-  if (!isSizes(offsets) || offsets.length !== 2)
-    return fail(`data_offsets ${shown(offsets)}, expected [begin, end]`);
+  if (!isSizes(offsets) || offsets.length !== 2) return fail(`data_offsets ${shown(offsets)}, expected [begin, end]`);
   const [begin, end] = offsets as [number, number];
   let need: number;
   try {

@@ -241,12 +241,12 @@ async function sendAll(
   messages: AsyncIterable<object>,
 ): Promise<void> {
   let over = false;
-  let goOn = (): void => undefined;
+  let goOn: (() => void) | undefined;
   // Once for the whole call: a long tensor waits for drain many times.
-  call.on("drain", () => goOn());
+  call.on("drain", () => goOn?.());
   call.once("status", () => {
     over = true;
-    goOn();
+    goOn?.();
   });
   try {
     for await (const message of messages) {

@@ -27,12 +27,12 @@ async function raw(address: string, requestLine: string): Promise<string> {
 
 describe("the HTTP edge", () => {
   it("lives at once, and is ready when told and no longer when told otherwise", async () => {
-    const { address, setReady } = await serve();
-    const status = async (path: string): Promise<number> => (await fetch(`http://${address}${path}`)).status;
+    const http = await serve();
+    const status = async (path: string): Promise<number> => (await fetch(`http://${http.address}${path}`)).status;
     expect([await status("/livez"), await status("/readyz")]).toEqual([200, 503]);
-    setReady(true);
+    http.setReady(true);
     expect(await status("/readyz?verbose")).toBe(200);
-    setReady(false);
+    http.setReady(false);
     expect([await status("/livez"), await status("/readyz")]).toEqual([200, 503]);
   });
 
@@ -53,8 +53,9 @@ describe("the HTTP edge", () => {
   });
 
   it("asks a service's own paths first, and hides what goes wrong in them", async () => {
-    const { address, use } = await serve();
-    use((request, response) => {
+    const http = await serve();
+    const { address } = http;
+    http.use((request, response) => {
       if (request.url === "/broken") throw new Error("secret");
       if (request.url !== "/own") return false;
       response.end("mine");

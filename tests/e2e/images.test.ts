@@ -1,7 +1,7 @@
 // The images without a container engine: the Dockerfile is checked by its structure, and its install, build and assemble steps run
 // as the script they are, in a copy of the tree. What comes out must start.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -149,6 +149,15 @@ describe("the steps of the build", () => {
         expect.soft(`${start.stdout}${start.stderr}`, service).toMatch(/MOEVIE_[A-Z_]+ is not set; allowed:/);
         if (!NEEDS_PEERS.has(service))
           expect.soft(await becomesReady(main, session), service).toEqual({ ready: true, code: 0 });
+        const installed = readdirSync(join(image, "node_modules", ".pnpm"));
+        expect
+          .soft(
+            installed.some((name) => /node-av/.test(name)),
+            `${service}: FFmpeg, which is under the GPL, is in the decoder's image alone`,
+          )
+          .toBe(service === "decoder");
+        for (const path of ["LICENSE", "docs/licences.md"])
+          expect.soft(existsSync(join(image, path)), `${service}: ${path}`).toBe(true);
         expect.soft(existsSync(join(image, "packages", service, "src")), "no sources in an image").toBe(false);
         expect.soft(existsSync(join(image, "node_modules", "vitest")), "no development tools in an image").toBe(false);
         rmSync(image, { recursive: true, force: true });

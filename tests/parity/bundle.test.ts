@@ -139,6 +139,11 @@ describe("a bundle with something wrong is refused by name", () => {
     await expect(openBundle(join(at, "nowhere"))).rejects.toThrow(/nowhere: is missing/);
     rmSync(model(WEIGHTS));
     await refused(/weights\/transformer\/model\.safetensors: is missing/);
+    renameSync(join(bundle(), "manifest.json"), join(at, "manifest.json"));
+    mkdirSync(join(bundle(), "manifest.json"));
+    await refused(/manifest\.json: cannot be read \(EISDIR\)/);
+    rmSync(join(bundle(), "manifest.json"), { recursive: true });
+    renameSync(join(at, "manifest.json"), join(bundle(), "manifest.json"));
     rmSync(join(bundle(), "manifest.json"));
     await refused(/manifest\.json: is missing/);
   });
@@ -292,6 +297,17 @@ describe("importing", () => {
     writeTinyModel(join(at, "model"), { seed: 2 });
     await Promise.all([importStarter(join(at, "model"), bundle()), importStarter(join(at, "model"), bundle())]);
     expect((await openBundle(bundle(), { verify: true })).digest).not.toBe(digest);
+    expect(readdirSync(at).sort()).toEqual(["bundle", "model"]);
+  });
+
+  test("again mends a graph that was damaged or lost", async () => {
+    const head = join(bundle(), "graphs", "head.onnx");
+    truncateSync(head, 100);
+    await importStarter(join(at, "model"), bundle());
+    await (await openBundle(bundle())).checkGraphs();
+    rmSync(head);
+    await importStarter(join(at, "model"), bundle());
+    await (await openBundle(bundle())).checkGraphs();
     expect(readdirSync(at).sort()).toEqual(["bundle", "model"]);
   });
 

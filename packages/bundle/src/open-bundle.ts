@@ -5,7 +5,7 @@ import { createReadStream } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
 import { join, sep } from "node:path";
 import type { StoredTensor } from "@moevie/tensor";
-import { BundleError } from "./bundle-error.ts";
+import { BundleError, unreadable } from "./bundle-error.ts";
 import { MANIFEST_BYTES_MAX, MANIFEST_FILE, parseManifest, type FileEntry, type Manifest } from "./manifest.ts";
 import { hiddenPartOf, operatorsOf, placeReferences, referencesOf, type ReferencedTensor } from "./onnx-references.ts";
 import { KNOWN_OPERATORS } from "./operators.ts";
@@ -33,7 +33,7 @@ async function openFile(roots: Roots, entry: FileEntry, verify: boolean): Promis
     );
   }
   if (verify) {
-    const sha256 = await fileSha256(file);
+    const sha256 = await fileSha256(file).catch(unreadable(entry.path));
     if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
   }
   return {
@@ -109,7 +109,7 @@ export class Bundle {
       );
     }
     const { file, entry } = this.#file(graph.file);
-    const bytes = await readFile(file);
+    const bytes = await readFile(file).catch(unreadable(graph.file));
     const sha256 = createHash("sha256").update(bytes).digest("hex");
     if (sha256 !== entry.sha256) throw new BundleError(graph.file, `has sha256 ${sha256}, expected ${entry.sha256}`);
     checkContent(graph.file, bytes);
@@ -185,7 +185,7 @@ export class Bundle {
   async verify(signal?: AbortSignal): Promise<void> {
     for (const { entry, file } of this.#files.values()) {
       signal?.throwIfAborted();
-      const sha256 = await fileSha256(file);
+      const sha256 = await fileSha256(file).catch(unreadable(entry.path));
       if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
     }
   }
@@ -208,6 +208,7 @@ export async function openBundle(folder: string, options: { verify?: boolean } =
   });
   const text = await readManifest(join(real, MANIFEST_FILE)).catch((cause: unknown) => {
     if (cause instanceof BundleError) throw cause;
+    if ((cause as NodeJS.ErrnoException).code !== "ENOENT") unreadable(MANIFEST_FILE)(cause);
     throw new BundleError(MANIFEST_FILE, `is missing from ${folder}`, { cause });
   });
   const manifest = parseManifest(text);

@@ -6,7 +6,7 @@ import {
   safetensorsHeaderBytes,
   type StoredTensor,
 } from "@moevie/tensor";
-import { BundleError } from "./bundle-error.ts";
+import { BundleError, unreadable } from "./bundle-error.ts";
 
 export type WeightHeader = {
   readonly bytes: Uint8Array;
@@ -16,7 +16,7 @@ export type WeightHeader = {
 
 /** The header of the file at `absolute`, which the bundle calls `path`. Throws BundleError. */
 export async function readWeightHeader(path: string, absolute: string): Promise<WeightHeader> {
-  const handle = await open(absolute);
+  const handle = await open(absolute).catch(unreadable(path));
   try {
     const { size } = await handle.stat();
     const start = new Uint8Array(SAFETENSORS_LENGTH_BYTES);

@@ -1,6 +1,9 @@
 // Typed look-ups in a model's JSON configuration; every failure names file, key, value and what is allowed. No defaults.
 import { readFile } from "node:fs/promises";
 
+/** Largest count: tables and lists are made of this size before a weight has been seen. */
+const COUNT_MAX = 65_536;
+
 export class ConfigFileError extends Error {
   constructor(file: string, what: string) {
     super(`${file}: ${what}`);
@@ -50,12 +53,12 @@ export class ConfigFile {
     return typeof value === "number" && Number.isFinite(value) ? value : this.#fail(key, "a number");
   }
 
-  /** A whole number of at least one. */
+  /** A whole number from one up. */
   count(key: string): number {
     const value = this.#values[key];
-    return Number.isSafeInteger(value) && (value as number) >= 1
+    return Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= COUNT_MAX
       ? (value as number)
-      : this.#fail(key, "a whole number of 1 or more");
+      : this.#fail(key, `a whole number from 1 to ${COUNT_MAX}`);
   }
 
   text(key: string): string {

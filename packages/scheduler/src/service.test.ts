@@ -109,6 +109,25 @@ describe("a job that is stopped", () => {
     expect(cluster.denoiseHeads.length).toBe(seen + 1);
   });
 
+  it("leaves no clip when it is cancelled while its clip is made", async () => {
+    await cluster.serve();
+    const reached = Promise.withResolvers<void>();
+    cluster.hooks.decode = (_call, message) => {
+      if (message < 2) return Promise.resolve();
+      reached.resolve();
+      // Half a clip is written, and no more comes.
+      return new Promise(() => undefined);
+    };
+    const store = await cluster.openStore();
+    const scheduler = await cluster.schedule(store);
+    const { id } = await store.submit(SPEC);
+    await reached.promise;
+    await store.requestCancel(id);
+    expect((await until(store, id, ended)).state.kind).toBe("cancelled");
+    await scheduler.stop();
+    expect(await store.artefacts.ids()).toEqual([]);
+  });
+
   it("goes on at its last step with the same clip when the service drains", async () => {
     await cluster.serve();
     const reached = Promise.withResolvers<void>();

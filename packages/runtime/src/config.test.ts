@@ -34,8 +34,8 @@ describe("readConfig", () => {
     ["MOEVIE_LOG_LEVEL", "loud", '"loud"; allowed: trace, debug, info, warn, error, fatal'],
     ["OTEL_TRACES_SAMPLER_ARG", "1.5", '"1.5"; allowed: a number from 0 to 1'],
     ["OTEL_TRACES_SAMPLER_ARG", " 1", '" 1"; allowed: a number from 0 to 1'],
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", '"collector:4318"; allowed: http://HOST'],
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "http://", '"http://"; allowed: http://HOST'],
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", '"collector:4318"; allowed: a URL of http or https'],
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "http://", '"http://"; allowed: a URL of http or https'],
   ])("refuses %s=%s before anything starts", (name, value, words) => {
     expect(() => readConfig({ [name]: value }, SERVICE_SETTINGS)).toThrow(
       `${name} is ${words.startsWith('"') ? words : ""}`,

@@ -111,7 +111,7 @@ function allowed(spec: SettingSpec): string {
     case "address":
       return "HOST:PORT or unix:PATH";
     case "url":
-      return "http://HOST[:PORT][/PATH] or the same with https";
+      return "a URL of http or https with a host";
     case "string":
       return "any text";
   }

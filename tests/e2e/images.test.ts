@@ -1,7 +1,7 @@
 // The images without a container engine: the Dockerfile is checked by its structure, and its install, build and assemble steps run
 // as the script they are, in a copy of the tree. What comes out must start.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -52,6 +52,14 @@ describe("the Dockerfile", () => {
     }
   });
 
+  test("runs as the user that the chart names, and keeps weights and tests out of its context", () => {
+    const user = /^USER (\d+:\d+)$/m.exec(dockerfile)?.[1];
+    const pod = readFileSync(join(ROOT, "helm", "moevie", "templates", "_pod.tpl"), "utf8");
+    const ids = ["runAsUser", "runAsGroup"].map((name) => new RegExp(`${name}: (\\d+)`).exec(pod)?.[1]);
+    expect(ids.join(":")).toBe(user);
+    expect(keptOut()).toEqual(["packages/starter-model/", "tests/"]);
+  });
+
   test("builds on stages that come before, from one pinned base image", () => {
     const seen = new Set(["${NODE_IMAGE}"]);
     for (const stage of stages()) {
@@ -71,8 +79,15 @@ describe("the Dockerfile", () => {
   });
 });
 
+/** Folders that Dockerfile.dockerignore keeps out of a build context; what git ignores is not there anyway. */
+function keptOut(): string[] {
+  const lines = readFileSync(join(ROOT, "deploy", "docker", "Dockerfile.dockerignore"), "utf8").split("\n");
+  return lines.filter((line) => /^[a-z][a-z/-]*$/.test(line)).map((line) => `${line}/`);
+}
+
 /** Copies what git knows, or would, into the cache: the same files that a build context holds. */
 function copySource(): string {
+  const ignored = keptOut();
   const target = join(CACHE, "test", "image-source");
   rmSync(target, { recursive: true, force: true });
   mkdirSync(target, { recursive: true });
@@ -81,13 +96,7 @@ function copySource(): string {
     encoding: "utf8",
   });
   for (const path of listed.split("\0")) {
-    if (
-      path === "" ||
-      path.startsWith("packages/starter-model/") ||
-      path.startsWith("tests/") ||
-      !existsSync(join(ROOT, path))
-    )
-      continue;
+    if (path === "" || ignored.some((folder) => path.startsWith(folder)) || !existsSync(join(ROOT, path))) continue;
     mkdirSync(dirname(join(target, path)), { recursive: true });
     cpSync(join(ROOT, path), join(target, path));
   }
@@ -140,6 +149,15 @@ describe("the steps of the build", () => {
         expect.soft(`${start.stdout}${start.stderr}`, service).toMatch(/MOEVIE_[A-Z_]+ is not set; allowed:/);
         if (!NEEDS_PEERS.has(service))
           expect.soft(await becomesReady(main, session), service).toEqual({ ready: true, code: 0 });
+        const installed = readdirSync(join(image, "node_modules", ".pnpm"));
+        expect
+          .soft(
+            installed.some((name) => /node-av/.test(name)),
+            `${service}: FFmpeg, which is under the GPL, is in the decoder's image alone`,
+          )
+          .toBe(service === "decoder");
+        for (const path of ["LICENSE", "docs/licences.md"])
+          expect.soft(existsSync(join(image, path)), `${service}: ${path}`).toBe(true);
         expect.soft(existsSync(join(image, "packages", service, "src")), "no sources in an image").toBe(false);
         expect.soft(existsSync(join(image, "node_modules", "vitest")), "no development tools in an image").toBe(false);
         rmSync(image, { recursive: true, force: true });

@@ -14,6 +14,9 @@ const SEEN_MS_MAX = 60_000;
 /** Range of rates: long enough to span both clips. */
 const RATE_INTERVAL = "2m";
 
+/** Metrics whose labels say what went wrong: nothing to show while nothing does. */
+const OF_TROUBLE = new Set(["moevie_stage_errors_total", "moevie_peer_retries_total", "moevie_exchange_retries_total"]);
+
 interface Panel {
   readonly id: number;
   readonly type: string;
@@ -141,6 +144,13 @@ describe("the running cluster", () => {
     );
     expect(found.length).toBeGreaterThan(0);
     expect(found.some((sample) => Number.isFinite(Number(sample.value[1])))).toBe(true);
+  });
+
+  test("every metric of the table is there, but for those that only trouble brings", async () => {
+    const found = await prometheus.query('count by (__name__) ({__name__=~"moevie_.*"})');
+    const names = new Set(found.map(({ metric }) => (metric["__name__"] ?? "").replace(/_(bucket|sum|count)$/, "")));
+    const missing = Object.keys(METRICS).filter((name) => !names.has(name) && !OF_TROUBLE.has(name));
+    expect(missing).toEqual([]);
   });
 
   test("what a finished clip must move has moved", async () => {

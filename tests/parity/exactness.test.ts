@@ -157,14 +157,18 @@ test("killing a shard changes nothing: its rows go to the other holder, and to i
   });
 });
 
-test.each(["bf16", "f16"] as const)("rows in %s stay near the exact velocity", async (wire) => {
+/** Of the velocity's scale; the roundings of rows and answers alone give an eighth of it. */
+test.each([
+  ["bf16", 1e-2],
+  ["f16", 2e-3],
+] as const)("rows in %s stay within %f of the exact velocity", async (wire, most) => {
   await withCluster({ shards: 2, wire }, async (cluster) => {
     const velocities = await evaluateAll(cluster);
     velocities.forEach((velocity, at) => {
       const wanted = cases[at]?.velocity ?? new Float32Array(0);
       const difference = largestDifference(velocity, wanted) / scaleOf(wanted);
       expect(difference).toBeGreaterThan(0);
-      expect(difference).toBeLessThan(0.2);
+      expect(difference).toBeLessThan(most);
     });
   });
 });

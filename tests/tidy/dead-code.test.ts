@@ -10,7 +10,7 @@ const LEFTOVERS: readonly RegExp[] = [
   /\b(TODO|FIXME|XXX|HACK)\b/,
   /@ts-(ignore|expect-error|nocheck)/,
   /(oxlint|eslint)-disable/,
-  /\b(test|it|describe)\.(skip|only|todo)\b/,
+  /\b(test|it|describe)\.(skip|only|todo|skipIf|runIf)\b/,
   /\bdebugger;/,
 ];
 

@@ -47,10 +47,17 @@ describe("documents", () => {
     expect(unknown).toEqual([]);
   });
 
-  test("every setting of the chart's values is told in a comment or by its schema", () => {
+  test("every part of the chart's values has a comment above it and stands in the schema", () => {
     const schema = JSON.parse(read("helm/moevie/values.schema.json")) as { readonly properties: object };
-    const values = read("helm/moevie/values.yaml");
-    const top = [...values.matchAll(/^([a-zA-Z]+):/gm)].map((match) => match[1] ?? "");
-    expect(top.filter((name) => !(name in schema.properties))).toEqual([]);
+    const lines = read("helm/moevie/values.yaml").split("\n");
+    const parts = lines.flatMap((line, index) => {
+      const name = /^([a-zA-Z]+):/.exec(line)?.[1];
+      return name === undefined ? [] : [{ name, above: lines[index - 1] ?? "" }];
+    });
+    expect(parts.length).toBeGreaterThan(10);
+    expect(parts.filter(({ name }) => !(name in schema.properties))).toEqual([]);
+    // Two settings may share the comment of the first.
+    const mute = parts.filter(({ above }) => !/^( *#|[a-zA-Z]+:)/.test(above));
+    expect(mute.map(({ name }) => name)).toEqual([]);
   });
 });

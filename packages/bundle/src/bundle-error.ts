@@ -12,3 +12,11 @@ export class BundleError extends Error {
     this.subject = subject;
   }
 }
+
+/** What a failed read of `subject` throws: a BundleError with the system's code and no path of this machine. */
+export function unreadable(subject: string): (cause: unknown) => never {
+  return (cause) => {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown";
+    throw new BundleError(subject, code === "ENOENT" ? "is missing" : `cannot be read (${code})`, { cause });
+  };
+}

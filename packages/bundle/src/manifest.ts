@@ -3,6 +3,10 @@ import { BundleError } from "./bundle-error.ts";
 
 export const BUNDLE_FORMAT = "moevie-bundle/1";
 export const MANIFEST_FILE = "manifest.json";
+/** Longest manifest that is read. */
+export const MANIFEST_BYTES_MAX = 16 * 1024 * 1024;
+/** Largest of the counts that a service makes room for before it has seen a weight. */
+const COUNT_MAX = 65_536;
 
 /** A size that is a name is free at run time. */
 export type GraphValue = { readonly name: string; readonly type: string; readonly shape: readonly (number | string)[] };
@@ -77,13 +81,15 @@ const isText: Check = (value) => typeof value === "string" && value !== "";
 const isFlag: Check = (value) => typeof value === "boolean";
 const isNumber: Check = (value) => typeof value === "number" && Number.isFinite(value);
 const isWhole: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
-const isCount: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 1;
+const isCount: Check = (value) =>
+  Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= COUNT_MAX;
 const isNumbers: Check = (value) => Array.isArray(value) && value.every(isNumber);
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 const isSha: Check = (value) => typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
+const isShape: Check = (value) => Array.isArray(value) && value.every((size) => isWhole(size) || isText(size));
 const isValue: Check = (value) =>
-  isObject(value) && isText(value["name"]) && isText(value["type"]) && Array.isArray(value["shape"]);
+  isObject(value) && isText(value["name"]) && isText(value["type"]) && isShape(value["shape"]);
 const isValues: Check = (value) => Array.isArray(value) && value.every(isValue);
 const isGraph: Check = (value) =>
   isObject(value) && isText(value["file"]) && isValues(value["inputs"]) && isValues(value["outputs"]);
@@ -98,6 +104,7 @@ const oneOf =
   (value) =>
     allowed.includes(value);
 
+const COUNT = `a whole number from 1 to ${COUNT_MAX}`;
 const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[] = [
   ["name", isText, "a string"],
   ["architecture", oneOf("wan-moe"), '"wan-moe"'],
@@ -108,35 +115,59 @@ const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[]
   ["precision", oneOf("f32"), '"f32"'],
   ["sampler", isText, "a string"],
   ["guidance", isNumber, "a number"],
-  ...["frameRate", "modelFrames", "width", "height", "steps"].map(
-    (path) => [path, isCount, "a whole number of 1 or more"] as const,
-  ),
-  ...["channels", "temporalStride", "spatialStride"].map(
-    (key) => [`latent.${key}`, isCount, "a whole number of 1 or more"] as const,
-  ),
+  ...["frameRate", "modelFrames", "width", "height", "steps"].map((path) => [path, isCount, COUNT] as const),
+  ...["channels", "temporalStride", "spatialStride"].map((key) => [`latent.${key}`, isCount, COUNT] as const),
   ...["mean", "std", "toRgbBias"].map((key) => [`latent.${key}`, isNumbers, "numbers"] as const),
   ["latent.toRgb", (value) => Array.isArray(value) && value.every(isNumbers), "rows of numbers"],
   ["text.tokenizer", isText, "a path"],
-  ["text.maxTokens", isCount, "a whole number of 1 or more"],
-  ["text.width", isCount, "a whole number of 1 or more"],
-  ...["layers", "experts", "topK", "hidden", "expertHidden"].map(
-    (key) => [`denoiser.${key}`, isCount, "a whole number of 1 or more"] as const,
-  ),
-  ["denoiser.patch", isNumbers, "numbers"],
+  ["text.maxTokens", isCount, COUNT],
+  ["text.width", isCount, COUNT],
+  ...["layers", "experts", "topK", "hidden", "expertHidden"].map((key) => [`denoiser.${key}`, isCount, COUNT] as const),
+  ["denoiser.patch", (value) => Array.isArray(value) && value.every(isCount), "whole numbers of 1 or more"],
   ["denoiser.expertWeights", isText, "a string"],
   ["denoiser.file", isText, "a path"],
   ["denoiser.gate.kind", oneOf("token-topk"), '"token-topk"'],
   ["denoiser.gate.scores", oneOf("softmax", "sigmoid"), '"softmax" or "sigmoid"'],
   ...["renormalise", "selectionBias"].map((key) => [`denoiser.gate.${key}`, isFlag, "true or false"] as const),
-  ...["groups", "groupsKept"].map((key) => [`denoiser.gate.${key}`, isCount, "a whole number of 1 or more"] as const),
+  ...["groups", "groupsKept"].map((key) => [`denoiser.gate.${key}`, isCount, COUNT] as const),
   ["denoiser.gate.scale", isNumber, "a number"],
   ["denoiser.gate.sharedExperts", isWhole, "a whole number"],
-  ["schedule.shift", isNumber, "a number"],
+  ["schedule.shift", (value) => isNumber(value) && (value as number) > 0, "a number above 0"],
   ["schedule.grid", isText, "a string"],
 ];
 
 function at(value: unknown, path: string): unknown {
   return path.split(".").reduce<unknown>((inner, key) => (isObject(inner) ? inner[key] : undefined), value);
+}
+
+/** Rules between fields: [field to blame, whether the rule holds, what is expected]. */
+function rulesOf({ latent, denoiser, width, height }: Manifest): readonly (readonly [string, boolean, string])[] {
+  const { channels, spatialStride } = latent;
+  const { experts, topK, patch, gate } = denoiser;
+  const perChannel = `one for each of ${channels} channels`;
+  const [, patchHeight = 1, patchWidth = 1] = patch;
+  const choice = (experts / gate.groups) * gate.groupsKept;
+  return [
+    ["latent.mean", latent.mean.length === channels, perChannel],
+    ["latent.std", latent.std.length === channels && latent.std.every((value) => value > 0), `${perChannel}, above 0`],
+    [
+      "latent.toRgb",
+      latent.toRgb.length === channels && latent.toRgb.every(({ length }) => length === 3),
+      `3 ${perChannel}`,
+    ],
+    ["latent.toRgbBias", latent.toRgbBias.length === 3, "3 numbers"],
+    ["denoiser.patch", patch.length === 3, "3 sizes: frames, height, width"],
+    ["width", width % (spatialStride * patchWidth) === 0, `a multiple of ${spatialStride * patchWidth}`],
+    ["height", height % (spatialStride * patchHeight) === 0, `a multiple of ${spatialStride * patchHeight}`],
+    ["denoiser.gate.groups", experts % gate.groups === 0, `a divisor of ${experts} experts`],
+    ["denoiser.gate.groupsKept", gate.groupsKept <= gate.groups, `at most the ${gate.groups} groups`],
+    ["denoiser.topK", topK <= choice, `at most the ${choice} experts to choose from`],
+  ];
+}
+
+function refuse(path: string, value: unknown, wanted: string): never {
+  const text = JSON.stringify(value)?.slice(0, 80) ?? "missing";
+  throw new BundleError(MANIFEST_FILE, `${path} is ${text}, expected ${wanted}`);
 }
 
 /** The manifest in `text`. Throws BundleError naming the field, its value and what is expected. */
@@ -152,11 +183,8 @@ export function parseManifest(text: string): Manifest {
     throw new BundleError(MANIFEST_FILE, `format is ${JSON.stringify(format)}, expected ${BUNDLE_FORMAT}`);
   for (const [path, check, wanted] of FIELDS) {
     const value = at(parsed, path);
-    if (!check(value))
-      throw new BundleError(
-        MANIFEST_FILE,
-        `${path} is ${JSON.stringify(value)?.slice(0, 80) ?? "missing"}, expected ${wanted}`,
-      );
+    if (!check(value)) refuse(path, value, wanted);
   }
+  for (const [path, holds, wanted] of rulesOf(parsed as Manifest)) if (!holds) refuse(path, at(parsed, path), wanted);
   return parsed as Manifest;
 }

@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import protobuf from "protobufjs/minimal.js";
 import { expect, test } from "vitest";
-import { operatorsOf, placeReferences, referencesOf } from "./onnx-references.ts";
+import { hiddenPartOf, operatorsOf, placeReferences, referencesOf } from "./onnx-references.ts";
 
 type Write = (writer: protobuf.Writer) => void;
 const message =
@@ -53,6 +53,31 @@ test("operators and outside weights are found", () => {
   expect(referencesOf(bytes)).toEqual([
     { name: "w", elements: 20, location: "weights/a.safetensors", offset: 800, length: 40 },
   ]);
+});
+
+const encode = (...parts: Write[]): Uint8Array => {
+  const writer = protobuf.Writer.create();
+  for (const part of parts) part(writer);
+  return writer.finish();
+};
+
+test("a weight is outside however its place is spelled", () => {
+  for (const location of [2 ** 32 + 1, 2, 1]) {
+    const tensor = message(5, whole(1, 1), text(8, "w"), entry("location", "a"), whole(14, location));
+    expect(referencesOf(encode(message(7, tensor)))).toHaveLength(1);
+  }
+  const unsaid = message(5, whole(1, 1), text(8, "w"), entry("location", "a"));
+  expect(referencesOf(encode(message(7, unsaid)))).toHaveLength(1);
+});
+
+test("parts that could hide operators or weights are found, a graph of ours has none", () => {
+  expect(hiddenPartOf(model("a", 0))).toBeUndefined();
+  const nodeWith = (field: number): Write => message(7, message(1, text(4, "Add"), message(5, message(field))));
+  expect(hiddenPartOf(encode(message(25)))).toBe("field 25 of the model");
+  expect(hiddenPartOf(encode(message(20)))).toBe("field 20 of the model");
+  expect(hiddenPartOf(encode(message(7, message(15))))).toBe("field 15 of the graph");
+  for (const field of [5, 6, 10, 11, 22, 23])
+    expect(hiddenPartOf(encode(nodeWith(field)))).toBe(`field ${field} of an attribute`);
 });
 
 test("placing references gives the bytes that would have been written with them in the first place", () => {

@@ -60,6 +60,33 @@ export function operatorsOf(model: Uint8Array): Set<string> {
   return operators;
 }
 
+/**
+ * Fields that a graph of ours never has and that could hold operators or weights out of sight: of ModelProto training_info (20) and
+ * functions (25), of GraphProto sparse_initializer (15), of AttributeProto t (5), g (6), tensors (10), graphs (11) and both sparse (22, 23).
+ */
+const HIDING = { model: [20, 25], graph: [15], attribute: [5, 6, 10, 11, 22, 23] } as const;
+const ATTRIBUTE = 5;
+
+function hides(place: keyof typeof HIDING, number: number): boolean {
+  return (HIDING[place] as readonly number[]).includes(number);
+}
+
+/** What `model` has that could hide operators or weights from this file; undefined when there is nothing. */
+export function hiddenPartOf(model: Uint8Array): string | undefined {
+  for (const { number } of fieldsOf(model)) if (hides("model", number)) return `field ${number} of the model`;
+  for (const { number, body } of graphFields(model)) {
+    if (hides("graph", number)) return `field ${number} of the graph`;
+    if (number !== 1) continue;
+    for (const part of fieldsOf(body)) {
+      if (part.number !== ATTRIBUTE) continue;
+      for (const inner of fieldsOf(part.body)) {
+        if (hides("attribute", inner.number)) return `field ${inner.number} of an attribute`;
+      }
+    }
+  }
+  return undefined;
+}
+
 /** TensorProto: dims 1, name 8, external_data 13 (key 1, value 2), data_location 14 (1 = external). */
 function referenceOf(tensor: Uint8Array): ReferencedTensor | undefined {
   const entries: Record<string, string> = {};
@@ -69,8 +96,10 @@ function referenceOf(tensor: Uint8Array): ReferencedTensor | undefined {
   for (const field of fieldsOf(tensor)) {
     if (field.number === 1) elements *= field.value;
     else if (field.number === 8) name = textOf(field.body);
-    else if (field.number === 14) external = field.value === 1;
+    // The runtime reads an enum's lower 32 bits: whatever is not plainly 0 is taken to be outside.
+    else if (field.number === 14) external ||= field.value !== 0;
     else if (field.number === 13) {
+      external = true;
       const [key, value] = [...fieldsOf(field.body)].map((part) => textOf(part.body));
       entries[key ?? ""] = value ?? "";
     }

@@ -2,12 +2,12 @@
 // A graph's weights are named relative to "/": the process that makes sessions of them runs there (see docs/decisions).
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readFile, realpath } from "node:fs/promises";
+import { readFile, realpath, stat } from "node:fs/promises";
 import { join, sep } from "node:path";
 import type { StoredTensor } from "@moevie/tensor";
-import { BundleError } from "./bundle-error.ts";
-import { MANIFEST_FILE, parseManifest, type FileEntry, type Manifest } from "./manifest.ts";
-import { operatorsOf, placeReferences, referencesOf, type ReferencedTensor } from "./onnx-references.ts";
+import { BundleError, unreadable } from "./bundle-error.ts";
+import { MANIFEST_BYTES_MAX, MANIFEST_FILE, parseManifest, type FileEntry, type Manifest } from "./manifest.ts";
+import { hiddenPartOf, operatorsOf, placeReferences, referencesOf, type ReferencedTensor } from "./onnx-references.ts";
 import { KNOWN_OPERATORS } from "./operators.ts";
 import { Roots } from "./roots.ts";
 import { readWeightHeader, type WeightHeader } from "./weight-index.ts";
@@ -33,7 +33,7 @@ async function openFile(roots: Roots, entry: FileEntry, verify: boolean): Promis
     );
   }
   if (verify) {
-    const sha256 = await fileSha256(file);
+    const sha256 = await fileSha256(file).catch(unreadable(entry.path));
     if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
   }
   return {
@@ -51,6 +51,22 @@ function digestOf(manifest: Manifest, files: Iterable<OpenFile>): string {
     if (header !== undefined) hash.update(`\n${entry.path} ${header.fileBytes}\n`).update(header.bytes);
   }
   return hash.digest("hex");
+}
+
+/** Operators all known, weights all in sight, and bytes that are a model at all. Throws BundleError. */
+function checkContent(path: string, bytes: Uint8Array): void {
+  try {
+    for (const operator of operatorsOf(bytes)) {
+      if (!KNOWN_OPERATORS.has(operator))
+        throw new BundleError(path, `operator ${operator} is not one this version runs`);
+    }
+    const hidden = hiddenPartOf(bytes);
+    if (hidden !== undefined) throw new BundleError(path, `has ${hidden}, which this version does not run`);
+    referencesOf(bytes);
+  } catch (cause) {
+    if (cause instanceof BundleError) throw cause;
+    throw new BundleError(path, "is not an ONNX model", { cause });
+  }
 }
 
 export class Bundle {
@@ -93,13 +109,10 @@ export class Bundle {
       );
     }
     const { file, entry } = this.#file(graph.file);
-    const bytes = await readFile(file);
+    const bytes = await readFile(file).catch(unreadable(graph.file));
     const sha256 = createHash("sha256").update(bytes).digest("hex");
     if (sha256 !== entry.sha256) throw new BundleError(graph.file, `has sha256 ${sha256}, expected ${entry.sha256}`);
-    for (const operator of operatorsOf(bytes)) {
-      if (!KNOWN_OPERATORS.has(operator))
-        throw new BundleError(graph.file, `operator ${operator} is not one this version runs`);
-    }
+    checkContent(graph.file, bytes);
     return { path: graph.file, bytes };
   }
 
@@ -138,7 +151,7 @@ export class Bundle {
         throw new BundleError(path, `weight location ${tensor.location}, expected slot/<slot>/<name>`);
       const stacked = this.tensor(denoiser.expertWeights.replace("{layer}", String(layer)).replace("{name}", name));
       const length = stacked.length / denoiser.experts;
-      if (expert < 0 || expert >= denoiser.experts || length !== tensor.length)
+      if (stacked.shape[0] !== denoiser.experts || expert < 0 || expert >= denoiser.experts || length !== tensor.length)
         throw new BundleError(path, `no expert ${expert} of layer ${layer}`);
       return this.#place(path, {
         name: tensor.name,
@@ -172,10 +185,17 @@ export class Bundle {
   async verify(signal?: AbortSignal): Promise<void> {
     for (const { entry, file } of this.#files.values()) {
       signal?.throwIfAborted();
-      const sha256 = await fileSha256(file);
+      const sha256 = await fileSha256(file).catch(unreadable(entry.path));
       if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
     }
   }
+}
+
+async function readManifest(file: string): Promise<string> {
+  const { size } = await stat(file);
+  if (size > MANIFEST_BYTES_MAX)
+    throw new BundleError(MANIFEST_FILE, `is ${size} bytes long, expected at most ${MANIFEST_BYTES_MAX}`);
+  return readFile(file, "utf8");
 }
 
 /**
@@ -186,11 +206,18 @@ export async function openBundle(folder: string, options: { verify?: boolean } =
   const real = await realpath(folder).catch((cause: unknown) => {
     throw new BundleError(folder, "is missing", { cause });
   });
-  const text = await readFile(join(real, MANIFEST_FILE), "utf8").catch((cause: unknown) => {
+  const text = await readManifest(join(real, MANIFEST_FILE)).catch((cause: unknown) => {
+    if (cause instanceof BundleError) throw cause;
+    if ((cause as NodeJS.ErrnoException).code !== "ENOENT") unreadable(MANIFEST_FILE)(cause);
     throw new BundleError(MANIFEST_FILE, `is missing from ${folder}`, { cause });
   });
   const manifest = parseManifest(text);
   const roots = await Roots.open(real, manifest.roots);
-  const opened = await Promise.all(manifest.files.map((entry) => openFile(roots, entry, options.verify ?? false)));
-  return new Bundle(manifest, new Map(opened.map((file) => [file.entry.path, file])));
+  const files = new Map<string, OpenFile>();
+  // One after the other: a manifest may list more files than a process may have open.
+  for (const entry of manifest.files) {
+    if (files.has(entry.path)) throw new BundleError(MANIFEST_FILE, `files has ${entry.path} twice`);
+    files.set(entry.path, await openFile(roots, entry, options.verify ?? false));
+  }
+  return new Bundle(manifest, files);
 }

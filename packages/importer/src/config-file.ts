@@ -1,6 +1,9 @@
 // Typed look-ups in a model's JSON configuration; every failure names file, key, value and what is allowed. No defaults.
 import { readFile } from "node:fs/promises";
 
+/** Largest count: tables and lists are made of this size before a weight has been seen. */
+const COUNT_MAX = 65_536;
+
 export class ConfigFileError extends Error {
   constructor(file: string, what: string) {
     super(`${file}: ${what}`);
@@ -29,17 +32,33 @@ export class ConfigFile {
     return this.#values[key] !== undefined;
   }
 
+  /** A key outside `known` says something about the model that nothing here would heed. */
+  expectOnly(known: readonly string[]): void {
+    const other = Object.keys(this.#values).find((key) => !known.includes(key));
+    if (other !== undefined) this.#fail(other, `only the keys ${known.join(", ")}`);
+  }
+
+  /** What has one allowed value in this version; absent means that value. */
+  expectValue(key: string, allowed: boolean | number): void {
+    if (this.has(key) && this.#values[key] !== allowed) this.#fail(key, String(allowed));
+  }
+
+  /** Throws for `key` unless `holds`: for rules between values. */
+  expect(key: string, holds: boolean, wanted: string): void {
+    if (!holds) this.#fail(key, wanted);
+  }
+
   number(key: string): number {
     const value = this.#values[key];
     return typeof value === "number" && Number.isFinite(value) ? value : this.#fail(key, "a number");
   }
 
-  /** A whole number of at least one. */
+  /** A whole number from one up. */
   count(key: string): number {
     const value = this.#values[key];
-    return Number.isSafeInteger(value) && (value as number) >= 1
+    return Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= COUNT_MAX
       ? (value as number)
-      : this.#fail(key, "a whole number of 1 or more");
+      : this.#fail(key, `a whole number from 1 to ${COUNT_MAX}`);
   }
 
   text(key: string): string {
@@ -60,9 +79,7 @@ export class ConfigFile {
   numbers(key: string, length?: number): readonly number[] {
     const value = this.#values[key];
     const good =
-      Array.isArray(value) &&
-      value.every((item) => typeof item === "number") &&
-      (length === undefined || value.length === length);
+      Array.isArray(value) && value.every(Number.isFinite) && (length === undefined || value.length === length);
     return good ? (value as number[]) : this.#fail(key, length === undefined ? "numbers" : `${length} numbers`);
   }
 
@@ -71,7 +88,7 @@ export class ConfigFile {
     const good =
       Array.isArray(value) &&
       value.length === rows &&
-      value.every((row) => Array.isArray(row) && row.length === columns);
+      value.every((row) => Array.isArray(row) && row.length === columns && row.every(Number.isFinite));
     return good ? (value as number[][]) : this.#fail(key, `${rows} rows of ${columns} numbers`);
   }
 

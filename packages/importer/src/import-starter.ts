@@ -2,7 +2,7 @@
 // appears under its final name complete or not at all. Reads weight files for their hashes, never copies them.
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { decoderGraph, decoderSizes, type DecoderSizes } from "./causal-decoder.ts";
 import { ConfigFileError, readConfigFile, type ConfigFile } from "./config-file.ts";
@@ -64,6 +64,7 @@ function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
     decoderGraph(starter.decoder.weights, starter.decoder.sizes, "first"),
     decoderGraph(starter.decoder.weights, starter.decoder.sizes, "next"),
   ];
+  for (const part of [starter.text, starter.denoiser, starter.decoder]) part.weights.expectAllAsked();
   return new Map(graphs.map((graph) => [graph.name, graph]));
 }
 
@@ -95,6 +96,7 @@ function denoiserFacts(sizes: DitSizes): object {
     hidden: sizes.width,
     expertHidden: sizes.expertHidden,
     patch: [1, ...sizes.patch],
+    // ditSizes refuses a model that has either.
     gate: { kind: "token-topk", ...gate, selectionBias: false, sharedExperts: 0 },
     expertWeights: "blocks.{layer}.ffn.experts.{name}",
     file: `${ROOT}/transformer/model.safetensors`,
@@ -135,10 +137,22 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
   };
 }
 
-/** Puts the finished `scratch` under `target`; a folder already there is replaced unless its manifest is the same. */
-async function publish(scratch: string, target: string, manifest: string): Promise<void> {
+/** Whether `target` holds the same bundle: the manifest, and graphs that nobody damaged since. */
+async function isThere(scratch: string, target: string, manifest: string): Promise<boolean> {
   const existing = await readFile(join(target, "manifest.json"), "utf8").catch(() => undefined);
-  if (existing === manifest) return;
+  if (existing !== manifest) return false;
+  for (const name of await readdir(join(scratch, "graphs"))) {
+    const [made, kept] = await Promise.all(
+      [scratch, target].map((folder) => readFile(join(folder, "graphs", name)).catch(() => Buffer.alloc(0))),
+    );
+    if (kept === undefined || made?.equals(kept) !== true) return false;
+  }
+  return true;
+}
+
+/** Puts the finished `scratch` under `target`; a folder already there is replaced unless it holds the same. */
+async function publish(scratch: string, target: string, manifest: string): Promise<void> {
+  if (await isThere(scratch, target, manifest)) return;
   const old = `${scratch}.old`;
   const moved = await rename(target, old).then(
     () => true,
@@ -148,7 +162,10 @@ async function publish(scratch: string, target: string, manifest: string): Promi
     await rename(scratch, target);
   } catch (cause) {
     const winner = await readFile(join(target, "manifest.json"), "utf8").catch(() => undefined);
-    if (winner !== manifest) throw cause;
+    if (winner !== manifest) {
+      if (moved) await rename(old, target);
+      throw cause;
+    }
   }
   if (moved) await rm(old, { recursive: true, force: true });
 }

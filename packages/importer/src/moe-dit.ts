@@ -26,12 +26,41 @@ export type DitSizes = {
   readonly gate: GateOptions;
 };
 
+/** Options of the gate; those this version of the architecture has not are refused, never passed over. */
+function gateOptions(config: ConfigFile): GateOptions {
+  const gate = config.object("gate");
+  const optional = ["groups", "groups_kept", "scale", "selection_bias", "shared_experts"];
+  gate.expectOnly(["scores", "renormalise", ...optional]);
+  gate.expectValue("selection_bias", false);
+  gate.expectValue("shared_experts", 0);
+  const options = {
+    experts: config.count("num_experts"),
+    topK: config.count("num_experts_per_tok"),
+    scores: gate.oneOf("scores", ["softmax", "sigmoid"]),
+    renormalise: gate.flag("renormalise"),
+    groups: gate.has("groups") ? gate.count("groups") : 1,
+    groupsKept: gate.has("groups_kept") ? gate.count("groups_kept") : 1,
+    scale: gate.has("scale") ? gate.number("scale") : 1,
+  };
+  const { experts, topK, groups, groupsKept } = options;
+  gate.expect("groups", experts % groups === 0, `a divisor of the ${experts} experts`);
+  gate.expect("groups_kept", groupsKept <= groups, `at most the ${groups} groups`);
+  const choice = (experts / groups) * groupsKept;
+  config.expect("num_experts_per_tok", topK <= choice, `at most the ${choice} experts to choose from`);
+  return options;
+}
+
 export function ditSizes(config: ConfigFile): DitSizes {
   const [frames, height, width] = config.numbers("patch_size", 3) as [number, number, number];
-  if (frames !== 1) throw new Error(`${config.file}: patch_size is [${frames}, ${height}, ${width}], expected 1 frame`);
+  const isPatch = frames === 1 && [height, width].every((size) => Number.isSafeInteger(size) && size >= 1);
+  config.expect("patch_size", isPatch, "1 frame and whole sides");
   const heads = config.count("num_attention_heads");
   const headWidth = config.count("attention_head_dim");
-  const gate = config.object("gate");
+  config.expect("attention_head_dim", headWidth % 2 === 0, "an even number: rotary embedding turns pairs");
+  const timeFeatures = config.count("freq_dim");
+  config.expect("freq_dim", timeFeatures % 2 === 0, "an even number: cosines and sines");
+  const positionFeatures = config.count("pos_dim");
+  config.expect("pos_dim", positionFeatures % 6 === 0 && positionFeatures > 6, "a multiple of 6 beyond 6");
   return {
     channels: config.count("in_channels"),
     patch: [height, width],
@@ -40,21 +69,13 @@ export function ditSizes(config: ConfigFile): DitSizes {
     headWidth,
     width: heads * headWidth,
     textWidth: config.count("text_dim"),
-    timeFeatures: config.count("freq_dim"),
+    timeFeatures,
     epsilon: config.number("eps"),
     expertHidden: config.count("expert_hidden"),
     ropeTheta: config.number("rope_theta"),
-    positionFeatures: config.count("pos_dim"),
+    positionFeatures,
     trainGrid: config.numbers("train_grid", 3),
-    gate: {
-      experts: config.count("num_experts"),
-      topK: config.count("num_experts_per_tok"),
-      scores: gate.oneOf("scores", ["softmax", "sigmoid"]),
-      renormalise: gate.flag("renormalise"),
-      groups: gate.has("groups") ? gate.count("groups") : 1,
-      groupsKept: gate.has("groups_kept") ? gate.count("groups_kept") : 1,
-      scale: gate.has("scale") ? gate.number("scale") : 1,
-    },
+    gate: gateOptions(config),
   };
 }
 

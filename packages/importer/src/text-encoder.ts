@@ -18,12 +18,14 @@ export type TextEncoderSizes = {
 
 export function textEncoderSizes(config: ConfigFile): TextEncoderSizes {
   config.oneOf("feed_forward_proj", ["gated-gelu"]);
+  const buckets = config.count("relative_attention_num_buckets");
+  config.expect("relative_attention_num_buckets", buckets % 4 === 0, "a multiple of 4: near and far, both ways");
   return {
     width: config.count("d_model"),
     headWidth: config.count("d_kv"),
     heads: config.count("num_heads"),
     layers: config.count("num_layers"),
-    buckets: config.count("relative_attention_num_buckets"),
+    buckets,
     distanceMax: config.count("relative_attention_max_distance"),
     epsilon: config.number("layer_norm_epsilon"),
   };

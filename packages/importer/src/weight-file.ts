@@ -15,6 +15,7 @@ export class WeightFile implements WeightSource {
   readonly file: string;
   readonly location: string;
   readonly #tensors: ReadonlyMap<string, StoredTensor>;
+  readonly #asked = new Set<string>();
 
   constructor(file: string, location: string, tensors: ReadonlyMap<string, StoredTensor>) {
     this.file = file;
@@ -33,14 +34,25 @@ export class WeightFile implements WeightSource {
   tensor(name: string): StoredTensor {
     const found = this.#tensors.get(name);
     if (found === undefined) throw new SafetensorsError(this.file, `tensor ${JSON.stringify(name)} is missing`);
+    this.#asked.add(name);
     return found;
+  }
+
+  /** Throws SafetensorsError for a tensor nobody asked for: the model would be run without a part of it. */
+  expectAllAsked(): void {
+    for (const name of this.#tensors.keys()) {
+      if (!this.#asked.has(name)) {
+        throw new SafetensorsError(this.file, `tensor ${JSON.stringify(name)} is not one this architecture has`);
+      }
+    }
   }
 
   bytes(offset: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
     const handle = openSync(this.file, "r");
     try {
-      readSync(handle, bytes, 0, length, offset);
+      const read = readSync(handle, bytes, 0, length, offset);
+      if (read !== length) throw new SafetensorsError(this.file, `ends at byte ${offset + read}: it is truncated`);
     } finally {
       closeSync(handle);
     }
@@ -69,7 +81,8 @@ export async function openWeightFile(file: string, location: string): Promise<We
     const start = new Uint8Array(SAFETENSORS_LENGTH_BYTES);
     const { bytesRead } = await handle.read(start, 0, start.length, 0);
     const header = new Uint8Array(safetensorsHeaderBytes(file, start.subarray(0, bytesRead), size));
-    await handle.read(header, 0, header.length, SAFETENSORS_LENGTH_BYTES);
+    const body = await handle.read(header, 0, header.length, SAFETENSORS_LENGTH_BYTES);
+    if (body.bytesRead !== header.length) throw new SafetensorsError(file, "ends inside its header: it is truncated");
     return new WeightFile(file, location, parseSafetensorsHeader(file, header, size));
   } finally {
     await handle.close();

@@ -39,11 +39,18 @@ test("a bad placement names the field", () => {
     }
     return "accepted";
   };
-  expect(refuse(null)).toBe("placement: must be an object");
-  expect(refuse({ epoch: 0, shards: [] })).toBe("epoch: must be a whole number from 1 to 9007199254740991");
+  expect(refuse(null)).toBe("placement: is null, must be an object");
+  expect(refuse({ epoch: 0, shards: [] })).toBe("epoch: is 0, must be a whole number from 1 to 9007199254740991");
+  expect(refuse({ epoch: 1, shards: [{ slots: [[0]] }] })).toBe(
+    "shards[0].slots[0][1]: is missing, must be a whole number from 0 to 1",
+  );
+  expect(refuse({ epoch: 1, shards: [{ slots: [[0, 1, 2]] }] })).toBe(
+    "shards[0].slots[0]: has 3 entries, must have at most 2",
+  );
+  expect(refuse({ epoch: 1, shards: "two" })).toBe('shards: is "two", must be a list');
   expect(refuse({ epoch: 1, shards: [{ slots: [[0, 0]] }] })).toBe("shards: no shard holds expert 1 of layer 0");
   expect(refuse({ epoch: 1, shards: [{ slots: [[0, 2]] }] })).toBe(
-    "shards[0].slots[0][1]: must be a whole number from 0 to 1",
+    "shards[0].slots[0][1]: is 2, must be a whole number from 0 to 1",
   );
   expect(
     refuse({

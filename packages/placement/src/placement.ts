@@ -21,6 +21,7 @@ export interface ModelExperts {
 
 const PLACEMENT_SHARDS_MAX = 4096;
 const PLACEMENT_SLOTS_MAX = 65_536;
+const SHOWN_CHARACTERS_MAX = 80;
 
 /** A placement that cannot be used. `field` names the place in the file. */
 export class PlacementError extends Error {
@@ -100,22 +101,29 @@ function checkSize(field: string, value: number, maximum: number): void {
   asInteger(field, value, 1, maximum);
 }
 
+/** `value` as a message may show it. */
+function shown(value: unknown): string {
+  return JSON.stringify(value)?.slice(0, SHOWN_CHARACTERS_MAX) ?? "missing";
+}
+
 function asObject(field: string, value: unknown): Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new PlacementError(field, "must be an object");
+    throw new PlacementError(field, `is ${shown(value)}, must be an object`);
   }
   return value as Record<string, unknown>;
 }
 
 function asArray(field: string, value: unknown, maximum: number): unknown[] {
-  if (!Array.isArray(value)) throw new PlacementError(field, "must be a list");
-  if (value.length > maximum) throw new PlacementError(field, `has more than ${maximum} entries`);
+  if (!Array.isArray(value)) throw new PlacementError(field, `is ${shown(value)}, must be a list`);
+  if (value.length > maximum) {
+    throw new PlacementError(field, `has ${value.length} entries, must have at most ${maximum}`);
+  }
   return value;
 }
 
 function asInteger(field: string, value: unknown, minimum: number, maximum: number): number {
   if (typeof value !== "number" || !Number.isInteger(value) || value < minimum || value > maximum) {
-    throw new PlacementError(field, `must be a whole number from ${minimum} to ${maximum}`);
+    throw new PlacementError(field, `is ${shown(value)}, must be a whole number from ${minimum} to ${maximum}`);
   }
   return value;
 }

@@ -17,7 +17,9 @@ export type SettingSpec =
   | (Setting<"enum", string> & { readonly values: readonly string[] })
   /** An absolute path. */
   | Setting<"path", string>
-  | Setting<"address", string>;
+  | Setting<"address", string>
+  /** http or https. */
+  | Setting<"url", string>;
 
 type ValueOf<S extends SettingSpec> = S extends { kind: "int" | "float" }
   ? number
@@ -84,6 +86,9 @@ function parse(name: string, raw: string, spec: SettingSpec): unknown {
     case "address":
       parseAddress(raw, name);
       return raw;
+    case "url":
+      if (!/^https?:\/\/[^/]/.test(raw) || !URL.canParse(raw)) throw bad();
+      return raw;
     case "string":
       return raw;
   }
@@ -105,6 +110,8 @@ function allowed(spec: SettingSpec): string {
       return "an absolute path";
     case "address":
       return "HOST:PORT or unix:PATH";
+    case "url":
+      return "a URL of http or https with a host";
     case "string":
       return "any text";
   }
@@ -120,7 +127,7 @@ export const SERVICE_SETTINGS = {
   MOEVIE_LOG_FORMAT: { kind: "enum", values: ["json", "pretty"], default: "json" },
   MOEVIE_LOG_LEVEL: { kind: "enum", values: ["trace", "debug", "info", "warn", "error", "fatal"], default: "info" },
   MOEVIE_REFLECTION: { kind: "bool", default: true },
-  OTEL_EXPORTER_OTLP_ENDPOINT: { kind: "string", default: "" },
+  OTEL_EXPORTER_OTLP_ENDPOINT: { kind: "url", default: "" },
   OTEL_TRACES_SAMPLER_ARG: { kind: "float", min: 0, max: 1, default: 1 },
 } as const satisfies Partial<Record<EnvironmentName, SettingSpec>>;
 

@@ -260,15 +260,17 @@ async function sendAll(
   messages: AsyncIterable<object>,
 ): Promise<void> {
   let over = false;
-  call.once("status", () => (over = true));
+  let goOn: (() => void) | undefined;
+  // Once for the whole call: a long tensor waits for drain many times.
+  call.on("drain", () => goOn?.());
+  call.once("status", () => {
+    over = true;
+    goOn?.();
+  });
   try {
     for await (const message of messages) {
       if (over) return;
-      if (!call.write(message))
-        await new Promise<void>((resolve) => {
-          call.once("drain", resolve);
-          call.once("status", () => resolve());
-        });
+      if (!call.write(message)) await new Promise<void>((resolve) => (goOn = resolve));
     }
     call.end();
   } catch {

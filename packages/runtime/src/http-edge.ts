@@ -30,7 +30,7 @@ export async function serveHttp(listen: string, metrics: Metrics): Promise<HttpE
   });
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
     for (const handler of handlers) if (await handler(request, response)) return;
-    const path = new URL(request.url ?? "/", "http://localhost").pathname;
+    const [path] = (request.url ?? "/").split("?", 1);
     if (request.method !== "GET" && request.method !== "HEAD") send(response, 405, "method not allowed\n");
     else if (path === "/livez") send(response, 200, "ok\n");
     else if (path === "/readyz") send(response, ready ? 200 : 503, ready ? "ready\n" : "not ready\n");

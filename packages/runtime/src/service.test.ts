@@ -131,6 +131,64 @@ describe("gRPC edges", () => {
     expect(await reading).toMatchObject({ reason: "CANCELLED" });
   });
 
+  it("send a tensor of many chunks without a listener more for each wait", async () => {
+    const warnings: string[] = [];
+    const note = (warning: Error): void => void warnings.push(`${warning.name}: ${warning.message}`);
+    process.on("warning", note);
+    let received = 0;
+    await serve({
+      PutContext: async (requests) => {
+        for await (const { chunk } of requests) received += chunk?.length ?? 0;
+        return {};
+      },
+    });
+    const chunk = Buffer.alloc(16 * 1024);
+    await peer?.clientStream("PutContext", messages(...Array.from({ length: 800 }, () => ({ chunk }))), {
+      timeoutMs: 20_000,
+    });
+    process.off("warning", note);
+    expect(received).toBe(800 * chunk.length);
+    expect(warnings).toEqual([]);
+  });
+
+  it("let a deadline reach the handler, and the caller", async () => {
+    const felt = Promise.withResolvers<number>();
+    await serve({
+      Denoise: async function* (_requests, call) {
+        call.signal.addEventListener("abort", () => felt.resolve(call.deadlineMs));
+        await felt.promise;
+        yield {};
+      },
+    });
+    const startMs = Date.now();
+    const reading = (async () => {
+      for await (const answer of peer?.bidi("Denoise", messages({}), { timeoutMs: 200 }) ?? []) void answer;
+    })();
+    await expect(reading).rejects.toMatchObject({ reason: "DEADLINE" });
+    expect(await felt.promise).toBeGreaterThanOrEqual(startMs + 100);
+  });
+
+  it("end a server whose handler does not end, when its grace is over", async () => {
+    const entered = Promise.withResolvers<void>();
+    const felt = Promise.withResolvers<void>();
+    await serve({
+      Denoise: async function* (_requests, call) {
+        entered.resolve();
+        call.signal.addEventListener("abort", () => felt.resolve());
+        await new Promise(() => undefined);
+        yield {};
+      },
+    });
+    const reading = (async () => {
+      for await (const answer of peer?.bidi("Denoise", messages({}), { timeoutMs: 20_000 }) ?? []) void answer;
+    })().catch((thrown: unknown) => thrown);
+    await entered.promise;
+    await server?.close(50);
+    await felt.promise;
+    expect(await reading).toBeInstanceOf(MoevieError);
+    server = undefined;
+  });
+
   it("name the peer that never becomes ready", async () => {
     peer = new GrpcPeer("moevie.v1.DenoiseService", `unix:${folder}-nobody.sock`);
     await expect(peer.waitReady({ timeoutMs: 60 })).rejects.toMatchObject({ reason: "PEER_UNAVAILABLE" });

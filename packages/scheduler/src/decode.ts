@@ -28,7 +28,9 @@ export function decode(
       try {
         return { attempt, facts: await receive(run, attempt, latent, shape, traceparent) };
       } catch (thrown) {
-        await attempt.discard();
+        await attempt
+          .discard()
+          .catch((left: unknown) => run.log.warn({ err: left }, "a broken-off clip was left behind"));
         throw thrown;
       }
     },

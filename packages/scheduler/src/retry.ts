@@ -29,9 +29,10 @@ export async function retryPure<T>(work: () => Promise<T>, { policy, signal, onR
       signal.throwIfAborted();
       const error = peerError(thrown);
       firstFailureMs ??= performance.now();
-      if (!error.retryable || performance.now() - firstFailureMs + pauseMs > policy.totalMsMax) throw error;
+      const waitMs = Math.max(pauseMs, error.retryAfterMs ?? 0);
+      if (!error.retryable || performance.now() - firstFailureMs + waitMs > policy.totalMsMax) throw error;
       onRetry(error);
-      await pause(Math.max(pauseMs, error.retryAfterMs ?? 0), signal);
+      await pause(waitMs, signal);
     }
   }
 }

@@ -10,6 +10,7 @@ import { HeldLease } from "./held-lease.ts";
 import { encodeProgress } from "./job-progress.ts";
 import type { DecodePace, JobRun, Peers, SchedulerSettings } from "./job-run.ts";
 import type { ModelFacts } from "./model-facts.ts";
+import { retryPure } from "./retry.ts";
 import { StageClock } from "./stage-clock.ts";
 import { latentShape } from "./start-latent.ts";
 
@@ -62,10 +63,21 @@ async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
   const shape = latentShape(run.spec, model);
   await held.progress(encodeProgress(run), stages.timings);
   const contexts = await stages.time("encode", (traceparent) => encode(run, traceparent));
-  const saved = await store.loadCheckpoint(held.lease.id);
+  const saved = await loadCheckpoint(run, store);
   const latent = await stages.time("denoise", (traceparent) => denoise(run, contexts, shape, saved, traceparent));
   const clip = await stages.time("decode", (traceparent) => decode(run, store, latent, shape, traceparent));
   return await stages.time("commit", () => commitClip(run, clip));
+}
+
+/** A store that is busy is asked again: the job must neither fail nor begin anew for that. */
+function loadCheckpoint({ held, settings, log }: JobRun, store: JobStore): Promise<Uint8Array | null> {
+  const onRetry = (error: MoevieError): void =>
+    log.warn({ reason: error.reason, detail: error.detail }, "reading the checkpoint again");
+  return retryPure(() => store.loadCheckpoint(held.lease.id), {
+    policy: settings.retry,
+    signal: held.signal,
+    onRetry,
+  });
 }
 
 /** Both times are the store's own wall clock. */

@@ -7,6 +7,9 @@ export const SAFETENSORS_HEADER_BYTES_MAX = 100_000_000;
 /** Bytes before the header: its length, little-endian. */
 export const SAFETENSORS_LENGTH_BYTES = 8;
 
+/** Longest piece of a header that a message repeats, in characters. */
+const SHOWN_CHARACTERS_MAX = 80;
+
 /** Where one tensor lies; `offset` counts from the start of the file. */
 export type StoredTensor = {
   readonly name: string;
@@ -24,6 +27,12 @@ export class SafetensorsError extends Error {
     this.name = "SafetensorsError";
     this.file = file;
   }
+}
+
+/** `value` as a message may show it: a hostile header must not come back whole. */
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? "missing";
+  return text.length <= SHOWN_CHARACTERS_MAX ? text : `${text.slice(0, SHOWN_CHARACTERS_MAX)}…`;
 }
 
 /** Length of the header in bytes from the first 8 bytes of a file of `fileBytes`. Throws SafetensorsError. */
@@ -83,7 +92,7 @@ function parseJson(file: string, header: Uint8Array): Record<string, unknown> {
     throw new SafetensorsError(file, "header is not a JSON object");
   }
   const twice = repeatedKey(text);
-  if (twice !== undefined) throw new SafetensorsError(file, `key ${JSON.stringify(twice)} appears twice in the header`);
+  if (twice !== undefined) throw new SafetensorsError(file, `key ${shown(twice)} appears twice in the header`);
   return parsed as Record<string, unknown>;
 }
 
@@ -91,28 +100,37 @@ function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && (size as number) >= 0);
 }
 
+/** The one key that is no tensor: text by name, as the format says. */
+function checkMetadata(file: string, value: unknown): void {
+  const sound =
+    typeof value === "object" &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((text) => typeof text === "string");
+  if (!sound) throw new SafetensorsError(file, `__metadata__ is ${shown(value)}, expected texts by name`);
+}
+
 function parseEntry(file: string, name: string, entry: unknown, dataStart: number): StoredTensor {
   const fail = (what: string): never => {
-    throw new SafetensorsError(file, `tensor ${JSON.stringify(name)}: ${what}`);
+    throw new SafetensorsError(file, `tensor ${shown(name)}: ${what}`);
   };
   if (typeof entry !== "object" || entry === null) return fail("entry is not an object");
   const { dtype, shape, data_offsets: offsets } = entry as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
   const type =
     typeof dtype === "string" && dtype === dtype.toUpperCase() ? elementTypeNamed(dtype.toLowerCase()) : undefined;
-  if (type === undefined) return fail(`unknown dtype ${JSON.stringify(dtype)}`);
-  if (!isSizes(shape)) return fail(`shape ${JSON.stringify(shape)}, expected sizes of 0 or more`);
-  if (!isSizes(offsets) || offsets.length !== 2)
-    return fail(`data_offsets ${JSON.stringify(offsets)}, expected [begin, end]`);
+  if (type === undefined) return fail(`unknown dtype ${shown(dtype)}`);
+  if (!isSizes(shape)) return fail(`shape ${shown(shape)}, expected sizes of 0 or more`);
+  if (!isSizes(offsets) || offsets.length !== 2) return fail(`data_offsets ${shown(offsets)}, expected [begin, end]`);
   const [begin, end] = offsets as [number, number];
   let need: number;
   try {
     need = elementCount(shape) * elementBytes(type);
   } catch (cause) {
-    return fail((cause as Error).message);
+    return fail((cause as Error).message.slice(0, 2 * SHOWN_CHARACTERS_MAX));
   }
   if (end - begin !== need)
     return fail(
-      `data_offsets [${begin}, ${end}] span ${end - begin} bytes, expected ${need} for ${dtype as string} [${shape.join(", ")}]`,
+      `data_offsets [${begin}, ${end}] span ${end - begin} bytes, expected ${need} for ${dtype as string} ${shown(shape)}`,
     );
   return { name, dtype: type, shape, offset: dataStart + begin, length: need };
 }
@@ -129,7 +147,8 @@ export function parseSafetensorsHeader(
   const dataStart = SAFETENSORS_LENGTH_BYTES + header.byteLength;
   const tensors: StoredTensor[] = [];
   for (const [name, entry] of Object.entries(parseJson(file, header))) {
-    if (name !== "__metadata__") tensors.push(parseEntry(file, name, entry, dataStart));
+    if (name === "__metadata__") checkMetadata(file, entry);
+    else tensors.push(parseEntry(file, name, entry, dataStart));
   }
   tensors.sort((a, b) => a.offset - b.offset || a.length - b.length);
   let expected = dataStart;
@@ -138,7 +157,7 @@ export function parseSafetensorsHeader(
       const kind = tensor.offset < expected ? "overlaps the tensor before it" : "leaves a gap before it";
       throw new SafetensorsError(
         file,
-        `tensor ${JSON.stringify(tensor.name)} ${kind}: begins at byte ${tensor.offset}, expected ${expected}`,
+        `tensor ${shown(tensor.name)} ${kind}: begins at byte ${tensor.offset}, expected ${expected}`,
       );
     }
     expected += tensor.length;

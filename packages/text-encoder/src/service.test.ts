@@ -24,17 +24,21 @@ function rowsOf(ids: BigInt64Array, mask: BigInt64Array): Float32Array {
 }
 
 let runs = 0;
+/** Told of each run, which goes on when it resolves. */
+let onRun: () => Promise<void>;
 let folder: string;
 let server: GrpcServer;
 let peer: GrpcPeer<"moevie.v1.TextEncoderService">;
 beforeEach(async () => {
   runs = 0;
+  onRun = () => Promise.resolve();
   folder = mkdtempSync(join(tmpdir(), "moevie-text-"));
   const encode = createEncoder({
     tokens: new Tokens(json, TOKENS),
-    rowsOf: (ids, mask) => {
+    rowsOf: async (ids, mask) => {
       runs++;
-      return Promise.resolve(rowsOf(ids, mask));
+      await onRun();
+      return rowsOf(ids, mask);
     },
     width: WIDTH,
     cache: new ContextCache<TextContext>(1024),
@@ -75,6 +79,26 @@ describe("Encode", () => {
       1,
       ...Array.from({ length: 15 }, () => 0),
     ]);
+  });
+
+  it("begins no further text of a caller who went away", async () => {
+    const entered = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    onRun = () => {
+      entered.resolve();
+      return gate.promise;
+    };
+    const abort = new AbortController();
+    const asked = peer.unary("Encode", { texts: ["one", "two"] }, { timeoutMs: 5000, signal: abort.signal });
+    await entered.promise;
+    abort.abort();
+    await expect(asked).rejects.toMatchObject({ reason: "CANCELLED" });
+    // The call's end is behind the cancel on the same connection.
+    onRun = () => Promise.resolve();
+    await peer.unary("Encode", { texts: ["three"] }, { timeoutMs: 5000 });
+    gate.resolve();
+    await peer.unary("Encode", { texts: ["one"] }, { timeoutMs: 5000 });
+    expect(runs).toBe(2);
   });
 
   it("names the field when there is no text, too many or one too long", async () => {

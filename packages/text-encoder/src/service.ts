@@ -5,10 +5,14 @@ import type { Encode } from "./encode.ts";
 
 export function textEncoderService(encode: Encode): GrpcService {
   return implement("moevie.v1.TextEncoderService", {
-    async Encode({ texts }) {
+    async Encode({ texts }, { signal }) {
       refuse(texts);
       const contexts = [];
-      for (const text of texts) contexts.push(await encode(text));
+      for (const text of texts) {
+        // A graph that runs cannot be stopped; the next text of a caller who left is not begun.
+        signal.throwIfAborted();
+        contexts.push(await encode(text));
+      }
       return { contexts };
     },
   });

@@ -1,0 +1,427 @@
+// An HTTP/2 connection (RFC 9113) as the exchange needs it: few streams, large windows, and reading that never waits for writing.
+// Node's own http2 stops reading a socket while a write of its own is under way, so two ends that both send more than the
+// kernel buffers stand still for ever (docs/decisions/exchange-transport.md). Knows frames and streams, not what they carry.
+import type { Socket } from "node:net";
+import { limit } from "@moevie/contracts";
+import {
+  H2Error,
+  H2Flag,
+  H2Setting,
+  H2Type,
+  H2_FRAME_BYTES,
+  H2_WINDOW_BYTES,
+  H2_WINDOW_BYTES_MAX,
+  PREFACE,
+  h2Frame,
+  h2Header,
+  h2Number,
+  settingsFrame,
+} from "./h2-frame.ts";
+import type { H2Header } from "./h2-frame.ts";
+import { H2Parser, H2Violation } from "./h2-parser.ts";
+import type { H2Frames, PayloadSink } from "./h2-parser.ts";
+import { H2StreamState } from "./h2-stream.ts";
+import type { H2StreamSink } from "./h2-stream.ts";
+import { HpackDecoder, encodeHeaders } from "./hpack.ts";
+import type { Headers } from "./hpack.ts";
+import { RateBound } from "./rate-bound.ts";
+
+/** Window of every stream and of the connection, and the largest frame this end takes. */
+const WINDOW_BYTES = limit("frameBytesMax");
+const FRAME_BYTES_MAX = 1_048_576;
+const STREAMS_MAX = 64;
+const HEADER_BLOCK_BYTES_MAX = 16_384;
+/** Frames that cost an answer or a stream, in a row of seconds. */
+const COSTLY_FRAMES_MAX = 1000;
+const COSTLY_FRAMES_MS = 10_000;
+
+export interface H2ConnectionOptions {
+  readonly role: "client" | "server";
+  /** A stream of the peer (server only). */
+  readonly onStream?: (stream: H2Stream, headers: Headers) => H2StreamSink;
+  /** The connection is gone, whatever the cause. Called once. */
+  readonly onClose: () => void;
+}
+
+/** A header block on its way, frame by frame. */
+interface HeaderBlock {
+  readonly stream: number;
+  readonly flags: number;
+  readonly parts: Buffer[];
+  bytes: number;
+}
+
+/** The sending side of one stream. */
+export interface H2Stream {
+  /** Sends the parts one after the other; `done` is called once the kernel has them or they will never be sent. */
+  write(parts: readonly Uint8Array[], done?: () => void): void;
+  /** Response headers. */
+  respond(headers: Iterable<readonly [string, string]>): void;
+  /** Ends this side once everything is sent, with trailers where given. */
+  end(trailers?: Headers): void;
+  readonly closed: boolean;
+}
+
+export class H2Connection implements H2Frames {
+  readonly parser: H2Parser;
+  readonly #options: H2ConnectionOptions;
+  readonly #decoder = new HpackDecoder();
+  readonly #streams = new Map<number, H2StreamState>();
+  readonly #costly = new RateBound(COSTLY_FRAMES_MAX, COSTLY_FRAMES_MS);
+  #socket: Socket | undefined;
+  #lastPeerStream = 0;
+  #nextStream = 1;
+  #settingsSeen = false;
+  #sendWindowBytes = H2_WINDOW_BYTES;
+  #receiveWindowBytes = WINDOW_BYTES;
+  #unacknowledgedBytes = 0;
+  #peerWindowBytes = H2_WINDOW_BYTES;
+  #peerFrameBytesMax = H2_FRAME_BYTES;
+  #headers: HeaderBlock | undefined;
+  #closed = false;
+
+  constructor(options: H2ConnectionOptions) {
+    this.#options = options;
+    this.parser = new H2Parser(this, { preface: options.role === "server", frameBytesMax: FRAME_BYTES_MAX });
+  }
+
+  /** Starts speaking on a socket that feeds `parser`. */
+  start(socket: Socket): void {
+    this.#socket = socket;
+    socket.on("error", () => socket.destroy());
+    socket.on("end", () => socket.destroy());
+    socket.on("close", () => this.#gone());
+    if (this.#options.role === "client") socket.write(PREFACE);
+    socket.write(
+      settingsFrame([
+        [H2Setting.enablePush, 0],
+        [H2Setting.concurrentStreamsMax, STREAMS_MAX],
+        [H2Setting.initialWindow, WINDOW_BYTES],
+        [H2Setting.frameBytesMax, FRAME_BYTES_MAX],
+      ]),
+    );
+    socket.write(h2Number(H2Type.windowUpdate, 0, WINDOW_BYTES - H2_WINDOW_BYTES));
+  }
+
+  /** Opens a stream (client only). */
+  request(headers: Iterable<readonly [string, string]>, sink: H2StreamSink): H2Stream {
+    const state = this.#open(this.#nextStream, sink);
+    this.#nextStream += 2;
+    this.#socket?.write(h2Frame(H2Type.headers, H2Flag.endHeaders, state.id, encodeHeaders(headers)));
+    return this.#handle(state);
+  }
+
+  /** Says good-bye and closes once what was written is out. */
+  close(): void {
+    this.#goAway(H2Error.none, "");
+  }
+
+  destroy(): void {
+    this.#socket?.destroy();
+  }
+
+  // Frames, called by the parser.
+
+  dataStart(header: H2Header): PayloadSink | undefined {
+    this.#expectFrames();
+    const { stream: id, length } = header;
+    this.#receiveWindowBytes -= length;
+    const stream = this.#known(id);
+    if (this.#receiveWindowBytes < 0) throw new H2Violation(H2Error.flowControl, "beyond the connection's window");
+    if (stream === undefined) return undefined;
+    if (stream.receivedEnd) throw new H2Violation(H2Error.streamClosed, "payload behind the end of a stream");
+    stream.receiveWindowBytes -= length;
+    if (stream.receiveWindowBytes < 0) throw new H2Violation(H2Error.flowControl, "beyond the stream's window");
+    return stream;
+  }
+
+  dataEnd({ stream: id, length, flags }: H2Header): void {
+    this.#unacknowledgedBytes += length;
+    if (this.#unacknowledgedBytes * 2 >= WINDOW_BYTES) {
+      this.#receiveWindowBytes += this.#unacknowledgedBytes;
+      this.#socket?.write(h2Number(H2Type.windowUpdate, 0, this.#unacknowledgedBytes));
+      this.#unacknowledgedBytes = 0;
+    }
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    if ((flags & H2Flag.endStream) !== 0) return this.#peerEnded(stream);
+    stream.unacknowledgedBytes += length;
+    if (stream.unacknowledgedBytes * 2 < WINDOW_BYTES) return;
+    stream.receiveWindowBytes += stream.unacknowledgedBytes;
+    this.#socket?.write(h2Number(H2Type.windowUpdate, id, stream.unacknowledgedBytes));
+    stream.unacknowledgedBytes = 0;
+  }
+
+  frame(header: H2Header, payload: Buffer): void {
+    const { type, flags, stream: id } = header;
+    if (this.#headers !== undefined && type !== H2Type.continuation)
+      throw new H2Violation(H2Error.protocol, "another frame between the parts of a header block");
+    if (type !== H2Type.settings) this.#expectFrames();
+    switch (type) {
+      case H2Type.settings:
+        return this.#settings(header, payload);
+      case H2Type.headers:
+        return this.#headersFrame(header, payload);
+      case H2Type.continuation:
+        return this.#continuation(header, payload);
+      case H2Type.windowUpdate:
+        return this.#windowUpdate(id, payload);
+      case H2Type.ping:
+        expectLength(payload, 8);
+        this.#count();
+        if ((flags & H2Flag.ack) === 0) this.#socket?.write(h2Frame(H2Type.ping, H2Flag.ack, 0, payload));
+        return;
+      case H2Type.reset: {
+        expectLength(payload, 4);
+        this.#count();
+        const stream = this.#known(id);
+        if (stream !== undefined) this.#close(stream);
+        return;
+      }
+      case H2Type.goAway:
+        // No new streams are opened on a link; those there are end as they would.
+        return;
+      case H2Type.pushPromise:
+        throw new H2Violation(H2Error.protocol, "a push, though none is taken");
+      default:
+      // PRIORITY and frames of later versions mean nothing here.
+    }
+  }
+
+  violation({ code, message }: H2Violation): void {
+    this.#goAway(code, message);
+  }
+
+  // Receiving.
+
+  /** Every connection begins with SETTINGS. */
+  #expectFrames(): void {
+    if (!this.#settingsSeen) throw new H2Violation(H2Error.protocol, "the first frame must be SETTINGS");
+  }
+
+  #count(): void {
+    if (!this.#costly.take()) throw new H2Violation(H2Error.enhanceYourCalm, "too many control frames");
+  }
+
+  /** The stream, or undefined for one that is closed. Throws for one that never was. */
+  #known(id: number): H2StreamState | undefined {
+    const stream = this.#streams.get(id);
+    const idle = this.#options.role === "server" ? id > this.#lastPeerStream || id % 2 === 0 : id >= this.#nextStream;
+    if (stream === undefined && (id === 0 || idle))
+      throw new H2Violation(H2Error.protocol, `a frame for stream ${id}, which was never opened`);
+    return stream;
+  }
+
+  #settings({ flags, stream }: H2Header, payload: Buffer): void {
+    this.#settingsSeen = true;
+    this.#count();
+    if (stream !== 0) throw new H2Violation(H2Error.protocol, "SETTINGS on a stream");
+    if ((flags & H2Flag.ack) !== 0) return expectLength(payload, 0);
+    if (payload.length % 6 !== 0) throw new H2Violation(H2Error.frameSize, "SETTINGS of a broken length");
+    for (let at = 0; at < payload.length; at += 6) this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    this.#socket?.write(h2Frame(H2Type.settings, H2Flag.ack, 0, Buffer.alloc(0)));
+    this.#flush();
+  }
+
+  #setting(id: number, value: number): void {
+    if (id === H2Setting.frameBytesMax) {
+      if (value < H2_FRAME_BYTES || value > 0xff_ffff)
+        throw new H2Violation(H2Error.protocol, `a largest frame of ${value} bytes`);
+      this.#peerFrameBytesMax = value;
+    } else if (id === H2Setting.initialWindow) {
+      if (value > H2_WINDOW_BYTES_MAX) throw new H2Violation(H2Error.flowControl, `a window of ${value} bytes`);
+      for (const stream of this.#streams.values()) grow(stream, value - this.#peerWindowBytes);
+      this.#peerWindowBytes = value;
+    }
+  }
+
+  #windowUpdate(id: number, payload: Buffer): void {
+    expectLength(payload, 4);
+    const bytes = payload.readUInt32BE(0) & 0x7fff_ffff;
+    if (bytes === 0) throw new H2Violation(H2Error.protocol, "a window update of nothing");
+    if (id === 0) {
+      this.#sendWindowBytes += bytes;
+      if (this.#sendWindowBytes > H2_WINDOW_BYTES_MAX)
+        throw new H2Violation(H2Error.flowControl, "a connection window beyond its largest");
+    } else {
+      const stream = this.#known(id);
+      if (stream !== undefined) grow(stream, bytes);
+    }
+    this.#flush();
+  }
+
+  #headersFrame({ flags, stream }: H2Header, payload: Buffer): void {
+    if (stream === 0) throw new H2Violation(H2Error.protocol, "headers on stream 0");
+    let start = 0;
+    let end = payload.length;
+    if ((flags & H2Flag.padded) !== 0) {
+      start = 1;
+      end -= payload[0] ?? 0;
+    }
+    if ((flags & H2Flag.priority) !== 0) start += 5;
+    if (start > end) throw new H2Violation(H2Error.protocol, "more padding than frame");
+    this.#headers = { stream, flags, parts: [payload.subarray(start, end)], bytes: end - start };
+    if ((flags & H2Flag.endHeaders) !== 0) this.#headersDone(this.#headers);
+  }
+
+  #continuation({ flags, stream }: H2Header, payload: Buffer): void {
+    const open = this.#headers;
+    if (open === undefined || open.stream !== stream)
+      throw new H2Violation(H2Error.protocol, "a continuation of nothing");
+    this.#count();
+    open.parts.push(payload);
+    open.bytes += payload.length;
+    if (open.bytes > HEADER_BLOCK_BYTES_MAX)
+      throw new H2Violation(H2Error.enhanceYourCalm, `a header block above ${HEADER_BLOCK_BYTES_MAX} bytes`);
+    if ((flags & H2Flag.endHeaders) !== 0) this.#headersDone(open);
+  }
+
+  #headersDone({ stream: id, flags, parts }: HeaderBlock): void {
+    this.#headers = undefined;
+    let headers: Headers;
+    try {
+      headers = this.#decoder.decode(Buffer.concat(parts));
+    } catch (thrown) {
+      throw new H2Violation(H2Error.compression, thrown instanceof Error ? thrown.message : "broken headers");
+    }
+    const known = this.#streams.get(id);
+    if (known !== undefined) known.sink.headers(headers);
+    else if (this.#options.role === "server" && id > this.#lastPeerStream) this.#accept(id, headers);
+    else this.#known(id);
+    const stream = this.#streams.get(id);
+    if (stream !== undefined && (flags & H2Flag.endStream) !== 0) this.#peerEnded(stream);
+  }
+
+  #accept(id: number, headers: Headers): void {
+    if (id % 2 === 0) throw new H2Violation(H2Error.protocol, `a client's stream ${id}`);
+    this.#count();
+    this.#lastPeerStream = id;
+    if (this.#streams.size >= STREAMS_MAX) {
+      this.#socket?.write(h2Number(H2Type.reset, id, H2Error.refusedStream));
+      return;
+    }
+    let sink: H2StreamSink | undefined;
+    const state = this.#open(id, {
+      target: () => (sink as H2StreamSink).target(),
+      advance: (bytes) => sink?.advance(bytes),
+      refuse: (thrown) => sink?.refuse(thrown),
+      headers: (trailers) => sink?.headers(trailers),
+      end: () => sink?.end(),
+      close: () => sink?.close(),
+    });
+    sink = this.#options.onStream?.(this.#handle(state), headers);
+  }
+
+  #peerEnded(stream: H2StreamState): void {
+    stream.receivedEnd = true;
+    stream.sink.end();
+    if (stream.sentEnd) this.#close(stream);
+  }
+
+  // Sending.
+
+  #open(id: number, sink: H2StreamSink): H2StreamState {
+    const state = new H2StreamState(id, sink, this.#peerWindowBytes, WINDOW_BYTES);
+    this.#streams.set(id, state);
+    return state;
+  }
+
+  #handle(state: H2StreamState): H2Stream {
+    return {
+      write: (parts, done) => {
+        if (state.closed || state.endAfterQueue) return done?.();
+        state.queue.push({ parts, done });
+        this.#flush();
+      },
+      respond: (headers) => {
+        if (!state.closed) this.#socket?.write(h2Frame(H2Type.headers, H2Flag.endHeaders, state.id, encodeHeaders(headers)));
+      },
+      end: (trailers) => {
+        if (state.closed || state.endAfterQueue) return;
+        state.endAfterQueue = true;
+        state.trailers = trailers;
+        this.#flush();
+      },
+      get closed() {
+        return state.closed;
+      },
+    };
+  }
+
+  #flush(): void {
+    const socket = this.#socket;
+    if (socket === undefined || this.#closed) return;
+    socket.cork();
+    for (const stream of this.#streams.values()) {
+      while (stream.queue.length > 0) {
+        const bytesMax = Math.min(this.#sendWindowBytes, stream.sendWindowBytes, this.#peerFrameBytesMax);
+        if (bytesMax <= 0) break;
+        this.#sendData(socket, stream, bytesMax);
+      }
+      if (stream.queue.length === 0 && stream.endAfterQueue && !stream.sentEnd) this.#sendEnd(socket, stream);
+    }
+    socket.uncork();
+  }
+
+  #sendData(socket: Socket, stream: H2StreamState, bytesMax: number): void {
+    const { slices, bytes, done } = stream.take(bytesMax);
+    this.#sendWindowBytes -= bytes;
+    stream.sendWindowBytes -= bytes;
+    socket.write(h2Header(bytes, H2Type.data, 0, stream.id));
+    const sent = done.length === 0 ? undefined : (): void => done.forEach((call) => call());
+    slices.forEach((slice, index) => socket.write(slice, index === slices.length - 1 ? sent : undefined));
+    if (slices.length === 0) sent?.();
+  }
+
+  #sendEnd(socket: Socket, stream: H2StreamState): void {
+    stream.sentEnd = true;
+    const flags = H2Flag.endStream;
+    if (stream.trailers === undefined) socket.write(h2Header(0, H2Type.data, flags, stream.id));
+    else
+      socket.write(h2Frame(H2Type.headers, flags | H2Flag.endHeaders, stream.id, encodeHeaders(stream.trailers)));
+    if (!stream.receivedEnd && this.#options.role === "server")
+      socket.write(h2Number(H2Type.reset, stream.id, H2Error.none));
+    if (stream.receivedEnd || this.#options.role === "server") this.#close(stream);
+  }
+
+  // Ends.
+
+  #close(stream: H2StreamState): void {
+    if (stream.closed) return;
+    stream.closed = true;
+    this.#streams.delete(stream.id);
+    for (const { done } of stream.queue.splice(0)) done?.();
+    stream.sink.close();
+  }
+
+  #goAway(code: H2Error, message: string): void {
+    if (this.#closed) return;
+    this.parser.stop();
+    const payload = Buffer.alloc(8 + Buffer.byteLength(message));
+    payload.writeUInt32BE(this.#lastPeerStream, 0);
+    payload.writeUInt32BE(code, 4);
+    payload.write(message, 8);
+    this.#socket?.write(h2Frame(H2Type.goAway, 0, 0, payload));
+    this.#socket?.destroySoon();
+    this.#gone();
+  }
+
+  #gone(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.parser.stop();
+    for (const stream of this.#streams.values()) this.#close(stream);
+    this.#options.onClose();
+  }
+}
+
+function grow(stream: H2StreamState, bytes: number): void {
+  stream.sendWindowBytes += bytes;
+  if (stream.sendWindowBytes > H2_WINDOW_BYTES_MAX)
+    throw new H2Violation(H2Error.flowControl, "a stream window beyond its largest");
+}
+
+function expectLength(payload: Buffer, bytes: number): void {
+  if (payload.length !== bytes)
+    throw new H2Violation(H2Error.frameSize, `a frame of ${payload.length} bytes instead of ${bytes}`);
+}

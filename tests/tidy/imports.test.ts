@@ -46,7 +46,8 @@ const OWNERS: readonly { readonly library: RegExp; readonly owners: readonly Reg
   { library: /^@opentelemetry\//, owners: [/^packages\/runtime\/src\/tracing-otlp\.ts$/] },
   { library: /^node:sqlite$/, owners: [/^packages\/job-store\//] },
   { library: /^commander$/, owners: [/^packages\/cli\//] },
-  { library: /^(node:)?http2$/, owners: [/^packages\/(fabric|runtime)\//] },
+  // It stands still when both ends write: docs/decisions/exchange-own-http2.md.
+  { library: /^(node:)?http2$/, owners: [] },
 ];
 
 const ours = (each: Import): string | undefined => /^@moevie\/([^/]+)/.exec(each.specifier)?.[1];

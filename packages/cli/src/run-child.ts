@@ -4,7 +4,7 @@ import { CommandError, InterruptedError } from "./failure.ts";
 import type { Interruption } from "./interruption.ts";
 import { STOP_GRACE_MS } from "./supervisor/service-process.ts";
 import type { CommandContext } from "./command.ts";
-import { NODE_ARGUMENTS } from "./supervisor/embedded-cluster.ts";
+import { NODE_ARGUMENTS } from "@moevie/contracts";
 
 export interface ChildEnd {
   readonly exitCode: number;

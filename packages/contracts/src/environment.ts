@@ -35,3 +35,10 @@ export type EnvironmentName = keyof typeof ENVIRONMENT;
 /** Services of the cluster, in the order a prompt meets them. */
 export const SERVICES = ["gateway", "scheduler", "text-encoder", "router", "expert-shard", "decoder"] as const;
 export type ServiceName = (typeof SERVICES)[number];
+
+/**
+ * How Node runs a service: type stripping without its warning, and no helper threads for the garbage collector. The processes
+ * of a cluster share their cores with graph threads, and a service's heap is small; docs/decisions/cluster-overhead.md has what
+ * the helpers cost.
+ */
+export const NODE_ARGUMENTS: readonly string[] = ["--disable-warning=ExperimentalWarning", "--single-threaded-gc"];

@@ -18,11 +18,14 @@ export interface ByteAddress {
 }
 
 const KEEP_ALIVE_MS = 10_000;
+/** Node's own field for what a socket stands on. */
+const HANDLE = "_handle";
 
 /** Opens a connection; errors and close are events of the socket. */
 export function openSocket({ path, host, port }: ByteAddress, sink: ByteSink): Socket {
   const onread = readInto(sink);
-  const socket = path === undefined ? connect({ host: host ?? "127.0.0.1", port: port ?? 0, onread }) : connect({ path, onread });
+  const socket =
+    path === undefined ? connect({ host: host ?? "127.0.0.1", port: port ?? 0, onread }) : connect({ path, onread });
   return tune(socket);
 }
 
@@ -31,14 +34,14 @@ export function openSocket({ path, host, port }: ByteAddress, sink: ByteSink): S
  * given memory, so its handle is given to a new socket; where there is no handle to take, chunks are pushed.
  */
 export function adoptSocket(accepted: Socket, sink: ByteSink): Socket {
-  const holder = accepted as unknown as { _handle: object | null };
-  const handle = holder._handle;
+  const holder = accepted as unknown as Record<string, object | null | undefined>;
+  const handle = holder[HANDLE];
   if (handle === null || handle === undefined) {
     accepted.on("data", (chunk: Buffer) => sink.push(chunk));
     accepted.resume();
     return tune(accepted);
   }
-  holder._handle = null;
+  holder[HANDLE] = null;
   const socket = new Socket({ handle, onread: readInto(sink) } as object);
   // The server counts the accepted socket until that closes.
   socket.on("close", () => accepted.destroy());

@@ -1,30 +1,20 @@
 // The router's end of the exchange: one persistent stream to one shard, reconnected with back-off. Sends requests within the
 // shard's credit, matches answers by (call, layer, attempt), drops late ones. It never retries a request.
-import { connect as connectHttp2 } from "node:http2";
-import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
 import { MoevieError, limit } from "@moevie/contracts";
 import { parseAddress, pause } from "@moevie/runtime";
 import { decodeError, decodeHolds, partialLayout, requestLayout } from "./body.ts";
 import type { ExpertRows, Holds } from "./body.ts";
 import { BufferPool } from "./buffer-pool.ts";
+import { openSocket } from "./byte-socket.ts";
 import { ClientCredit } from "./client-credit.ts";
 import { ExchangeDeadline } from "./deadline.ts";
 import { exchangeError } from "./exchange-error.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
-import {
-  BODY_OFFSET,
-  EXCHANGE_PATH,
-  GRPC_CONTENT_TYPE,
-  LINK_SETTINGS,
-  SESSION_MEMORY_MB_MAX,
-  WINDOW_BYTES,
-  openSocket,
-  smallMessage,
-  writeHead,
-  writeTo,
-} from "./link.ts";
+import { H2Connection } from "./h2-connection.ts";
+import type { H2Stream } from "./h2-connection.ts";
+import { BODY_OFFSET, EXCHANGE_PATH, GRPC_CONTENT_TYPE, smallMessage, writeHead } from "./link.ts";
 import { startTimer } from "./timer.ts";
 import { gatherRows, unpackRows } from "./wire-rows.ts";
 
@@ -62,7 +52,7 @@ export interface ExchangeConnectOptions {
 
 type LinkState =
   | { readonly kind: "down" }
-  | { readonly kind: "ready"; readonly stream: ClientHttp2Stream; readonly holds: Holds }
+  | { readonly kind: "ready"; readonly stream: H2Stream; readonly holds: Holds }
   | { readonly kind: "closed" };
 
 interface Pending {
@@ -74,6 +64,14 @@ interface Pending {
 }
 
 const BACKOFF_FIRST_MS = 20;
+const EXCHANGE_HEADERS = [
+  [":method", "POST"],
+  [":scheme", "http"],
+  [":path", EXCHANGE_PATH],
+  [":authority", "localhost"],
+  ["content-type", GRPC_CONTENT_TYPE],
+  ["te", "trailers"],
+] as const;
 const ANSWER_POOL_BYTES_MAX = limit("frameBytesMax");
 
 /** Starts connecting; it goes on until `close`. */
@@ -90,7 +88,7 @@ export class ExchangeClient {
   readonly #pool = BufferPool.plain(ANSWER_POOL_BYTES_MAX);
   #credit = new ClientCredit();
   #state: LinkState = { kind: "down" };
-  #session: ClientHttp2Session | undefined;
+  #connection: H2Connection | undefined;
   #nextCall = 1;
   #lateAnswers = 0;
 
@@ -141,8 +139,8 @@ export class ExchangeClient {
       options.signal?.addEventListener("abort", onAbort, { once: true });
       const { layer, attempt } = options;
       this.#pending.set(call, { layer, attempt, startMs, bytesOut: message.length, finish });
-      writeTo(state.stream, message, () => this.#pool.give(buffer));
-      if (state.stream.destroyed) finish(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
+      state.stream.write([message], () => this.#pool.give(buffer));
+      if (state.stream.closed) finish(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
     });
   }
 
@@ -150,7 +148,7 @@ export class ExchangeClient {
     this.#drop(exchangeError("DRAINING", "the exchange was closed"));
     this.#state = { kind: "closed" };
     this.#closing.abort();
-    this.#session?.destroy();
+    this.#connection?.destroy();
   }
 
   async #keepConnected(): Promise<void> {
@@ -166,46 +164,33 @@ export class ExchangeClient {
   /** Holds one stream until it ends; says whether it ever was usable. */
   #connectOnce(): Promise<boolean> {
     return new Promise((resolve) => {
-      const address = parseAddress(this.address, "shard address");
-      const session = connectHttp2("http://localhost", {
-        createConnection: () => openSocket(address),
-        settings: LINK_SETTINGS,
-        maxSessionMemory: SESSION_MEMORY_MB_MAX,
-      });
-      this.#session = session;
       let wasReady = false;
-      session.on("error", () => session.destroy());
-      session.on("close", () => {
-        this.#drop(exchangeError("PEER_UNAVAILABLE", `the stream to shard ${this.address} ended`));
-        resolve(wasReady);
+      const connection = new H2Connection({
+        role: "client",
+        onClose: () => {
+          this.#drop(exchangeError("PEER_UNAVAILABLE", `the stream to shard ${this.address} ended`));
+          resolve(wasReady);
+        },
       });
-      session.once("remoteSettings", () => {
-        session.setLocalWindowSize(WINDOW_BYTES);
-        const stream = session.request({
-          ":method": "POST",
-          ":path": EXCHANGE_PATH,
-          "content-type": GRPC_CONTENT_TYPE,
-          te: "trailers",
-        });
-        this.#credit = new ClientCredit();
-        const reader = new FrameReader({
-          allocate: (header) => this.#allocate(header),
-          frame: (header, body) => {
-            wasReady = true;
-            this.#frame(stream, header, body);
-          },
-        });
-        stream.on("data", (chunk: Buffer) => {
-          try {
-            reader.push(chunk);
-          } catch {
-            session.destroy();
-          }
-        });
-        stream.on("error", () => session.destroy());
-        stream.on("close", () => session.destroy());
-        writeTo(stream, smallMessage(frameHeader(FrameKind.hello)));
+      this.#connection = connection;
+      this.#credit = new ClientCredit();
+      const reader = new FrameReader({
+        allocate: (header) => this.#allocate(header),
+        frame: (header, body) => {
+          wasReady = true;
+          this.#frame(stream, header, body);
+        },
       });
+      connection.start(openSocket(parseAddress(this.address, "shard address"), connection.parser));
+      const stream = connection.request(EXCHANGE_HEADERS, {
+        target: () => reader.target(),
+        advance: (bytes) => reader.advance(bytes),
+        refuse: () => connection.destroy(),
+        headers: () => undefined,
+        end: () => connection.destroy(),
+        close: () => connection.destroy(),
+      });
+      stream.write([smallMessage(frameHeader(FrameKind.hello))]);
     });
   }
 
@@ -214,7 +199,7 @@ export class ExchangeClient {
     return large ? new Uint8Array(this.#pool.take(header.bodyBytes)) : new Uint8Array(header.bodyBytes);
   }
 
-  #frame(stream: ClientHttp2Stream, header: FrameHeader, body: Uint8Array): void {
+  #frame(stream: H2Stream, header: FrameHeader, body: Uint8Array): void {
     switch (header.kind) {
       case FrameKind.holds:
         this.#state = { kind: "ready", stream, holds: decodeHolds(header, asBuffer(body)) };
@@ -224,7 +209,7 @@ export class ExchangeClient {
         if ((header.flags & FrameFlag.recall) === 0) this.#credit.grant(header.creditBytes);
         else {
           const given = this.#credit.giveBack(header.creditBytes);
-          if (given > 0) writeTo(stream, smallMessage(frameHeader(FrameKind.grant, { creditBytes: given })));
+          if (given > 0) stream.write([smallMessage(frameHeader(FrameKind.grant, { creditBytes: given }))]);
         }
         return;
       case FrameKind.partial:

@@ -99,24 +99,33 @@ export interface ShardPartial {
 }
 
 /**
- * Adds the partial sums into `out` [tokens, d], which it clears first. Parts are added in the order given: ascending
+ * Adds the partial sums into `out` [tokens, d]; a token without one gets zeros. Parts are added in the order given: ascending
  * shard order makes a run repeat bit for bit.
  */
 export function combine(parts: readonly ShardPartial[], d: number, out: Float32Array): void {
-  out.fill(0);
+  const seen = new Uint8Array(out.length / d);
   for (const { rows, partial } of parts) {
     for (let row = 0; row < rows.length; row++) {
-      const to = (rows[row] ?? 0) * d;
+      const token = rows[row] as number;
+      const to = token * d;
       const from = row * d;
-      for (let at = 0; at < d; at++) out[to + at] = (out[to + at] as number) + (partial[from + at] as number);
+      if (seen[token] === 0) {
+        seen[token] = 1;
+        for (let at = 0; at < d; at++) out[to + at] = partial[from + at] as number;
+      } else {
+        for (let at = 0; at < d; at++) out[to + at] = (out[to + at] as number) + (partial[from + at] as number);
+      }
     }
   }
+  seen.forEach((known, token) => {
+    if (known === 0) out.fill(0, token * d, token * d + d);
+  });
 }
 
 /**
  * What a shard does with its experts' answers: partial[rowIndex[e]] += weights[e] · answer of entry e, experts ascending,
  * each product rounded to f32 before it is added. The answers of local expert j lie together in `answers` [·, d], from
- * row starts[j] on, in CSR order (`csr.offsets` when nothing else lies between). `partial` [n, d] is cleared first.
+ * row starts[j] on, in CSR order (`csr.offsets` when nothing else lies between). Every row of `partial` [n, d] is written.
  */
 export function weightedPartial(
   csr: ExpertRows,
@@ -125,18 +134,27 @@ export function weightedPartial(
   d: number,
   partial: Float32Array,
 ): void {
-  partial.fill(0);
+  const seen = new Uint8Array(partial.length / d);
   for (let j = 0; j < csr.experts.length; j++) {
     const first = csr.offsets[j] as number;
     const last = csr.offsets[j + 1] as number;
     let from = (starts[j] as number) * d;
     for (let entry = first; entry < last; entry++) {
-      const to = (csr.rowIndex[entry] as number) * d;
+      const row = csr.rowIndex[entry] as number;
+      const to = row * d;
       const weight = csr.weights[entry] as number;
-      for (let at = 0; at < d; at++) {
-        partial[to + at] = (partial[to + at] as number) + Math.fround(weight * (answers[from + at] as number));
+      if (seen[row] === 0) {
+        seen[row] = 1;
+        // As 0 plus the product: a product of -0 gives 0.
+        for (let at = 0; at < d; at++) partial[to + at] = Math.fround(weight * (answers[from + at] as number)) + 0;
+      } else {
+        for (let at = 0; at < d; at++)
+          partial[to + at] = (partial[to + at] as number) + Math.fround(weight * (answers[from + at] as number));
       }
       from += d;
     }
   }
+  seen.forEach((known, row) => {
+    if (known === 0) partial.fill(0, row * d, row * d + d);
+  });
 }

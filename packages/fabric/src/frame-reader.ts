@@ -28,11 +28,20 @@ export class FrameReader {
     this.#sink = sink;
   }
 
-  /** Takes the next bytes, of any length. Throws a MoevieError on the first byte that cannot be part of a frame. */
-  push(chunk: Uint8Array): void {
-    let at = 0;
-    while (at < chunk.length) {
-      at = this.#header === undefined ? this.#takeHead(chunk, at) : this.#takeBody(this.#header, chunk, at);
+  /** Where the next bytes belong: the rest of a head or of a body. */
+  target(): Uint8Array {
+    if (this.#header === undefined) return this.#head.subarray(this.#headFilled);
+    return this.#body.subarray(this.#bodyFilled);
+  }
+
+  /** `bytes` bytes were put at the start of `target`. Throws a MoevieError when they cannot be part of a frame. */
+  advance(bytes: number): void {
+    if (this.#header === undefined) {
+      this.#headFilled += bytes;
+      if (this.#headFilled === HEAD_BYTES) this.#headDone();
+    } else {
+      this.#bodyFilled += bytes;
+      if (this.#bodyFilled === this.#header.bodyBytes) this.#bodyDone(this.#header);
     }
   }
 
@@ -41,11 +50,7 @@ export class FrameReader {
     return this.#header === undefined && this.#headFilled === 0;
   }
 
-  #takeHead(chunk: Uint8Array, at: number): number {
-    const end = Math.min(chunk.length, at + HEAD_BYTES - this.#headFilled);
-    this.#head.set(chunk.subarray(at, end), this.#headFilled);
-    this.#headFilled += end - at;
-    if (this.#headFilled < HEAD_BYTES) return end;
+  #headDone(): void {
     this.#headFilled = 0;
     if (this.#head[0] !== 0) throw exchangeError("INVALID_FIELD", "compressed exchange frames are not accepted");
     const header = decodeHeader(this.#head, GRPC_PREFIX_BYTES);
@@ -53,23 +58,20 @@ export class FrameReader {
       throw exchangeError("INVALID_FIELD", "exchange frame length differs from its message length");
     }
     checkBodyBytes(header);
-    this.#body = this.#sink.allocate(header).subarray(0, header.bodyBytes);
+    const body = this.#sink.allocate(header).subarray(0, header.bodyBytes);
+    if (header.bodyBytes === 0) {
+      this.#sink.frame(header, body);
+      return;
+    }
+    this.#header = header;
+    this.#body = body;
     this.#bodyFilled = 0;
-    if (header.bodyBytes === 0) this.#sink.frame(header, this.#body);
-    else this.#header = header;
-    return end;
   }
 
-  #takeBody(header: FrameHeader, chunk: Uint8Array, at: number): number {
-    const end = Math.min(chunk.length, at + header.bodyBytes - this.#bodyFilled);
-    this.#body.set(at === 0 && end === chunk.length ? chunk : chunk.subarray(at, end), this.#bodyFilled);
-    this.#bodyFilled += end - at;
-    if (this.#bodyFilled === header.bodyBytes) {
-      const body = this.#body;
-      this.#header = undefined;
-      this.#body = new Uint8Array(0);
-      this.#sink.frame(header, body);
-    }
-    return end;
+  #bodyDone(header: FrameHeader): void {
+    const body = this.#body;
+    this.#header = undefined;
+    this.#body = new Uint8Array(0);
+    this.#sink.frame(header, body);
   }
 }

@@ -57,6 +57,17 @@ test("a changed header byte is refused", () => {
 });
 
 /** Feeds bytes in pieces; returns what came out and what was refused. Any untyped throw fails the test. */
+/** Puts bytes where the reader wants them. */
+function feed(reader: FrameReader, chunk: Uint8Array): void {
+  for (let at = 0; at < chunk.length;) {
+    const target = reader.target();
+    const bytes = Math.min(target.length, chunk.length - at);
+    target.set(chunk.subarray(at, at + bytes));
+    reader.advance(bytes);
+    at += bytes;
+  }
+}
+
 function read(
   bytes: Uint8Array,
   cuts: readonly number[],
@@ -77,7 +88,7 @@ function read(
   try {
     let at = 0;
     for (const cut of [...cuts, bytes.length]) {
-      reader.push(bytes.subarray(at, Math.min(bytes.length, at + cut)));
+      feed(reader, bytes.subarray(at, Math.min(bytes.length, at + cut)));
       at = Math.min(bytes.length, at + cut);
     }
   } catch (error) {

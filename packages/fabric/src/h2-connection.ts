@@ -22,7 +22,9 @@ import { H2Parser, H2Violation } from "./h2-parser.ts";
 import type { H2Frames, PayloadSink } from "./h2-parser.ts";
 import { H2StreamState } from "./h2-stream.ts";
 import type { H2StreamSink } from "./h2-stream.ts";
-import { HpackDecoder, encodeHeaders } from "./hpack.ts";
+import { HeaderBlocks } from "./header-blocks.ts";
+import type { HeaderBlock } from "./header-blocks.ts";
+import { encodeHeaders } from "./hpack.ts";
 import type { Headers } from "./hpack.ts";
 import { RateBound } from "./rate-bound.ts";
 
@@ -30,7 +32,6 @@ import { RateBound } from "./rate-bound.ts";
 const WINDOW_BYTES = limit("frameBytesMax");
 const FRAME_BYTES_MAX = 1_048_576;
 const STREAMS_MAX = 64;
-const HEADER_BLOCK_BYTES_MAX = 16_384;
 /** Frames that cost an answer or a stream, in a row of seconds. */
 const COSTLY_FRAMES_MAX = 1000;
 const COSTLY_FRAMES_MS = 10_000;
@@ -41,14 +42,6 @@ export interface H2ConnectionOptions {
   readonly onStream?: (stream: H2Stream, headers: Headers) => H2StreamSink;
   /** The connection is gone, whatever the cause. Called once. */
   readonly onClose: () => void;
-}
-
-/** A header block on its way, frame by frame. */
-interface HeaderBlock {
-  readonly stream: number;
-  readonly flags: number;
-  readonly parts: Buffer[];
-  bytes: number;
 }
 
 /** The sending side of one stream. */
@@ -65,7 +58,7 @@ export interface H2Stream {
 export class H2Connection implements H2Frames {
   readonly parser: H2Parser;
   readonly #options: H2ConnectionOptions;
-  readonly #decoder = new HpackDecoder();
+  readonly #blocks = new HeaderBlocks();
   readonly #streams = new Map<number, H2StreamState>();
   readonly #costly = new RateBound(COSTLY_FRAMES_MAX, COSTLY_FRAMES_MS);
   #socket: Socket | undefined;
@@ -77,7 +70,6 @@ export class H2Connection implements H2Frames {
   #unacknowledgedBytes = 0;
   #peerWindowBytes = H2_WINDOW_BYTES;
   #peerFrameBytesMax = H2_FRAME_BYTES;
-  #headers: HeaderBlock | undefined;
   #closed = false;
 
   constructor(options: H2ConnectionOptions) {
@@ -154,16 +146,19 @@ export class H2Connection implements H2Frames {
 
   frame(header: H2Header, payload: Buffer): void {
     const { type, flags, stream: id } = header;
-    if (this.#headers !== undefined && type !== H2Type.continuation)
-      throw new H2Violation(H2Error.protocol, "another frame between the parts of a header block");
+    this.#blocks.expect(type);
     if (type !== H2Type.settings) this.#expectFrames();
     switch (type) {
       case H2Type.settings:
         return this.#settings(header, payload);
       case H2Type.headers:
-        return this.#headersFrame(header, payload);
-      case H2Type.continuation:
-        return this.#continuation(header, payload);
+      case H2Type.continuation: {
+        const block =
+          type === H2Type.headers ? this.#blocks.begin(header, payload) : this.#blocks.goOn(header, payload);
+        if (type === H2Type.continuation) this.#count();
+        if (block !== undefined) this.#headersDone(block);
+        return;
+      }
       case H2Type.windowUpdate:
         return this.#windowUpdate(id, payload);
       case H2Type.ping:
@@ -178,13 +173,10 @@ export class H2Connection implements H2Frames {
         if (stream !== undefined) this.#close(stream);
         return;
       }
-      case H2Type.goAway:
-        // No new streams are opened on a link; those there are end as they would.
-        return;
       case H2Type.pushPromise:
         throw new H2Violation(H2Error.protocol, "a push, though none is taken");
       default:
-      // PRIORITY and frames of later versions mean nothing here.
+      // PRIORITY and frames of later versions mean nothing here. After GOAWAY streams end as they would: no new ones are opened.
     }
   }
 
@@ -218,7 +210,8 @@ export class H2Connection implements H2Frames {
     if (stream !== 0) throw new H2Violation(H2Error.protocol, "SETTINGS on a stream");
     if ((flags & H2Flag.ack) !== 0) return expectLength(payload, 0);
     if (payload.length % 6 !== 0) throw new H2Violation(H2Error.frameSize, "SETTINGS of a broken length");
-    for (let at = 0; at < payload.length; at += 6) this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    for (let at = 0; at < payload.length; at += 6)
+      this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
     this.#socket?.write(h2Frame(H2Type.settings, H2Flag.ack, 0, Buffer.alloc(0)));
     this.#flush();
   }
@@ -250,46 +243,13 @@ export class H2Connection implements H2Frames {
     this.#flush();
   }
 
-  #headersFrame({ flags, stream }: H2Header, payload: Buffer): void {
-    if (stream === 0) throw new H2Violation(H2Error.protocol, "headers on stream 0");
-    let start = 0;
-    let end = payload.length;
-    if ((flags & H2Flag.padded) !== 0) {
-      start = 1;
-      end -= payload[0] ?? 0;
-    }
-    if ((flags & H2Flag.priority) !== 0) start += 5;
-    if (start > end) throw new H2Violation(H2Error.protocol, "more padding than frame");
-    this.#headers = { stream, flags, parts: [payload.subarray(start, end)], bytes: end - start };
-    if ((flags & H2Flag.endHeaders) !== 0) this.#headersDone(this.#headers);
-  }
-
-  #continuation({ flags, stream }: H2Header, payload: Buffer): void {
-    const open = this.#headers;
-    if (open === undefined || open.stream !== stream)
-      throw new H2Violation(H2Error.protocol, "a continuation of nothing");
-    this.#count();
-    open.parts.push(payload);
-    open.bytes += payload.length;
-    if (open.bytes > HEADER_BLOCK_BYTES_MAX)
-      throw new H2Violation(H2Error.enhanceYourCalm, `a header block above ${HEADER_BLOCK_BYTES_MAX} bytes`);
-    if ((flags & H2Flag.endHeaders) !== 0) this.#headersDone(open);
-  }
-
-  #headersDone({ stream: id, flags, parts }: HeaderBlock): void {
-    this.#headers = undefined;
-    let headers: Headers;
-    try {
-      headers = this.#decoder.decode(Buffer.concat(parts));
-    } catch (thrown) {
-      throw new H2Violation(H2Error.compression, thrown instanceof Error ? thrown.message : "broken headers");
-    }
+  #headersDone({ stream: id, endStream, headers }: HeaderBlock): void {
     const known = this.#streams.get(id);
     if (known !== undefined) known.sink.headers(headers);
     else if (this.#options.role === "server" && id > this.#lastPeerStream) this.#accept(id, headers);
     else this.#known(id);
     const stream = this.#streams.get(id);
-    if (stream !== undefined && (flags & H2Flag.endStream) !== 0) this.#peerEnded(stream);
+    if (stream !== undefined && endStream) this.#peerEnded(stream);
   }
 
   #accept(id: number, headers: Headers): void {
@@ -334,7 +294,8 @@ export class H2Connection implements H2Frames {
         this.#flush();
       },
       respond: (headers) => {
-        if (!state.closed) this.#socket?.write(h2Frame(H2Type.headers, H2Flag.endHeaders, state.id, encodeHeaders(headers)));
+        if (!state.closed)
+          this.#socket?.write(h2Frame(H2Type.headers, H2Flag.endHeaders, state.id, encodeHeaders(headers)));
       },
       end: (trailers) => {
         if (state.closed || state.endAfterQueue) return;
@@ -377,8 +338,7 @@ export class H2Connection implements H2Frames {
     stream.sentEnd = true;
     const flags = H2Flag.endStream;
     if (stream.trailers === undefined) socket.write(h2Header(0, H2Type.data, flags, stream.id));
-    else
-      socket.write(h2Frame(H2Type.headers, flags | H2Flag.endHeaders, stream.id, encodeHeaders(stream.trailers)));
+    else socket.write(h2Frame(H2Type.headers, flags | H2Flag.endHeaders, stream.id, encodeHeaders(stream.trailers)));
     if (!stream.receivedEnd && this.#options.role === "server")
       socket.write(h2Number(H2Type.reset, stream.id, H2Error.none));
     if (stream.receivedEnd || this.#options.role === "server") this.#close(stream);

@@ -5,7 +5,7 @@ import { H2Error, H2Flag, H2Type, H2_HEADER_BYTES, PREFACE, readH2Header } from 
 import type { H2Header } from "./h2-frame.ts";
 
 /** What a frame other than DATA may weigh. */
-export const CONTROL_BYTES_MAX = 16_384;
+const CONTROL_BYTES_MAX = 16_384;
 const STAGING_BYTES = 16_384;
 /** Less is cheaper read with what surrounds it. */
 const DIRECT_BYTES_MIN = 8_192;

@@ -95,7 +95,8 @@ export class H2StreamState {
         continue;
       }
       const end = Math.min(part.length, this.offset + bytesMax - bytes);
-      if (end > this.offset) slices.push(this.offset === 0 && end === part.length ? part : part.subarray(this.offset, end));
+      if (end > this.offset)
+        slices.push(this.offset === 0 && end === part.length ? part : part.subarray(this.offset, end));
       bytes += end - this.offset;
       if (end === part.length) {
         this.part++;

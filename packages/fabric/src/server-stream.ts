@@ -1,5 +1,4 @@
 // One router's stream at a shard: reads requests into shared buffers, checks credit, epoch and experts, writes answers.
-import type { ServerHttp2Stream } from "node:http2";
 import { GRPC_CODE, asMoevieError } from "@moevie/contracts";
 import { decodeExpertRows, elementBytes, encodeError, encodeHolds, partialLayout, requestLayout } from "./body.ts";
 import type { ExpertRows } from "./body.ts";
@@ -8,7 +7,9 @@ import { exchangeError } from "./exchange-error.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
-import { BODY_OFFSET, GRPC_CONTENT_TYPE, smallMessage, writeHead, writeTo } from "./link.ts";
+import type { H2Stream } from "./h2-connection.ts";
+import type { H2StreamSink } from "./h2-stream.ts";
+import { BODY_OFFSET, RESPONSE_HEADERS, grpcTrailers, smallMessage, writeHead } from "./link.ts";
 import type { ExchangeHost } from "./server.ts";
 import { packRows, unpackRows } from "./wire-rows.ts";
 
@@ -40,36 +41,36 @@ export interface ExchangeAnswer {
 export type ExchangeHandler = (request: ExchangeRequest) => Promise<ExchangeAnswer>;
 
 export class ServerStream {
-  readonly #stream: ServerHttp2Stream;
+  /** What the stream's bytes and its end do here. */
+  readonly sink: H2StreamSink;
+  readonly #stream: H2Stream;
   readonly #host: ExchangeHost;
   #running = 0;
   #whenIdle: (() => void)[] = [];
 
-  constructor(stream: ServerHttp2Stream, host: ExchangeHost) {
+  /** `closed` is called when the stream is gone. */
+  constructor(stream: H2Stream, host: ExchangeHost, closed: (stream: ServerStream) => void) {
     this.#stream = stream;
     this.#host = host;
-    stream.respond({ ":status": 200, "content-type": GRPC_CONTENT_TYPE }, { waitForTrailers: true });
-    let status: { code: number; message: string } = { code: 0, message: "" };
-    stream.on("wantTrailers", () => {
-      stream.sendTrailers({ "grpc-status": String(status.code), "grpc-message": encodeURIComponent(status.message) });
-    });
     const reader = new FrameReader({
       allocate: (header) => this.#allocate(header),
       frame: (header, body) => this.#frame(header, body),
     });
-    stream.on("data", (chunk: Buffer) => {
-      try {
-        reader.push(chunk);
-      } catch (thrown) {
+    this.sink = {
+      target: () => reader.target(),
+      advance: (bytes) => reader.advance(bytes),
+      refuse: (thrown) => {
         const error = asMoevieError(thrown);
-        status = { code: GRPC_CODE[error.code], message: error.message };
-        stream.removeAllListeners("data");
-        stream.resume();
-        stream.end();
-      }
-    });
-    stream.on("end", () => stream.end());
-    stream.on("close", () => this.#send(host.ledger.close(this)));
+        stream.end(grpcTrailers(GRPC_CODE[error.code], error.message));
+      },
+      headers: () => undefined,
+      end: () => stream.end(grpcTrailers(0, "")),
+      close: () => {
+        this.#send(host.ledger.close(this));
+        closed(this);
+      },
+    };
+    stream.respond(RESPONSE_HEADERS);
   }
 
   /** Resolves when no request of this stream is being answered. */
@@ -81,12 +82,12 @@ export class ServerStream {
   sendHolds(): void {
     const { holds } = this.#host;
     const header = frameHeader(FrameKind.holds, { epoch: holds.epoch, entries: holds.slots.length });
-    writeTo(this.#stream, smallMessage(header, encodeHolds(holds)));
+    this.#stream.write([smallMessage(header, encodeHolds(holds))]);
   }
 
   sendGrant(bytes: number, recall: boolean): void {
     const flags = recall ? FrameFlag.recall : 0;
-    writeTo(this.#stream, smallMessage(frameHeader(FrameKind.grant, { creditBytes: bytes, flags })));
+    this.#stream.write([smallMessage(frameHeader(FrameKind.grant, { creditBytes: bytes, flags }))]);
   }
 
   #allocate(header: FrameHeader): Uint8Array {
@@ -188,14 +189,12 @@ export class ServerStream {
     );
     if (direct) {
       const { partial } = answer;
-      this.#stream.cork();
-      writeTo(this.#stream, buffer.subarray(start));
-      writeTo(this.#stream, new Uint8Array(partial.buffer, partial.byteOffset, partial.byteLength), answer.release);
-      this.#stream.uncork();
+      const rows = new Uint8Array(partial.buffer, partial.byteOffset, partial.byteLength);
+      this.#stream.write([buffer.subarray(start), rows], answer.release);
     } else {
       packRows(answer.partial, type, buffer.buffer, buffer.byteOffset + BODY_OFFSET + layout.rows, 0);
       answer.release?.();
-      writeTo(this.#stream, buffer.subarray(start));
+      this.#stream.write([buffer.subarray(start)]);
     }
   }
 
@@ -206,7 +205,7 @@ export class ServerStream {
       deadlineMs: error.retryAfterMs ?? 0,
       creditBytes: this.#settle(request),
     });
-    writeTo(this.#stream, smallMessage(header, encodeError(error.reason, error.message)));
+    this.#stream.write([smallMessage(header, encodeError(error.reason, error.message))]);
   }
 
   #identity(request: FrameHeader): { call: number; layer: number; attempt: number; branch: number; epoch: number } {

@@ -1,26 +1,30 @@
 // The shard's end of the exchange: accepts streams, keeps the byte credits, refuses what cannot be served, hands requests to
 // the shard and writes its answers. It keeps no row beyond its call.
 import { rmSync } from "node:fs";
-import { createServer } from "node:http2";
-import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import { createServer } from "node:net";
+import type { Server } from "node:net";
 import { asMoevieError, limit } from "@moevie/contracts";
 import { formatAddress, parseAddress } from "@moevie/runtime";
 import { BufferPool } from "./buffer-pool.ts";
+import { adoptSocket } from "./byte-socket.ts";
 import { CreditLedger } from "./credit-ledger.ts";
 import type { Holds } from "./body.ts";
 import { exchangeError } from "./exchange-error.ts";
-import {
-  EXCHANGE_PATH,
-  GRPC_CONTENT_TYPE,
-  HEALTH_CHECK_PATH,
-  LINK_SETTINGS,
-  SESSION_MEMORY_MB_MAX,
-  WINDOW_BYTES,
-} from "./link.ts";
+import { H2Connection } from "./h2-connection.ts";
+import type { H2Stream } from "./h2-connection.ts";
+import type { H2StreamSink } from "./h2-stream.ts";
+import type { Headers } from "./hpack.ts";
+import { EXCHANGE_PATH, HEALTH_CHECK_PATH, RESPONSE_HEADERS, grpcTrailers } from "./link.ts";
 import { ServerStream } from "./server-stream.ts";
 import { startTimer } from "./timer.ts";
 import type { ExchangeHandler } from "./server-stream.ts";
 
+/** Routers and probes connected at once. */
+const CONNECTIONS_MAX = 1024;
+/** Of the small unary calls this port answers. */
+const REQUEST_BYTES_MAX = 4096;
+const GRPC_RESOURCE_EXHAUSTED = 8;
+const GRPC_UNIMPLEMENTED = 12;
 export interface ExchangeServerOptions {
   /** `unix:PATH` or `HOST:PORT`; port 0 takes a free one. */
   readonly listen: string;
@@ -65,24 +69,24 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     pool: BufferPool.plain(creditBytes),
   };
   const streams = new Set<ServerStream>();
-  const sessions = new Set<ServerHttp2Session>();
+  const connections = new Set<H2Connection>();
   let serving = false;
-  const server = createServer({ settings: LINK_SETTINGS, maxSessionMemory: SESSION_MEMORY_MB_MAX });
-  server.on("session", (session) => {
-    session.setLocalWindowSize(WINDOW_BYTES);
-    sessions.add(session);
-    session.on("close", () => sessions.delete(session));
-    session.on("error", () => session.destroy());
-  });
-  server.on("stream", (stream, headers) => {
-    stream.on("error", () => stream.destroy());
-    const path = headers[":path"];
-    if (path === EXCHANGE_PATH) {
-      const accepted = new ServerStream(stream, host);
-      streams.add(accepted);
-      stream.on("close", () => streams.delete(accepted));
-    } else if (path === HEALTH_CHECK_PATH) answerHealth(stream, serving);
-    else endWith(stream, 12, "unknown method");
+  const onStream = (stream: H2Stream, headers: Headers): H2StreamSink => {
+    const path = headers.get(":path");
+    if (path === HEALTH_CHECK_PATH) return healthSink(stream, () => serving);
+    if (path !== EXCHANGE_PATH) return refusingSink(stream, GRPC_UNIMPLEMENTED, "unknown method");
+    const accepted = new ServerStream(stream, host, (closed) => streams.delete(closed));
+    streams.add(accepted);
+    return accepted.sink;
+  };
+  const server = createServer({ pauseOnConnect: true }, (accepted) => {
+    if (connections.size >= CONNECTIONS_MAX) {
+      accepted.destroy();
+      return;
+    }
+    const connection = new H2Connection({ role: "server", onStream, onClose: () => connections.delete(connection) });
+    connections.add(connection);
+    connection.start(adoptSocket(accepted, connection.parser));
   });
   const address = await listen(server, options.listen);
   return {
@@ -98,7 +102,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     close: async (graceMs) => {
       host.draining = true;
       await Promise.race([Promise.all([...streams].map((stream) => stream.idle())), after(graceMs)]);
-      for (const session of sessions) session.destroy();
+      for (const connection of connections) connection.destroy();
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
       });
@@ -110,7 +114,7 @@ function heldKeys(holds: Holds): Set<number> {
   return new Set(holds.slots.map((slot) => slot.layer * 65_536 + slot.expert));
 }
 
-function listen(server: Http2Server, text: string): Promise<string> {
+function listen(server: Server, text: string): Promise<string> {
   const address = parseAddress(text, "listen");
   if (address.kind === "unix") rmSync(address.path, { force: true });
   return new Promise((resolve, reject) => {
@@ -126,18 +130,39 @@ function listen(server: Http2Server, text: string): Promise<string> {
 }
 
 /** HealthCheckResponse {status}: 1 serving, 2 not. The one field is cheaper written than generated. */
-function answerHealth(stream: ServerHttp2Stream, serving: boolean): void {
-  stream.resume();
-  stream.respond({ ":status": 200, "content-type": GRPC_CONTENT_TYPE }, { waitForTrailers: true });
-  stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
-  stream.end(Buffer.from([0, 0, 0, 0, 2, 8, serving ? 1 : 2]));
+function healthSink(stream: H2Stream, serving: () => boolean): H2StreamSink {
+  return unarySink(stream, () => {
+    stream.respond(RESPONSE_HEADERS);
+    stream.write([Buffer.from([0, 0, 0, 0, 2, 8, serving() ? 1 : 2])]);
+    stream.end(grpcTrailers(0, ""));
+  });
 }
 
-function endWith(stream: ServerHttp2Stream, code: number, message: string): void {
-  stream.respond(
-    { ":status": 200, "content-type": GRPC_CONTENT_TYPE, "grpc-status": String(code), "grpc-message": message },
-    { endStream: true },
-  );
+function refusingSink(stream: H2Stream, code: number, message: string): H2StreamSink {
+  return unarySink(stream, () => {
+    stream.respond(RESPONSE_HEADERS);
+    stream.end(grpcTrailers(code, message));
+  });
+}
+
+/** Drops the request and answers once it is through. */
+function unarySink(stream: H2Stream, answer: () => void): H2StreamSink {
+  const scrap = new Uint8Array(REQUEST_BYTES_MAX);
+  let bytesIn = 0;
+  return {
+    target: () => scrap,
+    advance: (bytes) => {
+      bytesIn += bytes;
+      if (bytesIn > REQUEST_BYTES_MAX) throw exchangeError("INVALID_FIELD", "the request is too large");
+    },
+    refuse: () => {
+      stream.respond(RESPONSE_HEADERS);
+      stream.end(grpcTrailers(GRPC_RESOURCE_EXHAUSTED, "the request is too large"));
+    },
+    headers: () => undefined,
+    end: answer,
+    close: () => undefined,
+  };
 }
 
 function after(ms: number): Promise<void> {

@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { NODE_ARGUMENTS } from "@moevie/contracts";
 import type { Duplex } from "node:stream";
 import { fileURLToPath } from "node:url";
 
@@ -28,7 +29,7 @@ export class ProcessGroup {
   /** Starts packages/KIND and resolves when it is ready; throws with its last words otherwise. */
   start(kind: string, name: string, environment: Readonly<Record<string, string>>): Promise<BenchProcess> {
     const startMs = performance.now();
-    const child = spawn(process.execPath, [join(ROOT, "packages", kind, "src/main.ts")], {
+    const child = spawn(process.execPath, [...NODE_ARGUMENTS, join(ROOT, "packages", kind, "src/main.ts")], {
       env: {
         ...process.env,
         MOEVIE_SERVICE: name,

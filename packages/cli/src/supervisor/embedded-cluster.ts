@@ -2,7 +2,7 @@
 // The one entry for generate, serve and benches; parses no flags and prints nothing.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { limit } from "@moevie/contracts";
+import { NODE_ARGUMENTS, limit } from "@moevie/contracts";
 import type { CliConfig } from "../config.ts";
 import type { Clock } from "../clock.ts";
 import type { CommandError } from "../failure.ts";
@@ -45,9 +45,6 @@ export interface EmbeddedCluster {
   /** Stops every process and removes the run folder; 0 kills at once. */
   stop(graceMs?: number): Promise<void>;
 }
-
-/** How Node runs the services: type stripping without its warning. */
-export const NODE_ARGUMENTS: readonly string[] = ["--disable-warning=ExperimentalWarning"];
 
 /** What every child inherits: the operator's environment, and compiled code shared between starts. */
 function childEnvironment(config: CliConfig): Record<string, string> {

@@ -16,13 +16,15 @@ export function gatherRows(
   at: number,
 ): void {
   const n = rows.length;
+  const whole = type === WireType.f32 ? new Float32Array(target, at, n * d) : undefined;
   for (let start = 0; start < n;) {
     const first = rows[start] ?? 0;
     let end = start + 1;
     while (end < n && rows[end] === first + end - start) end++;
     const run = source.subarray(first * d, (first + end - start) * d);
     if (run.length !== (end - start) * d) throw exchangeError("INTERNAL", "row index beyond the source rows");
-    packRows(run, type, target, at, start * d);
+    if (whole === undefined) packRows(run, type, target, at, start * d);
+    else whole.set(run, start * d);
     start = end;
   }
 }

@@ -1,11 +1,16 @@
-"""Trains the diffusion transformer: timed single frames first, then whole clips (with some single frames). Resumable from RUN/dit.pt."""
+"""Trains the diffusion transformer: timed single frames first, then whole clips (with some single frames). Resumable from RUN/dit.pt.
+
+Several processes share the work when started by torchrun (gradients are averaged); a process has one thread.
+"""
 
 import copy
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import captions
@@ -61,8 +66,21 @@ def loss_of(dit, text, batch, device, channel_weight):
     return error, error + 0.01 * balance
 
 
+def share_gradients(parameters):
+    """Averages the gradients over all processes, in one message."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for g, part in zip(grads, flat.split([g.numel() for g in grads])):
+        g.copy_(part.view_as(g))
+
+
 def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu", seed=3, pool=3000, floor=0.0):
-    run = Path(run)
+    run, rank = Path(run), 0
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
+        rank = dist.get_rank()
     pca, tok = torch.load(run / "pca.pt"), captions.load(run / "tokenizer.json")
     torch.manual_seed(seed)
     text, dit = TextEncoder(vocab_size=captions.vocabulary_size(run / "tokenizer.json")), Dit()
@@ -84,38 +102,50 @@ def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu",
     optim = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     channel = pca["latents_std"].pow(0.5).to(device)
     channel = (channel / channel.mean()).clamp(0.5, 2.0).view(-1, 1, 1, 1)
-    source = Sampler(pca, tok, [seed, state["frames"] + state["clips"]], pool)
-    torch.manual_seed(seed + state["frames"] + state["clips"])
+    source = Sampler(pca, tok, [seed, state["frames"] + state["clips"], rank], pool)
+    torch.manual_seed(seed + state["frames"] + state["clips"] + 1000003 * rank)
+    turns = np.random.default_rng(seed)
     began = saved_at = time.time()
     step, mean = 0, None
-    while (spent := (time.time() - began) / 60) < minutes:
+    while (spent := elapsed(began)) < minutes:
         rate = min(1, (step + 1) / 100) * max(floor, 1 - spent / minutes)
         for g in optim.param_groups:
             g["lr"] = peak * rate * g["share"]
-        single = frames == 1 or source.rng.random() < 0.5 * (1 - spent / minutes)
+        single = frames == 1 or turns.random() < 0.5 * (1 - spent / minutes)
         count = 32 if single else size
         error, total = loss_of(dit, text, source.batch(count, 1 if single else frames), device, channel)
         optim.zero_grad(set_to_none=True)
         total.backward()
+        if dist.is_initialized():
+            share_gradients(p for g in groups for p in g["params"])
         torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
         optim.step()
         step += 1
-        state["frames" if single else "clips"] += count
+        state["frames" if single else "clips"] += count * (dist.get_world_size() if dist.is_initialized() else 1)
         keep = min(0.998, step / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(ema.parameters()), list(live.parameters()), 1 - keep)
         if single and frames > 1:
             continue
         mean = error.item() if mean is None else 0.98 * mean + 0.02 * error.item()
-        if step % 50 == 0:
+        if step % 50 == 0 and rank == 0:
             loads = max(float(torch.bincount(b.ffn.seen[0].flatten(), minlength=16).max() / b.ffn.seen[0].numel()) for b in dit.blocks)
             print(f"dit T={frames} minutes {spent:.1f} frames {state['frames']} clips {state['clips']} loss {mean:.4f} "
                   f"max expert share {loads:.2f}", flush=True)
-        if time.time() - saved_at > 60:
+        if rank == 0 and time.time() - saved_at > 60:
             save(run, ema, live, state, minutes=state["minutes"] + spent)
             saved_at = time.time()
     state["minutes"] += minutes
-    save(run, ema, live, state, minutes=state["minutes"], final=True)
+    if rank == 0:
+        save(run, ema, live, state, minutes=state["minutes"], final=True)
+
+
+def elapsed(began):
+    """Minutes since `began`, the same in every process, so that all stop at the same step."""
+    minutes = torch.tensor([(time.time() - began) / 60], dtype=torch.float64)
+    if dist.is_initialized():
+        dist.broadcast(minutes, 0)
+    return float(minutes)
 
 
 def save(run, ema, live, state, minutes, final=False):

@@ -26,8 +26,15 @@ interface Export {
   }[];
 }
 
-it("a clip is one trace: gateway, scheduler, text-encoder, router, shards and decoder, steps and exchanges among its spans", async () => {
-  const seen: { service: string; trace: string; name: string }[] = [];
+interface Seen {
+  readonly service: string;
+  readonly trace: string;
+  readonly name: string;
+}
+
+/** Spans that a collector hears of while one clip is made with these settings. */
+async function spansOfClip(settings: Readonly<Record<string, string>>): Promise<Seen[]> {
+  const seen: Seen[] = [];
   const collector = createServer((request, response) => {
     const parts: Buffer[] = [];
     request.on("data", (part: Buffer) => parts.push(part));
@@ -43,22 +50,31 @@ it("a clip is one trace: gateway, scheduler, text-encoder, router, shards and de
   });
   await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
   const endpoint = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
-  const session = new CliSession({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
+  const session = new CliSession({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, ...settings });
   try {
     const result = await session.run("generate", "a red ball", "--steps", "3", "--size", "256x256", "--seconds", "0.5");
     expect(result).toMatchObject({ code: 0 });
-    const traceOfJob = seen.find(({ name }) => name === "job")?.trace;
-    expect(traceOfJob).toMatch(/^[0-9a-f]{32}$/);
-    const ours = seen.filter(({ trace }) => trace === traceOfJob);
-    const services = new Set(ours.map(({ service }) => service.replace(/-\d+$/, "")));
-    expect([...services].sort()).toEqual(
-      ["decoder", "expert-shard", "gateway", "router", "scheduler", "text-encoder"].map((name) => `moevie-${name}`),
-    );
-    const names = ours.map(({ name }) => name);
-    expect(names.filter((name) => name === "exchange").length).toBeGreaterThan(3);
-    for (const wanted of ["create-video", "job", "denoise-step"]) expect(names).toContain(wanted);
+    return seen;
   } finally {
     session.close();
     collector.close();
   }
+}
+
+it("a clip is one trace: gateway, scheduler, text-encoder, router, shards and decoder, steps and exchanges among its spans", async () => {
+  const seen = await spansOfClip({});
+  const traceOfJob = seen.find(({ name }) => name === "job")?.trace;
+  expect(traceOfJob).toMatch(/^[0-9a-f]{32}$/);
+  const ours = seen.filter(({ trace }) => trace === traceOfJob);
+  const services = new Set(ours.map(({ service }) => service.replace(/-\d+$/, "")));
+  expect([...services].sort()).toEqual(
+    ["decoder", "expert-shard", "gateway", "router", "scheduler", "text-encoder"].map((name) => `moevie-${name}`),
+  );
+  const names = ours.map(({ name }) => name);
+  expect(names.filter((name) => name === "exchange").length).toBeGreaterThan(3);
+  for (const wanted of ["create-video", "job", "denoise-step"]) expect(names).toContain(wanted);
+});
+
+it("a share of 0 traces no job in any service", async () => {
+  expect(await spansOfClip({ OTEL_TRACES_SAMPLER_ARG: "0" })).toEqual([]);
 });

@@ -69,6 +69,11 @@ export const ERRORS = {
     retry: true,
     meaning: "The queue of jobs is at its limit; retry after the time given.",
   },
+  WATCHES_FULL: {
+    code: "RESOURCE_EXHAUSTED",
+    retry: true,
+    meaning: "Too many watch streams are open at this gateway; watch again after the time given, or ask with GetVideo.",
+  },
   OUT_OF_MEMORY: {
     code: "RESOURCE_EXHAUSTED",
     retry: false,

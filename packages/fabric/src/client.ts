@@ -283,7 +283,7 @@ function encodeRequest(
 ): Buffer {
   const { layer, attempt, branch, epoch, d, csr, wire } = options;
   const layout = requestLayout(n, d, csr.rowIndex.length, csr.experts.length, wire);
-  const trace = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-/.exec(options.traceparent ?? "");
+  const trace = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f][13579bdf]$/.exec(options.traceparent ?? "");
   const header = frameHeader(FrameKind.request, {
     call,
     layer,

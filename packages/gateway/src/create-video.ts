@@ -1,7 +1,7 @@
 // Step 1: parse, de-duplicate by request_id, submit, answer with a long-running Operation.
 import { createHash } from "node:crypto";
 import type { CreateVideoRequest } from "@moevie/contracts";
-import { newTraceparent, traceIdOf, type CallInfo } from "@moevie/runtime";
+import { traceIdOf, type CallInfo } from "@moevie/runtime";
 import type { JobRecord } from "@moevie/job-store";
 import type { Gateway } from "./gateway.ts";
 import { checkRequestId } from "./names.ts";
@@ -16,7 +16,7 @@ export async function createVideo(
   checkRequestId(request.requestId);
   const { spec, warnings } = parseVideoSpec(request.spec, gateway.model);
   if (request.validateOnly) return { spec, warnings };
-  return gateway.tracing.span("create-video", { traceparent: call.traceparent ?? newTraceparent() }, async (span) => {
+  return gateway.tracing.span("create-video", { traceparent: call.traceparent }, async (span) => {
     const submission = await gateway.store.submit(spec, {
       ...(request.requestId === ""
         ? {}

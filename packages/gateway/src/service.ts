@@ -6,6 +6,7 @@ import { openClip } from "./clip-bytes.ts";
 import { createVideo } from "./create-video.ts";
 import type { Gateway } from "./gateway.ts";
 import { jobIdOf } from "./names.ts";
+import { OpenWatches } from "./open-watches.ts";
 import { errorStatus } from "./operations.ts";
 import { pageSizeOf } from "./page-size.ts";
 import { checkedOperation, operationMessage, videoMessage } from "./video-message.ts";
@@ -13,6 +14,7 @@ import { watchVideo } from "./watch-video.ts";
 
 export function videoHandlers(gateway: Gateway): Handlers<"moevie.v1.VideoService"> {
   const { store } = gateway;
+  const watches = new OpenWatches();
   return {
     CreateVideo: async (request, call) => {
       const accepted = await createVideo(gateway, request, call);
@@ -29,7 +31,7 @@ export function videoHandlers(gateway: Gateway): Handlers<"moevie.v1.VideoServic
       await store.delete(job.id);
       return {};
     },
-    WatchVideo: (request, call) => watchVideo(gateway, request, call),
+    WatchVideo: (request, call) => watches.bounded(watchVideo(gateway, request, call)),
     DownloadVideo: async function* ({ name }) {
       const clip = await openClip(gateway, jobIdOf(name, "videos"));
       for await (const part of clip.read()) {

@@ -25,4 +25,4 @@ export {
 } from "./onnx-thread.ts";
 export { pause } from "./pause.ts";
 export { runService, type RunningService, type ServiceContext, type ServiceDescription } from "./service.ts";
-export { newTraceparent, openTracing, traceIdOf, type SpanHandle, type Tracing } from "./tracing.ts";
+export { openTracing, traceIdOf, type SpanHandle, type Tracing } from "./tracing.ts";

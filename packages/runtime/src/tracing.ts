@@ -23,7 +23,7 @@ export interface Tracing {
 }
 
 /** A fresh W3C traceparent. */
-export function newTraceparent(): string {
+function newTraceparent(): string {
   return `00-${randomBytes(16).toString("hex")}-${randomBytes(8).toString("hex")}-01`;
 }
 

@@ -47,7 +47,7 @@ describe("the Dockerfile", () => {
         .soft(stage?.lines, service)
         .toEqual([
           `COPY --from=${service}-files /app /app`,
-          `ENTRYPOINT ["node", "--single-threaded-gc", "/app/packages/${service}/dist/main.js"]`,
+          `ENTRYPOINT ["node", "--single-threaded-gc", "--no-flush-bytecode", "/app/packages/${service}/dist/main.js"]`,
         ]);
     }
   });

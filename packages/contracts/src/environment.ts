@@ -37,8 +37,12 @@ export const SERVICES = ["gateway", "scheduler", "text-encoder", "router", "expe
 export type ServiceName = (typeof SERVICES)[number];
 
 /**
- * How Node runs a service: type stripping without its warning, and no helper threads for the garbage collector. The processes
- * of a cluster share their cores with graph threads, and a service's heap is small; docs/decisions/cluster-overhead.md has what
- * the helpers cost.
+ * How Node runs a service: type stripping without its warning; no helper threads for the garbage collector, since the processes
+ * of a cluster share their cores with graph threads and have small heaps; and compiled code is kept while the service is idle,
+ * so that a job after a pause is not slower. What each is worth: docs/decisions/cluster-overhead-shared-memory.md.
  */
-export const NODE_ARGUMENTS: readonly string[] = ["--disable-warning=ExperimentalWarning", "--single-threaded-gc"];
+export const NODE_ARGUMENTS: readonly string[] = [
+  "--disable-warning=ExperimentalWarning",
+  "--single-threaded-gc",
+  "--no-flush-bytecode",
+];

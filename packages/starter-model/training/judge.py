@@ -93,29 +93,43 @@ def train(run, minutes, seed=8):
         z, labels, bad = drawn(pca, np.random.default_rng(77), 256, test=True)
         *parts, sound = net(linear_pictures(pca, z)).split([*SIZES, 2], 1)
         own = {n: round(float((p.argmax(1) == labels[:, i])[bad == 0].float().mean()), 3) for i, (n, p) in enumerate(zip(NAMES, parts))}
-        print("judge itself, held-out drawn clips:", own, "spoiled told", round(float((sound.argmax(1) == bad).float().mean()), 3), flush=True)
+        print("judge itself, held-out drawn clips:", own, "sound accepted", round(float((sound.argmax(1) == 0)[bad == 0].float().mean()), 3),
+              "spoiled rejected", round(float((sound.argmax(1) == 1)[bad == 1].float().mean()), 3), flush=True)
     torch.save(net.state_dict(), Path(run) / "judge.pt")
     return net
 
 
+def interval(hits):
+    """Share and its 95 % Wilson bounds, of a tensor of hits."""
+    n, p, z = len(hits), float(hits.float().mean()), 1.96
+    middle, half = (p + z * z / 2 / n) / (1 + z * z / n), z / (1 + z * z / n) * (p * (1 - p) / n + z * z / 4 / n / n) ** 0.5
+    return [round(v, 3) for v in (p, middle - half, middle + half)]
+
+
 @torch.no_grad()
 def score(run, net, count=64, guidance=2.0, seed=21):
+    """Per language, [share, low, high] of prompts of held-out combinations; `shuffled` compares with another prompt's scene."""
     nets, pca = export.networks(run, smoothed=True), torch.load(Path(run) / "pca.pt")
-    tok, rng = captions.load(Path(run) / "tokenizer.json"), np.random.default_rng(seed)
-    scenes = [world.sample(rng, test=True) for _ in range(count)]
-    texts = [captions.caption(rng, s, share=1.1)[0] for s in scenes]
-    hits, sound = [], []
-    for at in range(0, count, 16):
-        z = sample.latents_for(nets, tok, texts[at:at + 16], seed=at, guidance=guidance)
-        made = sample.pictures(nets, pca, z)[:, ::4]
-        small = nn.functional.avg_pool2d(made.flatten(0, 1), 2).view(len(made), 5, 3, 40, 72)
-        *parts, ok = net(small).split([*SIZES, 2], 1)
-        labels = torch.tensor([s.labels() for s in scenes[at:at + 16]])
-        hits.append(torch.stack([p.argmax(1) == labels[:, i] for i, p in enumerate(parts)], 1))
-        sound.append(ok.argmax(1) == 0)
-    hits, sound = torch.cat(hits), torch.cat(sound)
-    return {"n": count, **{n: round(float(hits[:, i].float().mean()), 3) for i, n in enumerate(NAMES)},
-            "sound": round(float(sound.float().mean()), 3), "strict": round(float((hits[:, 0] & sound).float().mean()), 3)}
+    tok, table = captions.load(Path(run) / "tokenizer.json"), {}
+    for language, write in (("english", captions.english), ("chinese", captions.chinese)):
+        rng = np.random.default_rng(seed)
+        scenes = [world.sample(rng, test=True) for _ in range(count)]
+        texts = [write(rng, s, dict.fromkeys(NAMES, True)) for s in scenes]
+        said, sound = [], []
+        for at in range(0, count, 16):
+            z = sample.latents_for(nets, tok, texts[at:at + 16], seed=at, guidance=guidance)
+            made = sample.pictures(nets, pca, z)[:, ::4]
+            small = nn.functional.avg_pool2d(made.flatten(0, 1), 2).view(len(made), 5, 3, 40, 72)
+            *parts, ok = net(small).split([*SIZES, 2], 1)
+            said.append(torch.stack([p.argmax(1) for p in parts], 1))
+            sound.append(ok.argmax(1) == 0)
+        said, sound, labels = torch.cat(said), torch.cat(sound), torch.tensor([s.labels() for s in scenes])
+        hits, crossed = said == labels, said == labels.roll(1, 0)
+        table[language] = {"n": count, **{n: interval(hits[:, i]) for i, n in enumerate(NAMES)},
+                           "sound": interval(sound), "strict": interval(hits[:, 0] & sound),
+                           "shuffled": {n: interval(crossed[:, i])[0] for i, n in enumerate(NAMES)}}
+        print(language, table[language], flush=True)
+    return table
 
 
 if __name__ == "__main__":
@@ -128,4 +142,4 @@ if __name__ == "__main__":
         judge.eval()
     else:
         judge = train(folder, minutes)
-    print(score(folder, judge, int(count), guidance), flush=True)
+    score(folder, judge, int(count), guidance)

@@ -237,6 +237,24 @@ test("padding, priorities and frames of later versions change nothing; a stream 
   expect([reset.stream, reset.payload.readUInt32BE(0)]).toEqual([129, H2Error.refusedStream]);
 });
 
+test("a peer that breaks the protocol and reads nothing loses its connection all the same", async () => {
+  const { address } = await serve("unix", (stream) => {
+    stream.respond([[":status", "200"]]);
+    stream.write([new Uint8Array(8 * MIB)]);
+    return new Counter();
+  });
+  const peer = RawPeer.to(address);
+  peer.socket.pause();
+  peer.send(START, settingsFrame([[H2Setting.initialWindow, 16 * MIB]]), h2Number(H2Type.windowUpdate, 0, 16 * MIB));
+  peer.send(OPEN, h2Frame(H2Type.ping, 0, 0, Buffer.alloc(9)));
+  // Its own writing is refused once the server has closed.
+  await new Promise<void>((resolve) => {
+    const poke = (): boolean =>
+      peer.socket.write(Buffer.alloc(1), (error) => (error ? resolve() : void setImmediate(poke)));
+    poke();
+  });
+});
+
 test("a peer that dies in the middle of a frame closes its streams", async () => {
   const counter = new Counter();
   const closed = Promise.withResolvers<void>();

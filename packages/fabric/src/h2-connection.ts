@@ -27,6 +27,7 @@ import type { HeaderBlock } from "./header-blocks.ts";
 import { encodeHeaders } from "./hpack.ts";
 import type { Headers } from "./hpack.ts";
 import { RateBound } from "./rate-bound.ts";
+import { startTimer } from "./timer.ts";
 
 /** Window of every stream and of the connection, and the largest frame this end takes. */
 const WINDOW_BYTES = limit("frameBytesMax");
@@ -35,6 +36,10 @@ const STREAMS_MAX = 64;
 /** Frames that cost an answer or a stream, in a row of seconds. */
 const COSTLY_FRAMES_MAX = 1000;
 const COSTLY_FRAMES_MS = 10_000;
+/** From the connection to the peer's SETTINGS. */
+const HANDSHAKE_MS_MAX = 10_000;
+/** For the good-bye to go out. */
+const GO_AWAY_MS_MAX = 1_000;
 
 export interface H2ConnectionOptions {
   readonly role: "client" | "server";
@@ -83,6 +88,10 @@ export class H2Connection implements H2Frames {
     socket.on("error", () => socket.destroy());
     socket.on("end", () => socket.destroy());
     socket.on("close", () => this.#gone());
+    const stopTimer = startTimer(HANDSHAKE_MS_MAX, () => {
+      if (!this.#settingsSeen) socket.destroy();
+    });
+    socket.on("close", stopTimer);
     if (this.#options.role === "client") socket.write(PREFACE);
     socket.write(
       settingsFrame([
@@ -361,8 +370,11 @@ export class H2Connection implements H2Frames {
     payload.writeUInt32BE(this.#lastPeerStream, 0);
     payload.writeUInt32BE(code, 4);
     payload.write(message, 8);
-    this.#socket?.write(h2Frame(H2Type.goAway, 0, 0, payload));
-    this.#socket?.destroySoon();
+    const socket = this.#socket;
+    socket?.write(h2Frame(H2Type.goAway, 0, 0, payload));
+    socket?.destroySoon();
+    // A peer that does not read must not keep the socket.
+    startTimer(GO_AWAY_MS_MAX, () => socket?.destroy());
     this.#gone();
   }
 

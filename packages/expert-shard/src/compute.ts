@@ -14,6 +14,8 @@ const CALLS_WAITING_MAX = 1024;
 /** Rows one run takes at most, so that no merge makes a call wait for long. */
 const ROWS_PER_RUN_MAX = 65_536;
 const RUNS_IN_FLIGHT_MAX = 2;
+/** Rows in and answers out of one call's entries: a small frame can name one row very many times. */
+const RUN_BYTES_MAX = 2_147_483_648;
 const POOL_BYTES_MAX = 67_108_864;
 
 interface Waiting {
@@ -35,14 +37,19 @@ export class ExpertCompute {
   constructor(thread: OnnxThread, slots: LayerSlots, d: number) {
     this.#slots = slots;
     this.#d = d;
-    this.#free = Array.from({ length: RUNS_IN_FLIGHT_MAX }, () => new RunMemory(thread, slots, d));
+    this.#free = Array.from({ length: RUNS_IN_FLIGHT_MAX }, () => new RunMemory(thread, slots, d, ROWS_PER_RUN_MAX));
   }
 
-  /** Throws CREDITS_EXHAUSTED when too many calls wait, EXPERT_MISSING for a layer without slots, INVALID_FIELD for another width. */
+  /** Throws CREDITS_EXHAUSTED when too many calls wait, EXPERT_MISSING for a layer without slots, INVALID_FIELD for another width, OUT_OF_MEMORY. */
   answer(request: ExchangeRequest): Promise<ExchangeAnswer> {
     if (request.d !== this.#d)
       return Promise.reject(
         new MoevieError("INVALID_FIELD", `rows are ${request.d} wide, this model's are ${this.#d}`),
+      );
+    const bytes = request.csr.rowIndex.length * this.#d * 4 * 2;
+    if (bytes > RUN_BYTES_MAX)
+      return Promise.reject(
+        new MoevieError("OUT_OF_MEMORY", `the call needs ${bytes} bytes to run, allowed are ${RUN_BYTES_MAX}`),
       );
     if (this.#waiting.length >= CALLS_WAITING_MAX)
       return Promise.reject(new MoevieError("CREDITS_EXHAUSTED", `${CALLS_WAITING_MAX} calls wait for this shard`));
@@ -98,6 +105,7 @@ export class ExpertCompute {
     } catch (thrown) {
       for (const call of group) call.reject(thrown);
     } finally {
+      memory.shrink();
       this.#free.push(memory);
       this.#startRuns();
     }

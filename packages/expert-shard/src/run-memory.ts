@@ -1,5 +1,6 @@
 // Memory of one run of a layer's graph, shared with the thread that runs it: rows and counts in, answers out. Every layer uses
 // the same memory, one after the other; it grows to the largest run it has seen.
+import { MoevieError } from "@moevie/contracts";
 import type { GraphPlan, OnnxThread } from "@moevie/runtime";
 import { layerKey } from "./load-slots.ts";
 import type { LayerSlots } from "./load-slots.ts";
@@ -21,18 +22,21 @@ export class RunMemory {
   readonly #thread: OnnxThread;
   readonly #slots: LayerSlots;
   readonly #d: number;
+  readonly #keptRowsMax: number;
   readonly #runs = new Map<number, LayerRun>();
   #capacityRows = 0;
   #rows: Float32Array = new Float32Array();
   #answers: Float32Array = new Float32Array();
 
-  constructor(thread: OnnxThread, slots: LayerSlots, d: number) {
+  /** `d` is the width of a row; memory for more than `keptRowsMax` rows is given back by `shrink`. */
+  constructor(thread: OnnxThread, slots: LayerSlots, d: number, keptRowsMax: number) {
     this.#thread = thread;
     this.#slots = slots;
     this.#d = d;
+    this.#keptRowsMax = keptRowsMax;
   }
 
-  /** The memory for `total` rows of `layer`. What an earlier run left there is lost. */
+  /** The memory for `total` rows of `layer`. What an earlier run left there is lost. Throws OUT_OF_MEMORY and stays as it was. */
   reserve(layer: number, total: number): LayerRun {
     if (total > this.#capacityRows) this.#grow(total);
     let run = this.#runs.get(layer);
@@ -44,12 +48,31 @@ export class RunMemory {
   }
 
   #grow(total: number): void {
+    const capacityRows = 2 ** Math.ceil(Math.log2(Math.max(total, CAPACITY_ROWS_MIN)));
+    const bytes = capacityRows * this.#d * 4;
+    let made: [SharedArrayBuffer, SharedArrayBuffer];
+    try {
+      made = [new SharedArrayBuffer(bytes), new SharedArrayBuffer(bytes)];
+    } catch (cause) {
+      throw new MoevieError("OUT_OF_MEMORY", `The shard has no room for a run of ${2 * bytes} bytes.`, { cause });
+    }
+    this.#forget();
+    this.#capacityRows = capacityRows;
+    this.#rows = new Float32Array(made[0]);
+    this.#answers = new Float32Array(made[1]);
+  }
+
+  /** Gives memory back that is larger than runs usually need. */
+  shrink(): void {
+    if (this.#capacityRows <= this.#keptRowsMax) return;
+    this.#forget();
+    this.#capacityRows = 0;
+    this.#rows = this.#answers = new Float32Array();
+  }
+
+  #forget(): void {
     for (const { plan } of this.#runs.values()) plan.release();
     this.#runs.clear();
-    this.#capacityRows = 2 ** Math.ceil(Math.log2(Math.max(total, CAPACITY_ROWS_MIN)));
-    const bytes = this.#capacityRows * this.#d * 4;
-    this.#rows = new Float32Array(new SharedArrayBuffer(bytes));
-    this.#answers = new Float32Array(new SharedArrayBuffer(bytes));
   }
 
   #plan(layer: number): LayerRun {

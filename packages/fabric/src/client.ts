@@ -58,6 +58,8 @@ type LinkState =
 interface Pending {
   readonly layer: number;
   readonly attempt: number;
+  readonly n: number;
+  readonly d: number;
   readonly startMs: number;
   readonly bytesOut: number;
   readonly finish: (outcome: ExchangePartial | MoevieError) => void;
@@ -137,8 +139,8 @@ export class ExchangeClient {
         );
       });
       options.signal?.addEventListener("abort", onAbort, { once: true });
-      const { layer, attempt } = options;
-      this.#pending.set(call, { layer, attempt, startMs, bytesOut: message.length, finish });
+      const { layer, attempt, d } = options;
+      this.#pending.set(call, { layer, attempt, n, d, startMs, bytesOut: message.length, finish });
       state.stream.write([message], () => this.#pool.give(buffer));
       if (state.stream.closed) finish(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
     });
@@ -236,6 +238,16 @@ export class ExchangeClient {
       return;
     }
     this.#deadline.observe(performance.now() - pending.startMs);
+    if (header.n !== pending.n || header.d !== pending.d) {
+      release();
+      pending.finish(
+        exchangeError(
+          "INTERNAL",
+          `shard ${this.address} answered [${header.n}, ${header.d}] for [${pending.n}, ${pending.d}]`,
+        ),
+      );
+      return;
+    }
     const { queueUs, computeUs } = header;
     const facts = { queueUs, computeUs, bytesOut: pending.bytesOut, bytesIn: body.length };
     pending.finish({ ...this.#widen(header, body.buffer, release), ...facts });

@@ -161,3 +161,33 @@ test("what a shard announces reaches its routers, and gRPC health answers on the
   cleanups.push(() => peer.close());
   await peer.waitReady({ timeoutMs: 5000 });
 });
+
+test("an answer that is ready while the shard goes away still reaches its router, however large", async () => {
+  const gate = Promise.withResolvers<void>();
+  const server = await serve(
+    async (asked) => {
+      await gate.promise;
+      return { partial: new Float32Array(asked.n * asked.d).fill(3), queueUs: 0, computeUs: 0 };
+    },
+    socketPath(),
+    64_000_000,
+  );
+  const client = await connect(server.address);
+  const width = 4096;
+  const rows = Uint32Array.from({ length: 512 }, (_, row) => row);
+  const csr = {
+    experts: Uint16Array.of(0),
+    offsets: Uint32Array.of(0, rows.length),
+    rowIndex: rows,
+    weights: new Float32Array(rows.length).fill(1),
+  };
+  const asked = client.exchange(request({ source: new Float32Array(512 * width), rows, d: width, csr }));
+  // The request is at the shard once another one behind it is answered as refused.
+  await reasonOf(client.exchange(request({ epoch: 99 })));
+  const closed = server.close(5000);
+  gate.resolve();
+  const { partial } = await asked;
+  expect(partial.length).toBe(512 * width);
+  expect(partial.every((value) => value === 3)).toBe(true);
+  await closed;
+});

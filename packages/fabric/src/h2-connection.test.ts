@@ -153,7 +153,8 @@ test("never sends beyond the peer's windows and frame size, however they change"
   expect(Math.max(...sizes)).toBe(40_000);
 });
 
-const OPEN = h2Frame(H2Type.headers, 0x4, 1, encodeHeaders([[":path", "/"]]));
+const PATH = encodeHeaders([[":path", "/"]]);
+const OPEN = h2Frame(H2Type.headers, 0x4, 1, PATH);
 const START = Buffer.concat([PREFACE, settingsFrame([])]);
 
 test.each([
@@ -192,6 +193,16 @@ test.each([
     "payload behind the end",
     H2Error.streamClosed,
     [START, OPEN, h2Frame(H2Type.data, 0x1, 1, Buffer.alloc(1)), h2Frame(H2Type.data, 0, 1, Buffer.alloc(1))],
+  ],
+  [
+    "headers behind the end",
+    H2Error.streamClosed,
+    [START, h2Frame(H2Type.headers, 0x5, 1, PATH), h2Frame(H2Type.headers, 0x5, 1, PATH)],
+  ],
+  [
+    "a flood of empty payloads",
+    H2Error.enhanceYourCalm,
+    [START, OPEN, ...Array.from({ length: 1100 }, () => h2Frame(H2Type.data, 0, 1, Buffer.alloc(0)))],
   ],
   [
     "a flood of pings",
@@ -235,6 +246,30 @@ test("padding, priorities and frames of later versions change nothing; a stream 
   for (let at = 1; at <= 64; at++) peer.send(h2Frame(H2Type.headers, 0x4, at * 2 + 1, block));
   const reset = await peer.frame(({ type }) => type === H2Type.reset);
   expect([reset.stream, reset.payload.readUInt32BE(0)]).toEqual([129, H2Error.refusedStream]);
+});
+
+test("a message half handed to the socket is not called done when its stream is reset, only once the socket let go", async () => {
+  const written = Promise.withResolvers<void>();
+  let done = false;
+  const { address, connections } = await serve("unix", (stream) => {
+    stream.respond([[":status", "200"]]);
+    stream.write([new Uint8Array(8 * MIB)], () => {
+      done = true;
+      written.resolve();
+    });
+    return new Counter();
+  });
+  const peer = RawPeer.to(address);
+  peer.socket.pause();
+  // Window for one MiB: more than the kernel takes, less than the message.
+  peer.send(START, settingsFrame([[H2Setting.initialWindow, MIB]]), h2Number(H2Type.windowUpdate, 0, 16 * MIB), OPEN);
+  peer.send(h2Number(H2Type.reset, 1, H2Error.cancel), h2Frame(H2Type.ping, 0, 0, Buffer.alloc(8)));
+  await new Promise((resolve) => setImmediate(resolve));
+  while (connections.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  expect(done).toBe(false);
+  peer.socket.resume();
+  await written.promise;
 });
 
 test("a peer that breaks the protocol and reads nothing loses its connection all the same", async () => {

@@ -35,6 +35,9 @@ const FRAME_BYTES_MAX = 1_048_576;
 const STREAMS_MAX = 64;
 /** Frames that cost an answer or a stream, in a row of seconds. */
 const COSTLY_FRAMES_MAX = 1000;
+/** What may wait for one peer: all the answers its credit can ask for, and then some. */
+const QUEUED_BYTES_MAX = limit("shardCreditBytes") + 4 * limit("frameBytesMax");
+const NOTHING = Buffer.alloc(0);
 const COSTLY_FRAMES_MS = 10_000;
 /** From the connection to the peer's SETTINGS. */
 const HANDSHAKE_MS_MAX = 10_000;
@@ -125,7 +128,8 @@ export class H2Connection implements H2Frames {
 
   dataStart(header: H2Header): PayloadSink | undefined {
     this.#expectFrames();
-    const { stream: id, length } = header;
+    const { stream: id, length, flags } = header;
+    if (length === 0 && (flags & H2Flag.endStream) === 0) this.#count();
     this.#receiveWindowBytes -= length;
     const stream = this.#known(id);
     if (this.#receiveWindowBytes < 0) throw new H2Violation(H2Error.flowControl, "beyond the connection's window");
@@ -254,8 +258,12 @@ export class H2Connection implements H2Frames {
 
   #headersDone({ stream: id, endStream, headers }: HeaderBlock): void {
     const known = this.#streams.get(id);
-    if (known !== undefined) known.sink.headers(headers);
-    else if (this.#options.role === "server" && id > this.#lastPeerStream) this.#accept(id, headers);
+    if (known !== undefined) {
+      this.#count();
+      if (known.receivedEnd) throw new H2Violation(H2Error.streamClosed, "headers behind the end of a stream");
+      known.sink.headers(headers);
+    }
+    if (known === undefined && this.#options.role === "server" && id > this.#lastPeerStream) this.#accept(id, headers);
     else this.#known(id);
     const stream = this.#streams.get(id);
     if (stream !== undefined && endStream) this.#peerEnded(stream);
@@ -299,8 +307,9 @@ export class H2Connection implements H2Frames {
     return {
       write: (parts, done) => {
         if (state.closed || state.endAfterQueue) return done?.();
-        state.queue.push({ parts, done });
+        state.enqueue({ parts, done });
         this.#flush();
+        this.#boundQueue();
       },
       respond: (headers) => {
         if (!state.closed)
@@ -333,6 +342,13 @@ export class H2Connection implements H2Frames {
     socket.uncork();
   }
 
+  /** A peer that asks and does not read is cut off: what waits for it must not fill the memory. */
+  #boundQueue(): void {
+    let bytes = this.#socket?.writableLength ?? 0;
+    for (const { queuedBytes } of this.#streams.values()) bytes += queuedBytes;
+    if (bytes > QUEUED_BYTES_MAX) this.#socket?.destroy();
+  }
+
   #sendData(socket: Socket, stream: H2StreamState, bytesMax: number): void {
     const { slices, bytes, done } = stream.take(bytesMax);
     this.#sendWindowBytes -= bytes;
@@ -359,7 +375,12 @@ export class H2Connection implements H2Frames {
     if (stream.closed) return;
     stream.closed = true;
     this.#streams.delete(stream.id);
-    for (const { done } of stream.queue.splice(0)) done?.();
+    const begun = stream.part > 0 || stream.offset > 0;
+    stream.queue.splice(0).forEach(({ done }, index) => {
+      // What the socket holds of a message it must still be able to read.
+      if (done !== undefined && begun && index === 0) this.#socket?.write(NOTHING, () => done());
+      else done?.();
+    });
     stream.sink.close();
   }
 

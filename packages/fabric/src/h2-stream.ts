@@ -38,6 +38,8 @@ export class H2StreamState {
   /** Received since the last WINDOW_UPDATE. */
   unacknowledgedBytes = 0;
   readonly queue: Outgoing[] = [];
+  /** Of the queue, not yet taken. */
+  queuedBytes = 0;
   /** Part and byte of the queue's first message at which sending goes on. */
   part = 0;
   offset = 0;
@@ -81,6 +83,11 @@ export class H2StreamState {
     this.sink.refuse(thrown);
   }
 
+  enqueue(message: Outgoing): void {
+    this.queue.push(message);
+    for (const part of message.parts) this.queuedBytes += part.length;
+  }
+
   /** Takes up to `bytesMax` bytes off the queue: slices to send, and who wants to know when they are sent. */
   take(bytesMax: number): { slices: Uint8Array[]; bytes: number; done: (() => void)[] } {
     const slices: Uint8Array[] = [];
@@ -103,6 +110,7 @@ export class H2StreamState {
         this.offset = 0;
       } else this.offset = end;
     }
+    this.queuedBytes -= bytes;
     const first = this.queue[0];
     if (first !== undefined && this.part === first.parts.length) {
       if (first.done !== undefined) done.push(first.done);

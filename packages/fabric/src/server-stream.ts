@@ -46,6 +46,7 @@ export class ServerStream {
   readonly #stream: H2Stream;
   readonly #host: ExchangeHost;
   #running = 0;
+  #greeted = false;
   #whenIdle: (() => void)[] = [];
 
   /** `closed` is called when the stream is gone. */
@@ -73,7 +74,7 @@ export class ServerStream {
     stream.respond(RESPONSE_HEADERS);
   }
 
-  /** Resolves when no request of this stream is being answered. */
+  /** Resolves when every request of this stream is answered and its answer is out. */
   idle(): Promise<void> {
     if (this.#running === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
@@ -107,6 +108,8 @@ export class ServerStream {
 
   #frame(header: FrameHeader, body: Uint8Array): void {
     if (header.kind === FrameKind.hello) {
+      if (this.#greeted) throw exchangeError("INVALID_FIELD", "a stream says hello once");
+      this.#greeted = true;
       this.sendHolds();
       this.#send(this.#host.ledger.open(this));
     } else if (header.kind === FrameKind.grant) {
@@ -136,15 +139,19 @@ export class ServerStream {
       const traceparent = header.traceId === "" ? undefined : `00-${header.traceId}-${header.spanId}-01`;
       const request = { layer, branch, attempt, n, d, rows, csr, deadlineMs, traceparent };
       const answer = await this.#host.handler(request);
-      this.#writePartial(header, csr, answer);
+      this.#writePartial(header, csr, answer, () => this.#sent());
     } catch (thrown) {
-      this.#writeError(header, thrown);
+      this.#writeError(header, thrown, () => this.#sent());
     } finally {
       if (widened !== undefined) pool.give(widened);
       pool.give(body.buffer as ArrayBuffer);
-      this.#running--;
-      if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
     }
+  }
+
+  /** An answer is out, or will never be. */
+  #sent(): void {
+    this.#running--;
+    if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
   #check(header: FrameHeader): void {
@@ -164,7 +171,7 @@ export class ServerStream {
     }
   }
 
-  #writePartial(request: FrameHeader, csr: ExpertRows, answer: ExchangeAnswer): void {
+  #writePartial(request: FrameHeader, csr: ExpertRows, answer: ExchangeAnswer, sent: () => void): void {
     const { n, d, answerType: type } = request;
     if (answer.partial.length !== n * d) throw exchangeError("INTERNAL", "the shard answered another number of rows");
     const layout = partialLayout(n, d, csr.experts.length, type);
@@ -190,22 +197,25 @@ export class ServerStream {
     if (direct) {
       const { partial } = answer;
       const rows = new Uint8Array(partial.buffer, partial.byteOffset, partial.byteLength);
-      this.#stream.write([buffer.subarray(start), rows], answer.release);
+      this.#stream.write([buffer.subarray(start), rows], () => {
+        answer.release?.();
+        sent();
+      });
     } else {
       packRows(answer.partial, type, buffer.buffer, buffer.byteOffset + BODY_OFFSET + layout.rows, 0);
       answer.release?.();
-      this.#stream.write([buffer.subarray(start)]);
+      this.#stream.write([buffer.subarray(start)], sent);
     }
   }
 
-  #writeError(request: FrameHeader, thrown: unknown): void {
+  #writeError(request: FrameHeader, thrown: unknown, sent: () => void): void {
     const error = asMoevieError(thrown);
     const header = frameHeader(FrameKind.error, {
       ...this.#identity(request),
       deadlineMs: error.retryAfterMs ?? 0,
       creditBytes: this.#settle(request),
     });
-    this.#stream.write([smallMessage(header, encodeError(error.reason, error.message))]);
+    this.#stream.write([smallMessage(header, encodeError(error.reason, error.message))], sent);
   }
 
   #identity(request: FrameHeader): { call: number; layer: number; attempt: number; branch: number; epoch: number } {

@@ -102,7 +102,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     close: async (graceMs) => {
       host.draining = true;
       await Promise.race([Promise.all([...streams].map((stream) => stream.idle())), after(graceMs)]);
-      for (const connection of connections) connection.destroy();
+      for (const connection of connections) connection.close();
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
       });

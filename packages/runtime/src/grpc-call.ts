@@ -7,6 +7,7 @@ export class BidiCall<Q, S> {
   readonly #answers: AsyncIterator<object>;
   readonly #asError: (thrown: unknown) => unknown;
   #over = false;
+  #error: unknown;
 
   /** `asError` turns what the call failed with into what `receive` throws. */
   constructor(call: ClientDuplexStream<object, object>, asError: (thrown: unknown) => unknown) {
@@ -14,8 +15,8 @@ export class BidiCall<Q, S> {
     this.#asError = asError;
     this.#answers = call[Symbol.asyncIterator]() as AsyncIterator<object>;
     call.once("status", () => (this.#over = true));
-    // Told by receive; without a listener an error between two requests would end the process.
-    call.on("error", () => undefined);
+    // Told by receive: an error that comes before the first receive would be lost, and without a listener end the process.
+    call.on("error", (error: unknown) => (this.#error ??= error));
   }
 
   /** Sends a message, waiting while the peer takes no more. Does nothing when the call is over: receive says why. */
@@ -34,12 +35,15 @@ export class BidiCall<Q, S> {
 
   /** The next message, or undefined when the peer ended the call. */
   async receive(): Promise<S | undefined> {
+    let next: IteratorResult<object>;
     try {
-      const next = await this.#answers.next();
-      return next.done === true ? undefined : (next.value as S);
+      next = await this.#answers.next();
     } catch (thrown) {
       throw this.#asError(thrown);
     }
+    if (next.done !== true) return next.value as S;
+    if (this.#error !== undefined) throw this.#asError(this.#error);
+    return undefined;
   }
 
   /** Sends no more; the peer may still answer. */

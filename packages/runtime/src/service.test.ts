@@ -189,6 +189,20 @@ describe("gRPC edges", () => {
     server = undefined;
   });
 
+  it("tell an open call's error though it came before anybody listened", async () => {
+    await serve({
+      Denoise: () => ({
+        [Symbol.asyncIterator]: () => ({
+          next: () => Promise.reject(new MoevieError("CONTEXT_MISSING", "Send the context.")),
+        }),
+      }),
+    });
+    const call = peer?.open("Denoise", { timeoutMs: 5000 });
+    // More than the transport takes: sending waits until the call is over.
+    for (let at = 0; at < 40; at++) await call?.send({ chunk: Buffer.alloc(1_048_576) });
+    await expect(call?.receive()).rejects.toMatchObject({ reason: "CONTEXT_MISSING" });
+  });
+
   it("name the peer that never becomes ready", async () => {
     peer = new GrpcPeer("moevie.v1.DenoiseService", `unix:${folder}-nobody.sock`);
     await expect(peer.waitReady({ timeoutMs: 60 })).rejects.toMatchObject({ reason: "PEER_UNAVAILABLE" });

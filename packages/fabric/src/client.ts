@@ -13,7 +13,7 @@ import { FrameReader } from "./frame-reader.ts";
 import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
 import { H2Connection } from "./h2-connection.ts";
-import type { H2Stream } from "./h2-connection.ts";
+import type { H2Stream } from "./h2-stream.ts";
 import { BODY_OFFSET, EXCHANGE_PATH, GRPC_CONTENT_TYPE, smallMessage, writeHead } from "./link.ts";
 import { startTimer } from "./timer.ts";
 import { gatherRows, unpackRows } from "./wire-rows.ts";

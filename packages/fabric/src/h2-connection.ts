@@ -18,10 +18,10 @@ import {
   settingsFrame,
 } from "./h2-frame.ts";
 import type { H2Header } from "./h2-frame.ts";
-import { H2Parser, H2Violation } from "./h2-parser.ts";
+import { H2Parser, H2Violation, expectLength } from "./h2-parser.ts";
 import type { H2Frames, PayloadSink } from "./h2-parser.ts";
 import { H2StreamState } from "./h2-stream.ts";
-import type { H2StreamSink } from "./h2-stream.ts";
+import type { H2Stream, H2StreamSink } from "./h2-stream.ts";
 import { HeaderBlocks } from "./header-blocks.ts";
 import type { HeaderBlock } from "./header-blocks.ts";
 import { encodeHeaders } from "./hpack.ts";
@@ -50,17 +50,6 @@ export interface H2ConnectionOptions {
   readonly onStream?: (stream: H2Stream, headers: Headers) => H2StreamSink;
   /** The connection is gone, whatever the cause. Called once. */
   readonly onClose: () => void;
-}
-
-/** The sending side of one stream. */
-export interface H2Stream {
-  /** Sends the parts one after the other; `done` is called once the kernel has them or they will never be sent. */
-  write(parts: readonly Uint8Array[], done?: () => void): void;
-  /** Response headers. */
-  respond(headers: Iterable<readonly [string, string]>): void;
-  /** Ends this side once everything is sent, with trailers where given. */
-  end(trailers?: Headers): void;
-  readonly closed: boolean;
 }
 
 export class H2Connection implements H2Frames {
@@ -236,7 +225,7 @@ export class H2Connection implements H2Frames {
       this.#peerFrameBytesMax = value;
     } else if (id === H2Setting.initialWindow) {
       if (value > H2_WINDOW_BYTES_MAX) throw new H2Violation(H2Error.flowControl, `a window of ${value} bytes`);
-      for (const stream of this.#streams.values()) grow(stream, value - this.#peerWindowBytes);
+      for (const stream of this.#streams.values()) stream.grow(value - this.#peerWindowBytes);
       this.#peerWindowBytes = value;
     }
   }
@@ -251,7 +240,7 @@ export class H2Connection implements H2Frames {
         throw new H2Violation(H2Error.flowControl, "a connection window beyond its largest");
     } else {
       const stream = this.#known(id);
-      if (stream !== undefined) grow(stream, bytes);
+      if (stream !== undefined) stream.grow(bytes);
     }
     this.#flush();
   }
@@ -406,15 +395,4 @@ export class H2Connection implements H2Frames {
     for (const stream of this.#streams.values()) this.#close(stream);
     this.#options.onClose();
   }
-}
-
-function grow(stream: H2StreamState, bytes: number): void {
-  stream.sendWindowBytes += bytes;
-  if (stream.sendWindowBytes > H2_WINDOW_BYTES_MAX)
-    throw new H2Violation(H2Error.flowControl, "a stream window beyond its largest");
-}
-
-function expectLength(payload: Buffer, bytes: number): void {
-  if (payload.length !== bytes)
-    throw new H2Violation(H2Error.frameSize, `a frame of ${payload.length} bytes instead of ${bytes}`);
 }

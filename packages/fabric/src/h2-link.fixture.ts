@@ -4,8 +4,8 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { adoptSocket, openSocket, type ByteAddress } from "./byte-socket.ts";
-import { H2Connection, type H2Stream } from "./h2-connection.ts";
-import type { H2StreamSink } from "./h2-stream.ts";
+import { H2Connection } from "./h2-connection.ts";
+import type { H2Stream, H2StreamSink } from "./h2-stream.ts";
 import { H2_HEADER_BYTES, readH2Header, type H2Header } from "./h2-frame.ts";
 
 export const cleanups: (() => Promise<void> | void)[] = [];

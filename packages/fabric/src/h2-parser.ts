@@ -188,3 +188,9 @@ export class H2Parser implements ByteSink {
     this.#frames.dataEnd(header);
   }
 }
+
+/** A control frame of exactly this payload. */
+export function expectLength(payload: Buffer, bytes: number): void {
+  if (payload.length !== bytes)
+    throw new H2Violation(H2Error.frameSize, `a frame of ${payload.length} bytes instead of ${bytes}`);
+}

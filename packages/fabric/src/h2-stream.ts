@@ -1,4 +1,6 @@
 // One stream of an HTTP/2 link: what waits to be sent within the peer's window, and where received payload goes.
+import { H2Error, H2_WINDOW_BYTES_MAX } from "./h2-frame.ts";
+import { H2Violation } from "./h2-parser.ts";
 import type { Headers } from "./hpack.ts";
 
 /** Who takes what a stream receives. */
@@ -15,6 +17,17 @@ export interface H2StreamSink {
   end(): void;
   /** The stream is gone, whatever the cause. Called once. */
   close(): void;
+}
+
+/** The sending side of one stream. */
+export interface H2Stream {
+  /** Sends the parts one after the other; `done` is called once the kernel has them or they will never be sent. */
+  write(parts: readonly Uint8Array[], done?: () => void): void;
+  /** Response headers. */
+  respond(headers: Iterable<readonly [string, string]>): void;
+  /** Ends this side once everything is sent, with trailers where given. */
+  end(trailers?: Headers): void;
+  readonly closed: boolean;
 }
 
 export interface Outgoing {
@@ -81,6 +94,13 @@ export class H2StreamState {
   #refuse(thrown: unknown): void {
     this.#refused = true;
     this.sink.refuse(thrown);
+  }
+
+  /** More window, or less after the peer's settings shrank. */
+  grow(bytes: number): void {
+    this.sendWindowBytes += bytes;
+    if (this.sendWindowBytes > H2_WINDOW_BYTES_MAX)
+      throw new H2Violation(H2Error.flowControl, "a stream window beyond its largest");
   }
 
   enqueue(message: Outgoing): void {

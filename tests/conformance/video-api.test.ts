@@ -320,6 +320,21 @@ describe("watching", () => {
     expect(events.at(-1)?.state).toBe("VIDEO_STATE_COMPLETED");
   });
 
+  test("a silent video's heartbeats come though another one is busy; a cursor of no event of this video is refused", async () => {
+    const video = (await client.createVideo({ prompt: "a dog" })).name.replace("operations", "videos");
+    const lease = await claimed();
+    const quiet = (await client.createVideo({ prompt: "a cat" })).name.replace("operations", "videos");
+    // The other video changes more often than a heartbeat is due.
+    const busy = setInterval(() => void store.writeProgress(lease, progress(1)), 500);
+    for await (const event of client.watchVideo(quiet)) if (event.heartbeat) break;
+    clearInterval(busy);
+    const events = await store.eventsAfter(video.slice("videos/".length), 0);
+    const foreign = String(events.at(-1)?.sequence ?? 0);
+    await expect(collect(client.watchVideo(quiet, { cursor: foreign }))).rejects.toMatchObject({
+      reason: "INVALID_FIELD",
+    });
+  });
+
   test("a watcher of a deleted video is told that it is gone", async () => {
     const { name } = await client.createVideo({ prompt: "a dog" });
     const video = name.replace("operations", "videos");

@@ -17,6 +17,9 @@ export async function* watchVideo(
   let after = cursorOf(request.cursor);
   const { store } = gateway;
   const stop = AbortSignal.any([call.signal, gateway.signal]);
+  // A cursor past the last event is another video's: events up to it would be lost without a word.
+  if (after > 0 && (await store.eventsAfter(id, after - 1, 1)).length === 0) throw wrongCursor(request.cursor);
+  let spokeMs = performance.now();
   for (;;) {
     // Read before the events: a change between the two reads is seen by the wait.
     const seen = store.changeCount;
@@ -24,24 +27,28 @@ export async function* watchVideo(
     for (const event of events) {
       yield eventMessage(event);
       after = event.sequence;
+      spokeMs = performance.now();
       if (FINAL.has(event.state)) return;
     }
     if (events.length > 0) continue;
     const { state } = await store.get(id);
-    // A cursor at or past the last event of an ended job: say how it ended and end.
     if (FINAL.has(state.kind)) {
-      const last = (await store.eventsAfter(id, 0)).findLast((event) => FINAL.has(event.state));
-      if (last !== undefined && last.sequence > after) continue;
+      // It may have ended between the two reads. If not, the cursor is that of its last event: say how it ended and end.
+      if ((await store.eventsAfter(id, after, 1)).length > 0) continue;
       yield { ...heartbeatMessage(state.kind), heartbeat: false, cursor: String(after) };
       return;
     }
-    if (!(await changed(gateway, seen, stop))) yield heartbeatMessage(state.kind);
+    // The silence is this video's, whatever others do.
+    const leftMs = spokeMs + limit("watchHeartbeatMs") - performance.now();
+    if (leftMs > 0 && (await changed(gateway, seen, stop, leftMs))) continue;
+    yield heartbeatMessage(state.kind);
+    spokeMs = performance.now();
   }
 }
 
-/** True after a change of the store, false after a heartbeat's silence. */
-async function changed(gateway: Gateway, after: number, stop: AbortSignal): Promise<boolean> {
-  const silence = AbortSignal.timeout(limit("watchHeartbeatMs"));
+/** True after a change of the store, false after `silenceMs`. */
+async function changed(gateway: Gateway, after: number, stop: AbortSignal, silenceMs: number): Promise<boolean> {
+  const silence = AbortSignal.timeout(Math.ceil(silenceMs));
   try {
     await gateway.store.waitForChange({ after, signal: AbortSignal.any([stop, silence]) });
     return true;
@@ -58,6 +65,10 @@ function cursorOf(text: string): number {
   if (text === "") return 0;
   const cursor = Number(text);
   if (Number.isSafeInteger(cursor) && cursor >= 0 && /^\d+$/.test(text)) return cursor;
-  const description = `is "${text.slice(0, 80)}"; allowed: empty, or the cursor of an event`;
-  throw new MoevieError("INVALID_FIELD", `cursor ${description}`, { violations: [{ field: "cursor", description }] });
+  throw wrongCursor(text);
+}
+
+function wrongCursor(text: string): MoevieError {
+  const description = `is "${text.slice(0, 80)}"; allowed: empty, or the cursor of an event of this video`;
+  return new MoevieError("INVALID_FIELD", `cursor ${description}`, { violations: [{ field: "cursor", description }] });
 }

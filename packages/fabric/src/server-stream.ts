@@ -179,6 +179,7 @@ export class ServerStream {
     for (let j = 0; j < csr.experts.length; j++) {
       buffer.writeUInt32LE((csr.offsets[j + 1] ?? 0) - (csr.offsets[j] ?? 0), BODY_OFFSET + j * 4);
     }
+    buffer.fill(0, BODY_OFFSET + csr.experts.length * 4, BODY_OFFSET + layout.rows);
     const start = writeHead(
       frameHeader(FrameKind.partial, {
         ...this.#identity(request),

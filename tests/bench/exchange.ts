@@ -74,7 +74,7 @@ function portOf(server: { address(): unknown }): number {
 
 /** The receiving process: every contender's server, addresses sent to the parent. */
 async function receiver(folder: string): Promise<void> {
-  const pool = BufferPool.plain(16 * ROW_BYTES);
+  const pool = new BufferPool(16 * ROW_BYTES);
   const holds = { digest: "bench", epoch: 1, slots: [{ layer: 0, expert: 0, slot: 0 }] };
   const exchange = (listen: string): ReturnType<typeof serveExchange> =>
     serveExchange({

@@ -320,6 +320,15 @@ describe("watching", () => {
     expect(events.at(-1)?.state).toBe("VIDEO_STATE_COMPLETED");
   });
 
+  test("who watches a failed video from its last event on is told why it failed", async () => {
+    const video = (await client.createVideo({ prompt: "a dog" })).name.replace("operations", "videos");
+    await store.finish(await claimed(), { kind: "failed", error: { reason: "OUT_OF_MEMORY", message: "9 bytes" } });
+    const last = (await collect(client.watchVideo(video))).at(-1);
+    const again = await collect(client.watchVideo(video, { cursor: last?.cursor ?? "" }));
+    expect(again).toEqual([last]);
+    expect(again[0]).toMatchObject({ state: "VIDEO_STATE_FAILED", error: { reason: "OUT_OF_MEMORY" } });
+  });
+
   test("a silent video's heartbeats come though another one is busy; a cursor of no event of this video is refused", async () => {
     const video = (await client.createVideo({ prompt: "a dog" })).name.replace("operations", "videos");
     const lease = await claimed();

@@ -28,7 +28,7 @@ interface Waiting {
 export class ExpertCompute {
   readonly #slots: LayerSlots;
   readonly #d: number;
-  readonly #partials = BufferPool.plain(POOL_BYTES_MAX);
+  readonly #partials = new BufferPool(POOL_BYTES_MAX);
   readonly #waiting: Waiting[] = [];
   /** Memory of runs that are not under way. */
   readonly #free: RunMemory[];

@@ -87,7 +87,7 @@ export class ExchangeClient {
   readonly #closing = new AbortController();
   readonly #pending = new Map<number, Pending>();
   readonly #deadline = new ExchangeDeadline();
-  readonly #pool = BufferPool.plain(ANSWER_POOL_BYTES_MAX);
+  readonly #pool = new BufferPool(ANSWER_POOL_BYTES_MAX);
   #credit = new ClientCredit();
   #state: LinkState = { kind: "down" };
   #connection: H2Connection | undefined;

@@ -4,7 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MoevieError } from "@moevie/contracts";
 import { GrpcPeer } from "@moevie/runtime";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
+import { requestLayout } from "./body.ts";
+import { FrameKind, frameHeader } from "./frame.ts";
+import { H2Type, PREFACE, h2Frame, settingsFrame } from "./h2-frame.ts";
+import { RawPeer } from "./h2-link.fixture.ts";
+import { HpackDecoder, encodeHeaders } from "./hpack.ts";
+import { EXCHANGE_PATH, smallMessage } from "./link.ts";
 import { connectExchange, dispatch, serveExchange, weightedPartial, WireType } from "./index.ts";
 import type { ExchangeClient, ExchangeHandler, ExchangeOptions, ExchangeServer, ShardWork } from "./index.ts";
 
@@ -190,4 +196,48 @@ test("an answer that is ready while the shard goes away still reaches its router
   expect(partial.length).toBe(512 * width);
   expect(partial.every((value) => value === 3)).toBe(true);
   await closed;
+});
+
+/** A peer that speaks the exchange by hand, as far as its first stream. */
+function handMade(server: ExchangeServer): RawPeer {
+  const peer = RawPeer.to({ path: server.address.slice("unix:".length) });
+  cleanups.push(() => {
+    peer.socket.destroy();
+  });
+  peer.send(PREFACE, settingsFrame([]), h2Frame(H2Type.headers, 0x4, 1, encodeHeaders([[":path", EXCHANGE_PATH]])));
+  return peer;
+}
+
+test("an answer's padding is zeros, whatever the memory held before", async () => {
+  const server = await serve(identity, socketPath());
+  const layout = requestLayout(1, d, 1, 1, WireType.f32);
+  const body = Buffer.alloc(layout.total);
+  body.writeUInt32LE(1, 4);
+  const header = { epoch: 4, n: 1, d, entries: 1, experts: 1, rowsType: WireType.f32, answerType: WireType.f32 };
+  const allocate = vi.spyOn(Buffer, "allocUnsafe").mockImplementation((bytes) => Buffer.alloc(bytes, 0xff));
+  cleanups.push(() => allocate.mockRestore());
+  const peer = handMade(server);
+  const messages = [
+    smallMessage(frameHeader(FrameKind.hello)),
+    smallMessage(frameHeader(FrameKind.request, header), body),
+  ];
+  for (const message of messages) peer.send(h2Frame(H2Type.data, 0, 1, message));
+  // Prefix of 5, header of 104, one count, then the padding up to 8 bytes.
+  const answer = await peer.frame(({ type, payload }) => type === H2Type.data && payload[5 + 6] === FrameKind.partial);
+  expect(answer.payload.readUInt32LE(109)).toBe(1);
+  expect([...answer.payload.subarray(113, 117)]).toEqual([0, 0, 0, 0]);
+});
+
+test("a stream that ends inside a frame is refused, one that ends between two is not", async () => {
+  const server = await serve(identity, socketPath());
+  const hello = smallMessage(frameHeader(FrameKind.hello));
+  for (const [bytes, status] of [
+    [hello, "0"],
+    [hello.subarray(0, 20), "3"],
+  ] as const) {
+    const peer = handMade(server);
+    peer.send(h2Frame(H2Type.data, 0x1, 1, bytes));
+    const trailers = await peer.frame(({ type, flags }) => type === H2Type.headers && (flags & 0x1) === 1);
+    expect(new HpackDecoder().decode(trailers.payload).get("grpc-status")).toBe(status);
+  }
 });

@@ -1,6 +1,6 @@
 // An HTTP/2 connection (RFC 9113) as the exchange needs it: few streams, large windows, and reading that never waits for writing.
 // Node's own http2 stops reading a socket while a write of its own is under way, so two ends that both send more than the
-// kernel buffers stand still for ever (docs/decisions/exchange-transport.md). Knows frames and streams, not what they carry.
+// kernel buffers stand still for ever (docs/decisions/exchange-own-http2.md). Knows frames and streams, not what they carry.
 import type { Socket } from "node:net";
 import { limit } from "@moevie/contracts";
 import {
@@ -35,10 +35,10 @@ const FRAME_BYTES_MAX = 1_048_576;
 const STREAMS_MAX = 64;
 /** Frames that cost an answer or a stream, in a row of seconds. */
 const COSTLY_FRAMES_MAX = 1000;
+const COSTLY_FRAMES_MS = 10_000;
 /** What may wait for one peer: all the answers its credit can ask for, and then some. */
 const QUEUED_BYTES_MAX = limit("shardCreditBytes") + 4 * limit("frameBytesMax");
 const NOTHING = Buffer.alloc(0);
-const COSTLY_FRAMES_MS = 10_000;
 /** From the connection to the peer's SETTINGS. */
 const HANDSHAKE_MS_MAX = 10_000;
 /** For the good-bye to go out. */
@@ -266,6 +266,7 @@ export class H2Connection implements H2Frames {
       this.#socket?.write(h2Number(H2Type.reset, id, H2Error.refusedStream));
       return;
     }
+    // The owner may write while it is being made: the stream is known by then, and asks for its owner when something comes.
     let sink: H2StreamSink | undefined;
     const state = this.#open(id, {
       target: () => (sink as H2StreamSink).target(),

@@ -21,7 +21,6 @@ export const H2Flag = { endStream: 0x1, ack: 0x1, endHeaders: 0x4, padded: 0x8, 
 export const H2Error = {
   none: 0,
   protocol: 1,
-  internal: 2,
   flowControl: 3,
   streamClosed: 5,
   frameSize: 6,
@@ -33,7 +32,6 @@ export const H2Error = {
 export type H2Error = (typeof H2Error)[keyof typeof H2Error];
 
 export const H2Setting = {
-  headerTableSize: 1,
   enablePush: 2,
   concurrentStreamsMax: 3,
   initialWindow: 4,

@@ -64,7 +64,12 @@ export class ServerStream {
         stream.end(grpcTrailers(GRPC_CODE[error.code], error.message));
       },
       headers: () => undefined,
-      end: () => stream.end(grpcTrailers(0, "")),
+      end: () => {
+        const [code, text] = reader.idle
+          ? [GRPC_CODE.OK, ""]
+          : [GRPC_CODE.INVALID_ARGUMENT, "the stream ends inside a frame"];
+        stream.end(grpcTrailers(code, text));
+      },
       close: () => {
         this.#send(host.ledger.close(this));
         closed(this);
@@ -202,7 +207,7 @@ export class ServerStream {
         sent();
       });
     } else {
-      packRows(answer.partial, type, buffer.buffer, buffer.byteOffset + BODY_OFFSET + layout.rows, 0);
+      packRows(answer.partial, type, buffer.buffer, buffer.byteOffset + BODY_OFFSET + layout.rows);
       answer.release?.();
       this.#stream.write([buffer.subarray(start)], sent);
     }

@@ -3,7 +3,7 @@
 import { rmSync } from "node:fs";
 import { createServer } from "node:net";
 import type { Server } from "node:net";
-import { asMoevieError, limit } from "@moevie/contracts";
+import { GRPC_CODE, asMoevieError, limit } from "@moevie/contracts";
 import { formatAddress, parseAddress } from "@moevie/runtime";
 import { BufferPool } from "./buffer-pool.ts";
 import { adoptSocket } from "./byte-socket.ts";
@@ -22,8 +22,7 @@ import type { ExchangeHandler } from "./server-stream.ts";
 const CONNECTIONS_MAX = 1024;
 /** Of the small unary calls this port answers. */
 const REQUEST_BYTES_MAX = 4096;
-const GRPC_RESOURCE_EXHAUSTED = 8;
-const GRPC_UNIMPLEMENTED = 12;
+
 export interface ExchangeServerOptions {
   /** `unix:PATH` or `HOST:PORT`; port 0 takes a free one. */
   readonly listen: string;
@@ -65,7 +64,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     draining: false,
     handler: options.handler,
     ledger: new CreditLedger(creditBytes),
-    pool: BufferPool.plain(creditBytes),
+    pool: new BufferPool(creditBytes),
   };
   const streams = new Set<ServerStream>();
   const connections = new Set<H2Connection>();
@@ -73,7 +72,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
   const onStream = (stream: H2Stream, headers: Headers): H2StreamSink => {
     const path = headers.get(":path");
     if (path === HEALTH_CHECK_PATH) return healthSink(stream, () => serving);
-    if (path !== EXCHANGE_PATH) return refusingSink(stream, GRPC_UNIMPLEMENTED, "unknown method");
+    if (path !== EXCHANGE_PATH) return refusingSink(stream, GRPC_CODE.UNIMPLEMENTED, "unknown method");
     const accepted = new ServerStream(stream, host, (closed) => streams.delete(closed));
     streams.add(accepted);
     return accepted.sink;
@@ -133,7 +132,7 @@ function healthSink(stream: H2Stream, serving: () => boolean): H2StreamSink {
   return unarySink(stream, () => {
     stream.respond(RESPONSE_HEADERS);
     stream.write([Buffer.from([0, 0, 0, 0, 2, 8, serving() ? 1 : 2])]);
-    stream.end(grpcTrailers(0, ""));
+    stream.end(grpcTrailers(GRPC_CODE.OK, ""));
   });
 }
 
@@ -156,7 +155,7 @@ function unarySink(stream: H2Stream, answer: () => void): H2StreamSink {
     },
     refuse: () => {
       stream.respond(RESPONSE_HEADERS);
-      stream.end(grpcTrailers(GRPC_RESOURCE_EXHAUSTED, "the request is too large"));
+      stream.end(grpcTrailers(GRPC_CODE.RESOURCE_EXHAUSTED, "the request is too large"));
     },
     headers: () => undefined,
     end: answer,

@@ -16,30 +16,37 @@ export function gatherRows(
   at: number,
 ): void {
   const n = rows.length;
-  const whole = type === WireType.f32 ? new Float32Array(target, at, n * d) : undefined;
+  const put = writerOf(type, target, at, n * d);
   for (let start = 0; start < n;) {
     const first = rows[start] ?? 0;
     let end = start + 1;
     while (end < n && rows[end] === first + end - start) end++;
     const run = source.subarray(first * d, (first + end - start) * d);
     if (run.length !== (end - start) * d) throw exchangeError("INTERNAL", "row index beyond the source rows");
-    if (whole === undefined) packRows(run, type, target, at, start * d);
-    else whole.set(run, start * d);
+    put(run, start * d);
     start = end;
   }
 }
 
-/** Writes `values` to `target` at byte `at` plus `skip` elements, in the wire's type. */
-export function packRows(
-  values: Float32Array,
+/** Writes `values` to `target` at byte `at`, in the wire's type. */
+export function packRows(values: Float32Array, type: WireType, target: ArrayBufferLike, at: number): void {
+  writerOf(type, target, at, values.length)(values, 0);
+}
+
+/** Puts values into `count` elements of the wire's type at byte `at` of `target`, from an element on. */
+function writerOf(
   type: WireType,
   target: ArrayBufferLike,
   at: number,
-  skip: number,
-): void {
-  if (type === WireType.f32) new Float32Array(target, at, skip + values.length).set(values, skip);
-  else if (type === WireType.bf16) f32ToBf16(values, new Uint16Array(target, at + skip * 2, values.length));
-  else f32ToF16(values, new Uint16Array(target, at + skip * 2, values.length));
+  count: number,
+): (values: Float32Array, from: number) => void {
+  if (type === WireType.f32) {
+    const whole = new Float32Array(target, at, count);
+    return (values, from) => whole.set(values, from);
+  }
+  const whole = new Uint16Array(target, at, count);
+  const round = type === WireType.bf16 ? f32ToBf16 : f32ToF16;
+  return (values, from) => round(values, whole.subarray(from, from + values.length));
 }
 
 /** Widens `count` elements of `source` at byte `at` into `target`. */

@@ -31,11 +31,12 @@ export async function* watchVideo(
       if (FINAL.has(event.state)) return;
     }
     if (events.length > 0) continue;
-    const { state } = await store.get(id);
+    const { state, progress } = await store.get(id);
     if (FINAL.has(state.kind)) {
       // It may have ended between the two reads. If not, the cursor is that of its last event: say how it ended and end.
       if ((await store.eventsAfter(id, after, 1)).length > 0) continue;
-      yield { ...heartbeatMessage(state.kind), heartbeat: false, cursor: String(after) };
+      const error = state.kind === "failed" ? { error: state.error } : {};
+      yield eventMessage({ sequence: after, state: state.kind, progress, ...error });
       return;
     }
     // The silence is this video's, whatever others do.

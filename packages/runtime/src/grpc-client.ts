@@ -127,15 +127,8 @@ export class GrpcPeer<K extends ServiceKey> {
     requests: AsyncIterable<Req<K, M>>,
     options: CallOptions,
   ): AsyncIterable<Res<K, M>> {
-    const { path, requestSerialize, responseDeserialize } = this.#method(method);
     return this.#receive(() => {
-      const call: ClientDuplexStream<object, object> = this.#client.makeBidiStreamRequest(
-        path,
-        requestSerialize,
-        responseDeserialize,
-        metadataOf(options),
-        { deadline: deadlineOf(options) },
-      );
+      const call = this.#duplex(method, options);
       void sendAll(call, requests as AsyncIterable<object>);
       return call;
     }, options) as AsyncIterable<Res<K, M>>;
@@ -146,17 +139,7 @@ export class GrpcPeer<K extends ServiceKey> {
     method: M,
     options: Omit<CallOptions, "signal">,
   ): BidiCall<Req<K, M>, Res<K, M>> {
-    const { path, requestSerialize, responseDeserialize } = this.#method(method);
-    const call: ClientDuplexStream<object, object> = this.#client.makeBidiStreamRequest(
-      path,
-      requestSerialize,
-      responseDeserialize,
-      metadataOf(options),
-      { deadline: deadlineOf(options) },
-    );
-    return new BidiCall(call, (thrown) =>
-      isServiceError(thrown) ? fromServiceError(thrown, `${this.#name} at ${this.address}`) : thrown,
-    );
+    return new BidiCall(this.#duplex(method, options), (thrown) => this.#asError(thrown));
   }
 
   /** Waits until the peer's health says SERVING; throws PEER_UNAVAILABLE that names it when `timeoutMs` is over. */
@@ -218,6 +201,18 @@ export class GrpcPeer<K extends ServiceKey> {
     });
   }
 
+  #duplex(method: MethodsOf<K, "bidi">, options: CallOptions): ClientDuplexStream<object, object> {
+    const { path, requestSerialize, responseDeserialize } = this.#method(method);
+    const deadline = deadlineOf(options);
+    return this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadataOf(options), {
+      deadline,
+    });
+  }
+
+  #asError(thrown: unknown): unknown {
+    return isServiceError(thrown) ? fromServiceError(thrown, `${this.#name} at ${this.address}`) : thrown;
+  }
+
   async *#receive(start: () => ClientReadableStream<object>, options: CallOptions): AsyncIterable<object> {
     options.signal?.throwIfAborted();
     const call = start();
@@ -229,7 +224,7 @@ export class GrpcPeer<K extends ServiceKey> {
       ended = true;
     } catch (thrown) {
       ended = true;
-      throw isServiceError(thrown) ? fromServiceError(thrown, `${this.#name} at ${this.address}`) : thrown;
+      throw this.#asError(thrown);
     } finally {
       options.signal?.removeEventListener("abort", onAbort);
       if (!ended) {

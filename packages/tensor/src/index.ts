@@ -1,7 +1,6 @@
 // Public entry of @moevie/tensor: element types, narrow floats, row gathering and the safetensors header. Pure, imports nothing of ours.
 export { elementBytes, elementCount, elementTypeNamed, type ElementType } from "./element-type.ts";
 export { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16, f8E4m3ToF32, f8E5m2ToF32 } from "./half.ts";
-export { gatherRows } from "./rows.ts";
 export {
   parseSafetensors,
   parseSafetensorsHeader,

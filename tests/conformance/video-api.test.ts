@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Client, Metadata, credentials, type ServiceDefinition, type ServiceError } from "@grpc/grpc-js";
 import { VideoClient } from "@moevie/client";
 import { messageCodec, protoDefinitions, type VideoEvent, type VideoSpec } from "@moevie/contracts";
-import { publicServices, type Gateway } from "@moevie/gateway/api";
+import { OpenCalls, publicServices, type Gateway } from "@moevie/gateway/api";
 import { openSqliteStore, type JobStore, type Lease } from "@moevie/job-store";
 import { GrpcPeer, Metrics, createLogger, openTracing, serveGrpc, type GrpcServer } from "@moevie/runtime";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -51,6 +51,7 @@ async function serve(listen: string): Promise<void> {
     tracing,
     log,
     logPrompts: false,
+    calls: new OpenCalls(),
     signal: drain.signal,
   };
   const services = publicServices(gateway);

@@ -69,10 +69,10 @@ export const ERRORS = {
     retry: true,
     meaning: "The queue of jobs is at its limit; retry after the time given.",
   },
-  WATCHES_FULL: {
+  TOO_MANY_OPEN_CALLS: {
     code: "RESOURCE_EXHAUSTED",
     retry: true,
-    meaning: "Too many watch streams are open at this gateway; watch again after the time given, or ask with GetVideo.",
+    meaning: "Too many watches, waits or downloads are open at this gateway; call again after the time given.",
   },
   OUT_OF_MEMORY: {
     code: "RESOURCE_EXHAUSTED",

@@ -40,11 +40,13 @@ export const LIMITS = {
   drainMsMax: { value: 20_000, what: "Time a service may take from SIGTERM to exit." },
   leaseMs: { value: 10_000, what: "A job's lease: unchanged for this long on the observer's clock means dead." },
   leaseRenewMs: { value: 2_000, what: "Pause between two renewals of a lease." },
-  watchesOpenMax: {
-    value: 1000,
-    what: "Watch streams open at one gateway; beyond it WatchVideo answers WATCHES_FULL.",
+  watchesOpenMax: { value: 1000, what: "WatchVideo calls open at one gateway; beyond it TOO_MANY_OPEN_CALLS." },
+  waitsOpenMax: { value: 1000, what: "WaitOperation calls open at one gateway; beyond it TOO_MANY_OPEN_CALLS." },
+  downloadsOpenMax: {
+    value: 256,
+    what: "Clips one gateway sends at once, gRPC and HTTP together; beyond it TOO_MANY_OPEN_CALLS.",
   },
-  watchesRetryAfterMs: { value: 5_000, what: "What WATCHES_FULL tells the caller to wait." },
+  openCallsRetryAfterMs: { value: 5_000, what: "What TOO_MANY_OPEN_CALLS tells the caller to wait." },
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
   metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
   checkpointBytesMax: { value: 64 * MIB, what: "One checkpoint in the store." },

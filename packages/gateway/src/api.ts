@@ -5,6 +5,7 @@ import { operationsHandlers } from "./operations.ts";
 import { videoHandlers } from "./service.ts";
 
 export type { Gateway } from "./gateway.ts";
+export { OpenCalls } from "./open-calls.ts";
 
 export function publicServices(gateway: Gateway): GrpcService[] {
   return [

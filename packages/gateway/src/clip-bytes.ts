@@ -1,5 +1,5 @@
 // The finished clip's bytes for gRPC and HTTP: found by the record, read in chunks.
-import { MoevieError } from "@moevie/contracts";
+import { MoevieError, limit } from "@moevie/contracts";
 import type { OpenArtefact } from "@moevie/job-store";
 import type { Gateway } from "./gateway.ts";
 
@@ -9,4 +9,14 @@ export async function openClip(gateway: Gateway, id: string): Promise<OpenArtefa
   if (state.kind !== "completed")
     throw new MoevieError("VIDEO_NOT_READY", `The video is ${state.kind}: it has no file.`);
   return gateway.store.artefacts.open({ id, token: state.token });
+}
+
+/** The clip in messages of at most tensorChunkBytesMax. Throws what openClip throws. */
+export async function* clipChunks(gateway: Gateway, id: string): AsyncIterable<{ chunk: Buffer }> {
+  const chunkBytesMax = limit("tensorChunkBytesMax");
+  for await (const part of (await openClip(gateway, id)).read()) {
+    const bytes = part as Buffer;
+    for (let at = 0; at < bytes.byteLength; at += chunkBytesMax)
+      yield { chunk: bytes.subarray(at, at + chunkBytesMax) };
+  }
 }

@@ -1,6 +1,7 @@
 // What every method of the gateway works with. Holds open calls and cursors only: no tensors, no job state of its own.
 import type { Logger, Metrics, Tracing } from "@moevie/runtime";
 import type { JobStore } from "@moevie/job-store";
+import type { OpenCalls } from "./open-calls.ts";
 import type { ModelDefaults } from "./valid-video-spec.ts";
 
 export interface Gateway {
@@ -11,6 +12,8 @@ export interface Gateway {
   readonly tracing: Tracing;
   readonly log: Logger;
   readonly logPrompts: boolean;
+  /** Watches, waits and downloads, whichever way they came. */
+  readonly calls: OpenCalls;
   /** Aborts when the gateway drains: watches end with a cursor to resume from. */
   readonly signal: AbortSignal;
 }

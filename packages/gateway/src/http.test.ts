@@ -6,6 +6,7 @@ import { openSqliteStore, type JobStore } from "@moevie/job-store";
 import { Metrics, createLogger, openTracing, serveHttp, type HttpEdge } from "@moevie/runtime";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { gatewayHttp } from "./http.ts";
+import { OpenCalls } from "./open-calls.ts";
 
 const MODEL = { name: "m", steps: 1, guidance: 1, sampler: "euler", samplers: ["euler"], trainedSeconds: 2 };
 const SPEC = {
@@ -38,6 +39,7 @@ let store: JobStore;
 let edge: HttpEdge;
 let done: string;
 let waiting: string;
+const calls = new OpenCalls({ downloads: 2 });
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "moevie-files-"));
@@ -48,7 +50,10 @@ beforeAll(async () => {
   const tracing = await openTracing({ service: "gateway", endpoint: "", sampleRatio: 1 });
   const { signal } = new AbortController();
   edge.use(
-    gatewayHttp({ store, model: MODEL, bundleDigest: "d", metrics, tracing, log, logPrompts: false, signal }, []),
+    gatewayHttp(
+      { store, model: MODEL, bundleDigest: "d", metrics, tracing, log, logPrompts: false, calls, signal },
+      [],
+    ),
   );
   ({ id: done } = await store.submit(SPEC));
   const lease = await store.claimNext({ owner: "test", leaseMs: 600_000 });
@@ -104,4 +109,15 @@ test("an unfinished clip is a conflict, an unknown one not found, and no path le
   expect((await get(waiting)).status).toBe(409);
   expect((await get("00000000-0000-0000-0000-000000000000")).status).toBe(404);
   expect((await get("..%2f..%2fjobs")).status).toBe(404);
+});
+
+test("one download too many is told when to come back, and is served once another one ended", async () => {
+  const gate = Promise.withResolvers<void>();
+  const others = [1, 2].map(() => calls.during("downloads", () => gate.promise));
+  const refused = await get(done);
+  expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "5"]);
+  expect(await refused.json()).toMatchObject({ error: { reason: "TOO_MANY_OPEN_CALLS" } });
+  gate.resolve();
+  await Promise.all(others);
+  expect((await get(done)).status).toBe(200);
 });

@@ -1,7 +1,7 @@
 // The gateway's HTTP paths: the machine's metrics on one page and finished clips by id, with byte ranges.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
-import { asMoevieError, GRPC_CODE } from "@moevie/contracts";
+import { asMoevieError, GRPC_CODE, type MoevieError } from "@moevie/contracts";
 import type { HttpHandler } from "@moevie/runtime";
 import { openClip } from "./clip-bytes.ts";
 import type { MetricsPeer } from "./config.ts";
@@ -12,6 +12,8 @@ const FILE = /^\/files\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.mp4$/;
 const HTTP_STATUS: Readonly<Record<number, number>> = {
   [GRPC_CODE.NOT_FOUND]: 404,
   [GRPC_CODE.FAILED_PRECONDITION]: 409,
+  [GRPC_CODE.RESOURCE_EXHAUSTED]: 503,
+  [GRPC_CODE.UNAVAILABLE]: 503,
 };
 
 export function gatewayHttp(gateway: Gateway, peers: readonly MetricsPeer[]): HttpHandler {
@@ -25,7 +27,9 @@ export function gatewayHttp(gateway: Gateway, peers: readonly MetricsPeer[]): Ht
     }
     const id = FILE.exec(path)?.[1];
     if (id === undefined) return false;
-    await sendClip(gateway, id, request, response);
+    await gateway.calls
+      .during("downloads", () => sendClip(gateway, id, request, response))
+      .catch((thrown: unknown) => sendError(asMoevieError(thrown), response));
     return true;
   };
 }
@@ -36,27 +40,27 @@ async function sendClip(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  try {
-    const clip = await openClip(gateway, id);
-    const range = rangeOf(request.headers.range, clip.sizeBytes);
-    if (range === "bad") {
-      response.writeHead(416, { "content-range": `bytes */${clip.sizeBytes}` }).end();
-      return;
-    }
-    const { start, end } = range ?? { start: 0, end: clip.sizeBytes - 1 };
-    response.writeHead(range === undefined ? 200 : 206, {
-      "content-type": "video/mp4",
-      "content-length": end - start + 1,
-      "accept-ranges": "bytes",
-      ...(range === undefined ? {} : { "content-range": `bytes ${start}-${end}/${clip.sizeBytes}` }),
-    });
-    if (request.method === "HEAD") response.end();
-    else await pipeline(clip.read({ start, end }), response).catch(() => response.destroy());
-  } catch (thrown) {
-    const error = asMoevieError(thrown);
-    response.writeHead(HTTP_STATUS[GRPC_CODE[error.code]] ?? 500, { "content-type": "application/json" });
-    response.end(JSON.stringify({ error: { reason: error.reason, message: error.message } }));
+  const clip = await openClip(gateway, id);
+  const range = rangeOf(request.headers.range, clip.sizeBytes);
+  if (range === "bad") {
+    response.writeHead(416, { "content-range": `bytes */${clip.sizeBytes}` }).end();
+    return;
   }
+  const { start, end } = range ?? { start: 0, end: clip.sizeBytes - 1 };
+  response.writeHead(range === undefined ? 200 : 206, {
+    "content-type": "video/mp4",
+    "content-length": end - start + 1,
+    "accept-ranges": "bytes",
+    ...(range === undefined ? {} : { "content-range": `bytes ${start}-${end}/${clip.sizeBytes}` }),
+  });
+  if (request.method === "HEAD") response.end();
+  else await pipeline(clip.read({ start, end }), response).catch(() => response.destroy());
+}
+
+function sendError(error: MoevieError, response: ServerResponse): void {
+  if (error.retryAfterMs !== undefined) response.setHeader("retry-after", Math.ceil(error.retryAfterMs / 1000));
+  response.writeHead(HTTP_STATUS[GRPC_CODE[error.code]] ?? 500, { "content-type": "application/json" });
+  response.end(JSON.stringify({ error: { reason: error.reason, message: error.message } }));
 }
 
 /** One byte range of the header, undefined without one (or with several: the whole file is allowed then), "bad" outside the file. */

@@ -9,6 +9,7 @@ import { publicServices } from "./api.ts";
 import { gatewayConfig } from "./config.ts";
 import type { Gateway } from "./gateway.ts";
 import { gatewayHttp } from "./http.ts";
+import { OpenCalls } from "./open-calls.ts";
 
 /** Pause between two counts of the jobs for moevie_jobs_in_state. */
 const COUNT_MS = 1000;
@@ -38,6 +39,7 @@ runService({
       tracing,
       log,
       logPrompts: config.logPrompts,
+      calls: new OpenCalls(),
       signal,
     };
     metrics.declare("moevie_jobs_submitted_total");

@@ -5,6 +5,7 @@ import type { CallInfo, Handlers } from "@moevie/runtime";
 import type { Gateway } from "./gateway.ts";
 import { jobIdOf } from "./names.ts";
 import { pageSizeOf } from "./page-size.ts";
+import { storeChanged } from "./store-change.ts";
 import { operationMessage } from "./video-message.ts";
 
 /** google.rpc.Status of a job that ended without a clip. */
@@ -16,7 +17,7 @@ export function errorStatus({ state }: JobRecord): object {
 }
 
 export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunning.Operations"> {
-  const { store } = gateway;
+  const { store, calls } = gateway;
   return {
     GetOperation: async ({ name }) => operationMessage(await find(gateway, name), errorStatus),
     ListOperations: async ({ filter, pageSize, pageToken }) => {
@@ -45,7 +46,8 @@ export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunni
     },
     WaitOperation: async ({ name, timeout }, call) => {
       const waitMs = timeout === null ? limit("operationWaitMsMax") : timeout.seconds * 1000 + timeout.nanos / 1e6;
-      return operationMessage(await waitForEnd(gateway, name, waitMs, call), errorStatus);
+      const job = await calls.during("waits", () => waitForEnd(gateway, name, waitMs, call));
+      return operationMessage(job, errorStatus);
     },
   };
 }
@@ -59,20 +61,13 @@ async function find(gateway: Gateway, name: string): Promise<JobRecord> {
   }
 }
 
-/** The record once it ended, or as it is when the time is over. */
+/** The record once it ended, or as it is when the time is over or the gateway drains. */
 async function waitForEnd(gateway: Gateway, name: string, waitMs: number, call: CallInfo): Promise<JobRecord> {
-  const time = AbortSignal.timeout(Math.min(Math.max(waitMs, 0), limit("operationWaitMsMax")));
-  const stop = AbortSignal.any([call.signal, gateway.signal, time]);
+  const endMs = performance.now() + Math.min(waitMs, limit("operationWaitMsMax"));
   for (;;) {
     const seen = gateway.store.changeCount;
     const job = await find(gateway, name);
-    if (isFinal(job.state)) return job;
-    try {
-      await gateway.store.waitForChange({ after: seen, signal: stop });
-    } catch (thrown) {
-      if (call.signal.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
-      if (time.aborted || gateway.signal.aborted) return job;
-      throw thrown;
-    }
+    const leftMs = endMs - performance.now();
+    if (isFinal(job.state) || leftMs <= 0 || !(await storeChanged(gateway, call, seen, leftMs))) return job;
   }
 }

@@ -3,6 +3,7 @@ import { MoevieError, limit, type VideoEvent, type WatchVideoRequest } from "@mo
 import type { CallInfo, Loose } from "@moevie/runtime";
 import type { Gateway } from "./gateway.ts";
 import { jobIdOf } from "./names.ts";
+import { storeChanged } from "./store-change.ts";
 import { eventMessage, heartbeatMessage } from "./video-message.ts";
 
 const FINAL = new Set(["completed", "failed", "cancelled"]);
@@ -16,7 +17,6 @@ export async function* watchVideo(
   const id = jobIdOf(request.name, "videos");
   let after = cursorOf(request.cursor);
   const { store } = gateway;
-  const stop = AbortSignal.any([call.signal, gateway.signal]);
   // A cursor past the last event is another video's: events up to it would be lost without a word.
   if (after > 0 && (await store.eventsAfter(id, after - 1, 1)).length === 0) throw wrongCursor(request.cursor);
   let spokeMs = performance.now();
@@ -41,24 +41,11 @@ export async function* watchVideo(
     }
     // The silence is this video's, whatever others do.
     const leftMs = spokeMs + limit("watchHeartbeatMs") - performance.now();
-    if (leftMs > 0 && (await changed(gateway, seen, stop, leftMs))) continue;
-    yield heartbeatMessage(state.kind);
-    spokeMs = performance.now();
-  }
-}
-
-/** True after a change of the store, false after `silenceMs`. */
-async function changed(gateway: Gateway, after: number, stop: AbortSignal, silenceMs: number): Promise<boolean> {
-  const silence = AbortSignal.timeout(Math.ceil(silenceMs));
-  try {
-    await gateway.store.waitForChange({ after, signal: AbortSignal.any([stop, silence]) });
-    return true;
-  } catch (thrown) {
+    if (leftMs > 0 && (await storeChanged(gateway, call, seen, leftMs))) continue;
     if (gateway.signal.aborted)
       throw new MoevieError("DRAINING", "The gateway is going away; watch again from the last cursor.");
-    if (stop.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
-    if (silence.aborted) return false;
-    throw thrown;
+    yield heartbeatMessage(state.kind);
+    spokeMs = performance.now();
   }
 }
 

@@ -4,11 +4,16 @@ import { Client, Metadata, credentials, type ClientReadableStream, type ServiceE
 import type { ChannelCredentials, MethodDefinition, ServiceDefinition } from "@grpc/grpc-js";
 import {
   MoevieError,
+  PAGE_SIZE,
   STATUS_DETAILS_KEY,
+  VIDEO_NUMBERS,
+  checkFields,
   decodeStatusDetails,
   limit,
   protoDefinitions,
+  wrongNumber,
   type ListVideosResponse,
+  type NumberRule,
   type Operation,
   type ServiceMethods,
   type Video,
@@ -34,6 +39,7 @@ type Answer<K extends ServiceKey, M extends keyof ServiceMethods[K]> = ServiceMe
   : never;
 
 const ANSWER_MS_MAX = 30_000;
+const WAIT_MS: NumberRule = { min: 0, max: limit("operationWaitMsMax"), note: " ms" };
 const RESUME_ATTEMPTS_MAX = 8;
 const RESUME_PAUSE_MS = 250;
 /** States after which nothing follows. */
@@ -58,12 +64,18 @@ export class VideoClient {
   }
 
   /** Submits a prompt; fields left out get the server's defaults. The same requestId with the same spec is one job. */
-  createVideo(
+  async createVideo(
     spec: Partial<VideoSpec>,
     options: CallOptions & { readonly requestId?: string; readonly validateOnly?: boolean } = {},
   ): Promise<Operation> {
+    // Checked here, too: the wire's types would turn -1, 1.5 and NaN into other numbers.
+    checkFields(
+      Object.entries(VIDEO_NUMBERS).flatMap(([name, rule]) =>
+        wrongNumber(`spec.${name}`, spec[name as keyof VideoSpec], rule),
+      ),
+    );
     const request = { spec, requestId: options.requestId ?? "", validateOnly: options.validateOnly ?? false };
-    return this.#unary("moevie.v1.VideoService", "CreateVideo", request, options);
+    return await this.#unary("moevie.v1.VideoService", "CreateVideo", request, options);
   }
 
   /** The video as it is now. Throws VIDEO_NOT_FOUND. */
@@ -72,12 +84,13 @@ export class VideoClient {
   }
 
   /** One page, newest first; an empty nextPageToken is the end. */
-  listVideos(
+  async listVideos(
     page: { readonly pageSize?: number | undefined; readonly pageToken?: string | undefined } = {},
     options: CallOptions = {},
   ): Promise<ListVideosResponse> {
+    checkFields(wrongNumber("page_size", page.pageSize, PAGE_SIZE));
     const request = { pageSize: page.pageSize ?? 0, pageToken: page.pageToken ?? "" };
-    return this.#unary("moevie.v1.VideoService", "ListVideos", request, options);
+    return await this.#unary("moevie.v1.VideoService", "ListVideos", request, options);
   }
 
   /** Cancels the work if it runs and removes record and file. */
@@ -95,10 +108,11 @@ export class VideoClient {
   }
 
   /** Waits on the server until the work ended or `waitMs` is over; look at `done`. */
-  waitOperation(name: string, waitMs: number, options: CallOptions = {}): Promise<Operation> {
-    const timeout = { seconds: Math.floor(waitMs / 1000), nanos: (waitMs % 1000) * 1_000_000 };
+  async waitOperation(name: string, waitMs: number, options: CallOptions = {}): Promise<Operation> {
+    checkFields(wrongNumber("timeout", waitMs, WAIT_MS));
+    const timeout = { seconds: Math.floor(waitMs / 1000), nanos: Math.floor((waitMs % 1000) * 1_000_000) };
     const request = { name: operationName(name), timeout };
-    return this.#unary("google.longrunning.Operations", "WaitOperation", request, {
+    return await this.#unary("google.longrunning.Operations", "WaitOperation", request, {
       timeoutMs: waitMs + ANSWER_MS_MAX,
       ...options,
     });

@@ -1,6 +1,7 @@
 // Public entry of contracts: names, limits, errors and message types that parts share. No behaviour.
 export * from "./environment.ts";
 export * from "./errors.ts";
+export * from "./fields.ts";
 export * from "./limits.ts";
 export * from "./metrics.ts";
 export * from "./protos.ts";

@@ -1,5 +1,14 @@
 // google.longrunning.Operations over jobs: an operation is a job seen from the waiting side.
-import { MoevieError, asMoevieError, GRPC_CODE, ERROR_DOMAIN, ERRORS, limit } from "@moevie/contracts";
+import {
+  MoevieError,
+  asMoevieError,
+  GRPC_CODE,
+  ERROR_DOMAIN,
+  ERRORS,
+  invalidFields,
+  limit,
+  violation,
+} from "@moevie/contracts";
 import { isFinal, type JobRecord } from "@moevie/job-store";
 import type { CallInfo, Handlers } from "@moevie/runtime";
 import type { Gateway } from "./gateway.ts";
@@ -21,12 +30,7 @@ export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunni
   return {
     GetOperation: async ({ name }) => operationMessage(await find(gateway, name), errorStatus),
     ListOperations: async ({ filter, pageSize, pageToken }) => {
-      if (filter !== "") {
-        const description = `is "${filter.slice(0, 80)}"; allowed: empty`;
-        throw new MoevieError("INVALID_FIELD", `filter ${description}`, {
-          violations: [{ field: "filter", description }],
-        });
-      }
+      if (filter !== "") throw invalidFields([violation("filter", filter, "empty")]);
       const page = await store.list({ pageSize: pageSizeOf(pageSize), pageToken });
       return {
         operations: page.jobs.map((job) => operationMessage(job, errorStatus)),

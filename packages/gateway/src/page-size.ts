@@ -1,12 +1,7 @@
 // Page sizes: capped, not refused; negative is refused (AIP-158).
-import { MoevieError, limit } from "@moevie/contracts";
+import { PAGE_SIZE, checkFields, limit, wrongNumber } from "@moevie/contracts";
 
 export function pageSizeOf(asked: number): number {
-  if (asked < 0) {
-    const description = `is ${asked}; allowed: 0 (the default) to ${limit("listPageSizeMax")}`;
-    throw new MoevieError("INVALID_FIELD", `page_size ${description}`, {
-      violations: [{ field: "page_size", description }],
-    });
-  }
+  checkFields(wrongNumber("page_size", asked, PAGE_SIZE));
   return asked === 0 ? limit("listPageSizeDefault") : Math.min(asked, limit("listPageSizeMax"));
 }

@@ -1,5 +1,12 @@
 // The watch stream: every event after the cursor, then live; heartbeats in silence; ends after the last state.
-import { MoevieError, limit, type VideoEvent, type WatchVideoRequest } from "@moevie/contracts";
+import {
+  MoevieError,
+  invalidFields,
+  limit,
+  violation,
+  type VideoEvent,
+  type WatchVideoRequest,
+} from "@moevie/contracts";
 import type { CallInfo, Loose } from "@moevie/runtime";
 import type { Gateway } from "./gateway.ts";
 import { jobIdOf } from "./names.ts";
@@ -57,6 +64,5 @@ function cursorOf(text: string): number {
 }
 
 function wrongCursor(text: string): MoevieError {
-  const description = `is "${text.slice(0, 80)}"; allowed: empty, or the cursor of an event of this video`;
-  return new MoevieError("INVALID_FIELD", `cursor ${description}`, { violations: [{ field: "cursor", description }] });
+  return invalidFields([violation("cursor", text, "empty, or the cursor of an event of this video")]);
 }

@@ -1,5 +1,5 @@
 // Opaque page tokens: a position in the list that callers can hand back but not read meaning into.
-import { MoevieError } from "@moevie/contracts";
+import { invalidFields, violation } from "@moevie/contracts";
 
 const VERSION = "1:";
 
@@ -13,8 +13,5 @@ export function cursorOf(token: string): number {
   const number = Number(text.slice(VERSION.length));
   if (text.startsWith(VERSION) && Number.isSafeInteger(number) && number > 0 && tokenOf(number) === token)
     return number;
-  const description = "is not a token of this list; allowed: empty, or next_page_token of an earlier answer";
-  throw new MoevieError("INVALID_FIELD", "page_token is not one this service gave.", {
-    violations: [{ field: "page_token", description }],
-  });
+  throw invalidFields([violation("page_token", token, "empty, or next_page_token of an earlier answer")]);
 }

@@ -1,0 +1,65 @@
+// Wrong fields, told the same way everywhere: field, value and what is allowed; and what the numbers of the public API may be. Pure.
+import { MoevieError, type FieldViolation } from "./errors.ts";
+import { limit } from "./limits.ts";
+
+export interface NumberRule {
+  readonly min: number;
+  readonly max: number;
+  readonly whole?: boolean;
+  /** The minimum itself is not allowed. */
+  readonly minExcluded?: boolean;
+  /** Follows the range when it is told. */
+  readonly note?: string;
+}
+
+/** Numbers of a VideoSpec. */
+export const VIDEO_NUMBERS = {
+  seed: { min: 0, max: Number.MAX_SAFE_INTEGER, whole: true, note: " (2^53 - 1)" },
+  seconds: { min: 0, max: limit("clipSecondsMax"), minExcluded: true },
+  fps: { min: 1, max: limit("fpsMax"), whole: true },
+  steps: { min: 1, max: limit("stepsMax"), whole: true },
+  guidance: { min: 0, max: limit("guidanceMax"), note: "; 1 or less runs without guidance" },
+} as const satisfies Record<string, NumberRule>;
+
+/** page_size: an int32 on the wire, capped by the service. */
+export const PAGE_SIZE: NumberRule = {
+  min: 0,
+  max: 2 ** 31 - 1,
+  whole: true,
+  note: `; 0: the default, and a page has ${limit("listPageSizeMax")} at most`,
+};
+
+/** What is wrong with a number; nothing when it keeps its rule or is left out. */
+export function wrongNumber(field: string, value: unknown, rule: NumberRule): FieldViolation[] {
+  if (value === undefined || value === null) return [];
+  const { min, max, whole = false, minExcluded = false, note = "" } = rule;
+  const fits = whole ? Number.isSafeInteger : Number.isFinite;
+  if (fits(value) && Number(value) <= max && (minExcluded ? Number(value) > min : Number(value) >= min)) return [];
+  const range = minExcluded ? `more than ${min}, at most ${max}` : `from ${min} to ${max}`;
+  return [violation(field, value, `a ${whole ? "whole " : ""}number ${range}${note}`)];
+}
+
+const SHOWN_CHARACTERS_MAX = 80;
+
+/** A value as the caller will read it: texts quoted and cut short. */
+export function shownValue(value: unknown): string {
+  if (typeof value !== "string") return String(value);
+  const characters = Array.from(value);
+  return characters.length > SHOWN_CHARACTERS_MAX
+    ? `"${characters.slice(0, SHOWN_CHARACTERS_MAX).join("")}…"`
+    : `"${value}"`;
+}
+
+export function violation(field: string, value: unknown, allowed: string): FieldViolation {
+  return { field, description: `is ${shownValue(value)}; allowed: ${allowed}` };
+}
+
+/** Throws INVALID_FIELD that names every wrong field, if there is one. */
+export function checkFields(violations: readonly FieldViolation[]): void {
+  if (violations.length > 0) throw invalidFields(violations);
+}
+
+export function invalidFields(violations: readonly FieldViolation[]): MoevieError {
+  const text = violations.map(({ field, description }) => `${field} ${description}`).join("; ");
+  return new MoevieError("INVALID_FIELD", text, { violations });
+}

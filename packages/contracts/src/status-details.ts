@@ -33,17 +33,13 @@ export function decodeStatusDetails(call: FailedCall): MoevieError {
   let reason: Reason = REASON_OF_CODE[call.code] ?? "INTERNAL";
   let violations: FieldViolation[] = [];
   let retryAfterMs: number | undefined;
-  const status =
-    call.details === undefined
-      ? undefined
-      : (messageCodec("google.rpc.Status").decode(call.details) as { details: Detail[] });
-  for (const detail of status?.details ?? []) {
+  for (const detail of detailsOf(call.details)) {
     const told = String(detail["reason"]);
     if (detail["@type"] === `${TYPE_PREFIX}ErrorInfo` && isReason(told)) reason = told;
     if (detail["@type"] === `${TYPE_PREFIX}BadRequest`) violations = detail["fieldViolations"] as FieldViolation[];
     if (detail["@type"] === `${TYPE_PREFIX}RetryInfo`) {
-      const delay = detail["retryDelay"] as { seconds: number; nanos: number };
-      retryAfterMs = delay.seconds * 1000 + delay.nanos / 1e6;
+      const delay = detail["retryDelay"] as { seconds: number; nanos: number } | null;
+      if (delay !== null) retryAfterMs = delay.seconds * 1000 + delay.nanos / 1e6;
     }
   }
   return new MoevieError(reason, call.text === "" ? ERRORS[reason].meaning : call.text, {
@@ -55,6 +51,16 @@ export function decodeStatusDetails(call: FailedCall): MoevieError {
 }
 
 type Detail = { "@type": string } & Record<string, unknown>;
+
+/** The details of google.rpc.Status bytes; none where somebody else's bytes are not one. */
+function detailsOf(bytes: Uint8Array | undefined): readonly Detail[] {
+  if (bytes === undefined) return [];
+  try {
+    return (messageCodec("google.rpc.Status").decode(bytes) as { details: Detail[] }).details;
+  } catch {
+    return [];
+  }
+}
 
 const REASON_OF_CODE: Readonly<Record<number, Reason>> = {
   [GRPC_CODE.CANCELLED]: "CANCELLED",

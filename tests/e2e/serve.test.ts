@@ -64,9 +64,9 @@ describe("serve", () => {
     expect(path).toBe(join(session.work, "moevie-a-red-boat-5.mp4"));
     expect(await probeClip(path)).toMatchObject({ width: 256, height: 256, frameCount: 12 });
     expect(await ask("delete", name)).toMatchObject({ code: 0 });
-    expect(await ask<{ error: { reason: string } }>("get", name)).toMatchObject({
+    expect(await ask<{ error: { reason: string; message: string } }>("get", name)).toMatchObject({
       code: 1,
-      error: { reason: "VIDEO_NOT_FOUND" },
+      error: { reason: "VIDEO_NOT_FOUND", message: `There is no ${name}, or it was deleted.` },
     });
   });
 
@@ -109,6 +109,10 @@ describe("serve", () => {
     expect([...first.videos, ...second.videos].slice(0, 3).map((video) => video.name)).toEqual(names);
     const all = await ask<{ nextPageToken: string }>("list", "--page-size", "100");
     expect(all.nextPageToken).toBe("");
+    expect(await ask<{ error: { violations: object[] } }>("list", "--page-token", "made up")).toMatchObject({
+      code: 2,
+      error: { violations: [{ flag: "--page-token", problem: expect.stringMatching(/^is "made up"; allowed: /) }] },
+    });
   });
 
   it("shows health and the metrics of every service over HTTP", async () => {

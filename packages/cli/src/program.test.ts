@@ -72,6 +72,7 @@ describe("moevie", () => {
     [["serve", "--host", "0.0.0.0"], "--insecure"],
     [["serve", "--grpc-port", "70000"], '--grpc-port is "70000"; allowed: a whole number from 0 to 65535'],
     [["get", "a b"], 'VIDEO is "a b"; allowed'],
+    [["get", "videos/6f0d1c2e"], 'VIDEO is "videos/6f0d1c2e"; allowed: a name that submit or list printed'],
     [["list", "--page-size", "0"], "--page-size is"],
     [["list", "--server", "nowhere"], '--server is "nowhere"; allowed: HOST:PORT'],
     [["bench", "nothing"], 'NAME is "nothing"; allowed'],

@@ -49,7 +49,7 @@ function refused(error: MoevieError): FailureReport {
     flag: flagOfField(violation),
     problem: violation.description,
   }));
-  return report(EXIT.usage, error.reason, violations.map(({ flag, problem }) => `${flag}: ${problem}`).join("\n"), {
+  return report(EXIT.usage, error.reason, violations.map(({ flag, problem }) => `${flag} ${problem}`).join("\n"), {
     violations,
   });
 }

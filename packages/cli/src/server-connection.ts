@@ -33,8 +33,12 @@ export async function withServer<T>(
 /** "videos/ID" from what the user wrote: the name, the bare id or the operation's name. Throws UsageError. */
 export function videoName(text: string): string {
   const id = text.replace(/^(videos|operations)\//, "");
-  if (/^[A-Za-z0-9_-]{1,64}$/.test(id)) return `videos/${id}`;
+  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return `videos/${id}`;
   throw new UsageError([
-    { flag: "VIDEO", value: text, allowed: "a name that submit or list printed, e.g. videos/0198f2a4c1d27f3e" },
+    {
+      flag: "VIDEO",
+      value: text,
+      allowed: "a name that submit or list printed, e.g. videos/6f0d1c2e-3b4a-4c5d-8e9f-0a1b2c3d4e5f",
+    },
   ]);
 }

@@ -107,7 +107,9 @@ describe("the flags of a clip", () => {
 
   it("are found again for a field the server refuses", () => {
     expect(
-      ["spec.size", "spec.negative_prompt", "request_id"].map((field) => flagOfField({ field, description: "" })),
-    ).toEqual(["--size", "--negative", "request_id"]);
+      ["spec.size", "spec.negative_prompt", "name", "page_token", "page_size", "cursor"].map((field) =>
+        flagOfField({ field, description: "" }),
+      ),
+    ).toEqual(["--size", "--negative", "VIDEO", "--page-token", "--page-size", "cursor"]);
   });
 });

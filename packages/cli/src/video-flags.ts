@@ -130,7 +130,10 @@ export function flagOfField(violation: FieldViolation): string {
   const flags: Readonly<Record<string, string>> = {
     prompt: "PROMPT",
     negative_prompt: "--negative",
-    negativePrompt: "--negative",
+    name: "VIDEO",
+    page_token: "--page-token",
+    page_size: "--page-size",
+    request_id: "--request-id",
   };
   return (
     flags[field] ??

@@ -340,7 +340,7 @@ export class SqliteRecords {
 
   #existing(id: string): JobRow {
     const row = this.#row("id = ?", id);
-    if (row === undefined) throw new MoevieError("VIDEO_NOT_FOUND", "No video has this name, or it was deleted.");
+    if (row === undefined) throw new MoevieError("VIDEO_NOT_FOUND", `There is no videos/${id}, or it was deleted.`);
     return row;
   }
 

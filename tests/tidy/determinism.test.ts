@@ -37,7 +37,7 @@ const RULES: readonly Rule[] = [
       "packages/runtime/src/pause.ts": "the pause of every service",
       "packages/job-store/src/sqlite-thread.ts": "polls the file for changes by other processes",
       "packages/runtime/src/grpc-server.ts": "the grace of a closing server",
-      "packages/client/src/video-client.ts": "the pause before a watch is taken up again",
+      "packages/client/src/video-client.ts": "the silence after which a stream counts as dead",
     },
   },
 ];

@@ -1,18 +1,17 @@
 // PROMPT and the flags that describe a clip: parsed once, every problem named together. The server checks again what it alone knows.
-import { limit, type FieldViolation, type VideoSpec } from "@moevie/contracts";
+import {
+  VIDEO_NUMBERS,
+  allowedNumbers,
+  limit,
+  wrongNumber,
+  type FieldViolation,
+  type NumberRule,
+  type VideoSpec,
+} from "@moevie/contracts";
 import { textFlag, type RawFlags } from "./command.ts";
 import { UsageError, type UsageProblem } from "./failure.ts";
 
-const SEED_MAX = Number.MAX_SAFE_INTEGER;
 const SAMPLERS = ["unipc", "euler"] as const;
-
-interface NumberRule {
-  readonly min: number;
-  readonly max: number;
-  readonly integer: boolean;
-  /** The minimum itself is not allowed. */
-  readonly exclusiveMin?: boolean;
-}
 
 /** Reads one number; a wrong one is added to `problems`. */
 function readNumber(
@@ -25,17 +24,8 @@ function readNumber(
   const text = textFlag(flags, name);
   if (text === undefined) return undefined;
   const value = /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(text.trim()) ? Number(text) : Number.NaN;
-  const low = rule.exclusiveMin === true ? value > rule.min : value >= rule.min;
-  if (low && value <= rule.max && (!rule.integer || Number.isInteger(value))) return value;
-  const kind = rule.integer ? "a whole number" : "a number";
-  problems.push({
-    flag,
-    value: text,
-    allowed:
-      rule.exclusiveMin === true
-        ? `${kind} above ${rule.min}, at most ${rule.max}`
-        : `${kind} from ${rule.min} to ${rule.max}`,
-  });
+  if (wrongNumber(flag, value, rule).length === 0) return value;
+  problems.push({ flag, value: text, allowed: allowedNumbers(rule) });
   return undefined;
 }
 
@@ -69,12 +59,6 @@ function checkSampler(text: string | undefined, problems: UsageProblem[]): strin
   return "";
 }
 
-function withoutAbsent<T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>;
-  };
-}
-
 /** The spec that PROMPT and flags ask for. Throws UsageError naming every wrong flag. */
 export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
   const problems: UsageProblem[] = [];
@@ -83,23 +67,11 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
   checkPromptText("--negative", negativePrompt, true, problems);
   const size = checkSize(textFlag(flags, "size"), problems);
   const sampler = checkSampler(textFlag(flags, "sampler"), problems);
-  const seed = readNumber(flags, "seed", "--seed", { min: 0, max: SEED_MAX, integer: true }, problems);
-  const seconds = readNumber(
-    flags,
-    "seconds",
-    "--seconds",
-    { min: 0, max: limit("clipSecondsMax"), integer: false, exclusiveMin: true },
-    problems,
-  );
-  const fps = readNumber(flags, "fps", "--fps", { min: 1, max: limit("fpsMax"), integer: true }, problems);
-  const steps = readNumber(flags, "steps", "--steps", { min: 1, max: limit("stepsMax"), integer: true }, problems);
-  const guidance = readNumber(
-    flags,
-    "guidance",
-    "--guidance",
-    { min: 0, max: limit("guidanceMax"), integer: false },
-    problems,
-  );
+  const numbers: Partial<Record<keyof typeof VIDEO_NUMBERS, number>> = {};
+  for (const name of Object.keys(VIDEO_NUMBERS) as (keyof typeof VIDEO_NUMBERS)[]) {
+    const value = readNumber(flags, name, `--${name}`, VIDEO_NUMBERS[name], problems);
+    if (value !== undefined) numbers[name] = value;
+  }
   if (problems.length > 0) throw new UsageError(problems);
   return {
     prompt,
@@ -107,7 +79,7 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
     size,
     sampler,
     model: "",
-    ...withoutAbsent({ seed, seconds, fps, steps, guidance }),
+    ...numbers,
   };
 }
 
@@ -119,7 +91,7 @@ export function parseWholeNumber(
   range: { readonly min: number; readonly max: number; readonly default: number },
 ): number {
   const problems: UsageProblem[] = [];
-  const value = readNumber(flags, name, flag, { ...range, integer: true }, problems);
+  const value = readNumber(flags, name, flag, { ...range, whole: true }, problems);
   if (problems.length > 0) throw new UsageError(problems);
   return value ?? range.default;
 }

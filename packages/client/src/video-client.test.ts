@@ -18,7 +18,7 @@ describe("a number that the wire would change is refused before it is sent", () 
     ["seed", 2 ** 53, "a whole number from 0 to 9007199254740991 (2^53 - 1)"],
     ["fps", 2 ** 32 + 24, "a whole number from 1 to 60"],
     ["steps", 12.5, "a whole number from 1 to 100"],
-    ["seconds", 0, "a number more than 0, at most 30"],
+    ["seconds", 0, "a number above 0, at most 30"],
     ["guidance", Number.POSITIVE_INFINITY, "a number from 0 to 20; 1 or less runs without guidance"],
   ])("%s %d", async (field, value, allowed) => {
     await expect(client.createVideo({ prompt: "a dog", [field]: value })).rejects.toMatchObject({

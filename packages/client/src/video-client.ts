@@ -1,6 +1,15 @@
 // The typed way to call moevie from code: VideoService and google.longrunning.Operations over one channel.
 // Errors are MoevieError with reason, violations and retry delay. Only watchVideo repeats a call by itself: it resumes.
-import { Client, Metadata, credentials, type ClientReadableStream, type ServiceError } from "@grpc/grpc-js";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  Client,
+  Metadata,
+  connectivityState,
+  credentials,
+  status,
+  type ClientReadableStream,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import type { ChannelCredentials, MethodDefinition, ServiceDefinition } from "@grpc/grpc-js";
 import {
   MoevieError,
@@ -29,6 +38,8 @@ export interface CallOptions {
 export interface VideoClientOptions {
   /** Default: plaintext. */
   readonly credentials?: ChannelCredentials;
+  /** Milliseconds without a sign of life after which a connection or a watch counts as dead; default 30 s. */
+  readonly silenceMs?: number;
 }
 
 type ServiceKey = "moevie.v1.VideoService" | "google.longrunning.Operations";
@@ -42,6 +53,8 @@ const ANSWER_MS_MAX = 30_000;
 const WAIT_MS: NumberRule = { min: 0, max: limit("operationWaitMsMax"), note: " ms" };
 const RESUME_ATTEMPTS_MAX = 8;
 const RESUME_PAUSE_MS = 250;
+/** A watch gives its server up when it has been silent for this many silences. */
+const RESUME_SILENCES_MAX = 3;
 /** States after which nothing follows. */
 const LAST_STATES: ReadonlySet<string> = new Set([
   "VIDEO_STATE_COMPLETED",
@@ -51,16 +64,36 @@ const LAST_STATES: ReadonlySet<string> = new Set([
 
 /** A connection to a moevie server at HOST:PORT or unix:PATH. Close it when done. */
 export class VideoClient {
-  readonly #client: Client;
   readonly #address: string;
+  readonly #credentials: ChannelCredentials;
+  readonly #silenceMs: number;
+  #client: Client;
+  #closed = false;
 
   constructor(address: string, options: VideoClientOptions = {}) {
     this.#address = address;
-    this.#client = new Client(address, options.credentials ?? credentials.createInsecure(), {
+    this.#credentials = options.credentials ?? credentials.createInsecure();
+    this.#silenceMs = options.silenceMs ?? limit("silenceMsMax");
+    this.#client = this.#connection();
+  }
+
+  #connection(): Client {
+    return new Client(this.#address, this.#credentials, {
       "grpc.max_receive_message_length": limit("grpcMessageBytesMax"),
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": limit("connectRetryMsMax"),
+      "grpc.keepalive_time_ms": this.#silenceMs / 2,
+      "grpc.keepalive_timeout_ms": this.#silenceMs / 2,
+      // Otherwise a new client takes the connection of the one it replaces.
+      "grpc.use_local_subchannel_pool": 1,
     });
+  }
+
+  /** The calls to come go over a new connection: this one gave no sign of life. Calls that still run on it may end. */
+  #replace(client: Client): void {
+    if (this.#closed || this.#client !== client) return;
+    this.#client = this.#connection();
+    client.close();
   }
 
   /** Submits a prompt; fields left out get the server's defaults. The same requestId with the same spec is one job. */
@@ -121,22 +154,28 @@ export class VideoClient {
   /** Every event from `cursor` on, live, to the last state. A stream that breaks is taken up again where it was. */
   async *watchVideo(name: string, options: CallOptions & { readonly cursor?: string } = {}): AsyncIterable<VideoEvent> {
     let cursor = options.cursor ?? "";
+    let heardMs = performance.now();
     for (let failures = 0; ;) {
       try {
         for await (const event of this.#stream("WatchVideo", { name, cursor }, options)) {
           failures = 0;
           if (event.cursor !== "") cursor = event.cursor;
           yield event;
+          heardMs = performance.now();
           if (LAST_STATES.has(event.state)) return;
         }
         failures++;
       } catch (thrown) {
         const again = thrown instanceof MoevieError && thrown.code === "UNAVAILABLE";
-        if (!again || ++failures > RESUME_ATTEMPTS_MAX) throw thrown;
+        const silentMs = performance.now() - heardMs;
+        if (!again || ++failures > RESUME_ATTEMPTS_MAX || silentMs >= this.#silenceMs * RESUME_SILENCES_MAX)
+          throw thrown;
       }
       if (failures > RESUME_ATTEMPTS_MAX)
         throw new MoevieError("PEER_UNAVAILABLE", `The watch of ${name} kept ending.`);
-      await pauseBeforeResume(RESUME_PAUSE_MS * failures, options.signal);
+      await sleep(RESUME_PAUSE_MS * failures, undefined, { signal: options.signal }).catch(() => {
+        throw cancelled();
+      });
     }
   }
 
@@ -146,6 +185,7 @@ export class VideoClient {
   }
 
   close(): void {
+    this.#closed = true;
     this.#client.close();
   }
 
@@ -157,9 +197,10 @@ export class VideoClient {
   ): Promise<Answer<K, M>> {
     const { path, requestSerialize, responseDeserialize } = methodOf(service, method);
     const deadline = Date.now() + (options.timeoutMs ?? ANSWER_MS_MAX);
+    const client = this.#client;
     return new Promise((resolve, reject) => {
       if (options.signal?.aborted === true) return reject(cancelled());
-      const call = this.#client.makeUnaryRequest(
+      const call = client.makeUnaryRequest(
         path,
         requestSerialize,
         responseDeserialize,
@@ -170,6 +211,8 @@ export class VideoClient {
           options.signal?.removeEventListener("abort", onAbort);
           if (error === null) resolve((response ?? {}) as Answer<K, M>);
           else reject(explain(error, this.#address));
+          const connecting = client.getChannel().getConnectivityState(false) === connectivityState.CONNECTING;
+          if (connecting && error?.code === status.DEADLINE_EXCEEDED) this.#replace(client);
         },
       );
       const onAbort = (): void => call.cancel();
@@ -185,7 +228,8 @@ export class VideoClient {
     if (options.signal?.aborted === true) throw cancelled();
     const { path, requestSerialize, responseDeserialize } = methodOf("moevie.v1.VideoService", method);
     const deadline = options.timeoutMs === undefined ? {} : { deadline: Date.now() + options.timeoutMs };
-    const call: ClientReadableStream<object> = this.#client.makeServerStreamRequest(
+    const client = this.#client;
+    const call: ClientReadableStream<object> = client.makeServerStreamRequest(
       path,
       requestSerialize,
       responseDeserialize,
@@ -196,13 +240,30 @@ export class VideoClient {
     const onAbort = (): void => call.cancel();
     options.signal?.addEventListener("abort", onAbort, { once: true });
     let ended = false;
+    let silent = false;
+    const onSilence = (): void => {
+      silent = true;
+      call.cancel();
+    };
+    let silence = setTimeout(onSilence, this.#silenceMs);
     try {
-      for await (const message of call) yield message as Answer<"moevie.v1.VideoService", M>;
+      for await (const message of call) {
+        clearTimeout(silence);
+        yield message as Answer<"moevie.v1.VideoService", M>;
+        // A watch has heartbeats. A download that began is left to keep-alive: a slow line takes its time for a chunk.
+        if (method === "WatchVideo") silence = setTimeout(onSilence, this.#silenceMs);
+      }
       ended = true;
     } catch (thrown) {
       ended = true;
+      if (silent) {
+        this.#replace(client);
+        const text = `The server at ${this.#address} was silent for ${this.#silenceMs / 1000} s.`;
+        throw new MoevieError("PEER_UNAVAILABLE", text, { cause: thrown });
+      }
       throw isServiceError(thrown) ? explain(thrown, this.#address) : thrown;
     } finally {
+      clearTimeout(silence);
       options.signal?.removeEventListener("abort", onAbort);
       if (!ended) {
         call.on("error", () => undefined);
@@ -239,18 +300,4 @@ function explain(error: ServiceError, address: string): MoevieError {
     /No connection established|ECONNREFUSED|ENOENT|Failed to connect|Name resolution/i.test(error.details);
   const text = nobody ? `No moevie server answers at ${address}.` : error.details;
   return decodeStatusDetails({ code: error.code, text, details, peer: address, cause: error });
-}
-
-function pauseBeforeResume(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      clearTimeout(timer);
-      reject(cancelled());
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", onAbort);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", onAbort, { once: true });
-  });
 }

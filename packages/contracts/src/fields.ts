@@ -29,14 +29,18 @@ export const PAGE_SIZE: NumberRule = {
   note: `; 0: the default, and a page has ${limit("listPageSizeMax")} at most`,
 };
 
+/** The numbers a rule allows, as a phrase. */
+export function allowedNumbers({ min, max, whole = false, minExcluded = false, note = "" }: NumberRule): string {
+  return `a ${whole ? "whole " : ""}number ${minExcluded ? `above ${min}, at most` : `from ${min} to`} ${max}${note}`;
+}
+
 /** What is wrong with a number; nothing when it keeps its rule or is left out. */
 export function wrongNumber(field: string, value: unknown, rule: NumberRule): FieldViolation[] {
   if (value === undefined || value === null) return [];
-  const { min, max, whole = false, minExcluded = false, note = "" } = rule;
+  const { min, max, whole = false, minExcluded = false } = rule;
   const fits = whole ? Number.isSafeInteger : Number.isFinite;
   if (fits(value) && Number(value) <= max && (minExcluded ? Number(value) > min : Number(value) >= min)) return [];
-  const range = minExcluded ? `more than ${min}, at most ${max}` : `from ${min} to ${max}`;
-  return [violation(field, value, `a ${whole ? "whole " : ""}number ${range}${note}`)];
+  return [violation(field, value, allowedNumbers(rule))];
 }
 
 const SHOWN_CHARACTERS_MAX = 80;

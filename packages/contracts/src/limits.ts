@@ -47,6 +47,7 @@ export const LIMITS = {
     what: "Clips one gateway sends at once, gRPC and HTTP together; beyond it TOO_MANY_OPEN_CALLS.",
   },
   openCallsRetryAfterMs: { value: 5_000, what: "What TOO_MANY_OPEN_CALLS tells the caller to wait." },
+  silenceMsMax: { value: 30_000, what: "Silence after which a gRPC connection or a watch counts as dead." },
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
   metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
   checkpointBytesMax: { value: 64 * MIB, what: "One checkpoint in the store." },
@@ -86,6 +87,10 @@ function assertRelations(): void {
     [
       limit("denoiseCallMsMax") <= limit("denoiseStreamMsMax"),
       "denoiseCallMsMax <= denoiseStreamMsMax: a stream lasts for one evaluation at least",
+    ],
+    [
+      limit("watchHeartbeatMs") * 3 <= limit("silenceMsMax"),
+      "watchHeartbeatMs * 3 <= silenceMsMax: two heartbeats may be late before a watch counts as dead",
     ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];

@@ -7,7 +7,15 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { openSqliteStore, type JobStore } from "@moevie/job-store";
-import { GrpcPeer, Metrics, createLogger, openTracing, serveGrpc, type GrpcServer } from "@moevie/runtime";
+import {
+  GrpcPeer,
+  Metrics,
+  createLogger,
+  openTracing,
+  serveGrpc,
+  type CallInfo,
+  type GrpcServer,
+} from "@moevie/runtime";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { OpenCalls, publicServices, type Gateway } from "./api.ts";
 import { videoHandlers } from "./service.ts";
@@ -35,7 +43,6 @@ let store: JobStore;
 let gateway: Gateway;
 let server: GrpcServer;
 let operations: GrpcPeer<"google.longrunning.Operations">;
-let videos: GrpcPeer<"moevie.v1.VideoService">;
 let done: string;
 let waiting: string;
 
@@ -63,7 +70,6 @@ beforeAll(async () => {
     reflection: false,
   });
   operations = new GrpcPeer("google.longrunning.Operations", server.address);
-  videos = new GrpcPeer("moevie.v1.VideoService", server.address);
   ({ id: done } = await store.submit(SPEC));
   const lease = await store.claimNext({ owner: "test", leaseMs: 600_000 });
   if (lease === null) throw new Error("no job waits");
@@ -76,7 +82,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   operations.close();
-  videos.close();
   await server.close(100);
   await store.close();
   await rm(folder, { recursive: true, force: true });
@@ -86,6 +91,10 @@ const wait = (timeout: { seconds: number; nanos: number }, options: { signal?: A
   operations
     .unary("WaitOperation", { name: `operations/${waiting}`, timeout }, { ...SOON, ...options })
     .catch((thrown: unknown) => thrown);
+function callInfo(): CallInfo {
+  const { signal } = new AbortController();
+  return { signal, draining: signal, deadlineMs: Infinity, traceparent: undefined };
+}
 const refusal = (kind: string) => ({
   reason: "TOO_MANY_OPEN_CALLS",
   code: "RESOURCE_EXHAUSTED",
@@ -112,32 +121,27 @@ test("one wait too many is refused with a time to come back; a caller that goes 
   await expect.poll(second).toMatchObject({ done: false });
 });
 
-test.each([
-  ["watches", () => videos.serverStream("WatchVideo", { name: `videos/${waiting}`, cursor: "" }, SOON)],
-  ["downloads", () => videos.serverStream("DownloadVideo", { name: `videos/${done}` }, SOON)],
-])("one too many of %s is refused until another one ends", async (kind, open) => {
-  const next = async (): Promise<unknown> => {
-    const stream = (open() as AsyncIterable<unknown>)[Symbol.asyncIterator]();
-    try {
-      return await stream.next();
-    } catch (thrown) {
-      return thrown;
-    } finally {
-      await stream.return?.();
-    }
+test.each(["watches", "downloads"] as const)("one too many of %s is refused until another one ends", async (kind) => {
+  const { WatchVideo, DownloadVideo } = videoHandlers(gateway);
+  const open = (): AsyncIterator<unknown> => {
+    const messages: AsyncIterable<unknown> =
+      kind === "watches"
+        ? WatchVideo({ name: `videos/${waiting}`, cursor: "" }, callInfo())
+        : DownloadVideo({ name: `videos/${done}` }, callInfo());
+    return messages[Symbol.asyncIterator]();
   };
-  const first = (open() as AsyncIterable<unknown>)[Symbol.asyncIterator]();
-  await first.next();
-  expect(await next()).toMatchObject(refusal(kind));
+  const [first, second, third] = [open(), open(), open()];
+  expect(await first.next()).toMatchObject({ done: false });
+  await expect(second.next()).rejects.toMatchObject(refusal(kind));
   await first.return?.();
-  await expect.poll(next, { timeout: 10_000 }).toMatchObject({ done: false });
+  expect(await third.next()).toMatchObject({ done: false });
+  await third.return?.();
 });
 
 test("a call that waits often leaves no timer, no listener and no memory behind", async () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
-  const signal = new AbortController().signal;
-  const call = { signal, draining: signal, deadlineMs: Infinity, traceparent: undefined };
+  const call = callInfo();
   const changing = { ...gateway, store: { waitForChange: () => Promise.resolve() } as unknown as JobStore };
   const heapBytes = (): number => {
     collect();
@@ -161,8 +165,6 @@ test("a delete that fails leaves the video as it was", async () => {
     delete: () => Promise.reject(new Error("killed here")),
   } as unknown as JobStore;
   const { DeleteVideo } = videoHandlers({ ...gateway, store: failing });
-  const { signal } = new AbortController();
-  const call = { signal, draining: signal, deadlineMs: Infinity, traceparent: undefined };
-  await expect(DeleteVideo({ name: `videos/${waiting}` }, call)).rejects.toThrow("killed here");
+  await expect(DeleteVideo({ name: `videos/${waiting}` }, callInfo())).rejects.toThrow("killed here");
   expect((await store.get(waiting)).state.kind).toBe("queued");
 });

@@ -1,14 +1,5 @@
 // google.longrunning.Operations over jobs: an operation is a job seen from the waiting side.
-import {
-  MoevieError,
-  asMoevieError,
-  GRPC_CODE,
-  ERROR_DOMAIN,
-  ERRORS,
-  invalidFields,
-  limit,
-  violation,
-} from "@moevie/contracts";
+import { MoevieError, asMoevieError, invalidFields, limit, violation } from "@moevie/contracts";
 import { isFinal, type JobRecord } from "@moevie/job-store";
 import type { CallInfo, Handlers } from "@moevie/runtime";
 import type { Gateway } from "./gateway.ts";
@@ -17,23 +8,15 @@ import { pageSizeOf } from "./page-size.ts";
 import { storeChanged } from "./store-change.ts";
 import { operationMessage } from "./video-message.ts";
 
-/** google.rpc.Status of a job that ended without a clip. */
-export function errorStatus({ state }: JobRecord): object {
-  const error =
-    state.kind === "failed" ? state.error : { reason: "CANCELLED" as const, message: "The video was cancelled." };
-  const info = { "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason: error.reason, domain: ERROR_DOMAIN };
-  return { code: GRPC_CODE[ERRORS[error.reason].code], message: error.message, details: [info] };
-}
-
 export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunning.Operations"> {
   const { store, calls } = gateway;
   return {
-    GetOperation: async ({ name }) => operationMessage(await find(gateway, name), errorStatus),
+    GetOperation: async ({ name }) => operationMessage(await find(gateway, name)),
     ListOperations: async ({ filter, pageSize, pageToken }) => {
       if (filter !== "") throw invalidFields([violation("filter", filter, "empty")]);
       const page = await store.list({ pageSize: pageSizeOf(pageSize), pageToken });
       return {
-        operations: page.jobs.map((job) => operationMessage(job, errorStatus)),
+        operations: page.jobs.map((job) => operationMessage(job)),
         nextPageToken: page.nextPageToken,
       };
     },
@@ -51,7 +34,7 @@ export function operationsHandlers(gateway: Gateway): Handlers<"google.longrunni
     WaitOperation: async ({ name, timeout }, call) => {
       const waitMs = timeout === null ? limit("operationWaitMsMax") : timeout.seconds * 1000 + timeout.nanos / 1e6;
       const job = await calls.during("waits", () => waitForEnd(gateway, name, waitMs, call));
-      return operationMessage(job, errorStatus);
+      return operationMessage(job);
     },
   };
 }

@@ -4,7 +4,6 @@ import { clipChunks } from "./clip-bytes.ts";
 import { createVideo } from "./create-video.ts";
 import type { Gateway } from "./gateway.ts";
 import { jobIdOf } from "./names.ts";
-import { errorStatus } from "./operations.ts";
 import { pageSizeOf } from "./page-size.ts";
 import { checkedOperation, operationMessage, videoMessage } from "./video-message.ts";
 import { watchVideo } from "./watch-video.ts";
@@ -14,7 +13,7 @@ export function videoHandlers(gateway: Gateway): Handlers<"moevie.v1.VideoServic
   return {
     CreateVideo: async (request, call) => {
       const accepted = await createVideo(gateway, request, call);
-      return "state" in accepted ? operationMessage(accepted, errorStatus) : checkedOperation(accepted);
+      return "state" in accepted ? operationMessage(accepted) : checkedOperation(accepted);
     },
     GetVideo: async ({ name }) => videoMessage(await store.get(jobIdOf(name, "videos"))),
     ListVideos: async ({ pageSize, pageToken }) => {

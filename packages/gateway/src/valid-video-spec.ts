@@ -82,23 +82,12 @@ function checkText(field: string, text: string, required: boolean, refuse: Refus
   const max = limit("promptCharactersMax");
   if (required && text.trim() === "") refuse(field, shownValue(text), `a text of 1 to ${max} characters`);
   const count = Array.from(text).length;
-  if (count > max) violationOfLength(field, count, max, refuse);
-  const control = Array.from(text).find((character) => isControl(character.codePointAt(0) ?? 0));
-  if (control !== undefined)
-    refuse(
-      field,
-      `text with the control character U+${(control.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}`,
-      "no control characters but tab and line breaks",
-    );
-}
-
-function violationOfLength(field: string, count: number, max: number, refuse: Refuse): void {
-  refuse(field, `${count} characters long`, `at most ${max} characters`);
-}
-
-function isControl(code: number): boolean {
-  const spacing = code === 0x09 || code === 0x0a || code === 0x0d;
-  return (code < 0x20 && !spacing) || (code >= 0x7f && code < 0xa0);
+  if (count > max) refuse(field, `${count} characters long`, `at most ${max} characters`);
+  const code = /\p{Cc}/u.exec(text.replaceAll(/[\t\r\n]/g, ""))?.[0].charCodeAt(0);
+  if (code !== undefined) {
+    const shown = `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+    refuse(field, `text with the control character ${shown}`, "no control characters but tab and line breaks");
+  }
 }
 
 function parseSize(text: string, refuse: Refuse): { width: number; height: number } {

@@ -1,13 +1,19 @@
 // A job's record as the public API shows it. Pure.
-import type {
-  Artefact,
-  Timestamp,
-  Video,
-  VideoMetadata,
-  VideoProgress,
-  VideoSpec,
-  VideoStage,
-  VideoState,
+import {
+  ERRORS,
+  ERROR_DOMAIN,
+  GRPC_CODE,
+  type AnyMessage,
+  type Artefact,
+  type Operation,
+  type Timestamp,
+  type Video,
+  type VideoEvent,
+  type VideoMetadata,
+  type VideoProgress,
+  type VideoSpec,
+  type VideoStage,
+  type VideoState,
 } from "@moevie/contracts";
 import {
   isFinal,
@@ -20,7 +26,6 @@ import {
 } from "@moevie/job-store";
 import type { Loose } from "@moevie/runtime";
 import type { ValidVideoSpec } from "./valid-video-spec.ts";
-import type { AnyMessage, Operation, VideoEvent } from "@moevie/contracts";
 
 const STATE: Readonly<Record<JobStateKind, VideoState>> = {
   queued: "VIDEO_STATE_QUEUED",
@@ -90,7 +95,7 @@ export function checkedOperation({ spec, warnings }: ValidVideoSpec): Loose<Oper
 }
 
 /** The long-running operation of a record: metadata while it runs, the video or the error when it ended. */
-export function operationMessage(job: JobRecord, errorStatus: (job: JobRecord) => object): Loose<Operation> {
+export function operationMessage(job: JobRecord): Loose<Operation> {
   const metadata = {
     "@type": "type.googleapis.com/moevie.v1.VideoMetadata",
     video: `videos/${job.id}`,
@@ -106,6 +111,14 @@ export function operationMessage(job: JobRecord, errorStatus: (job: JobRecord) =
     return { ...operation, response: response as Loose<AnyMessage> };
   }
   return isFinal(job.state) ? { ...operation, error: errorStatus(job) } : operation;
+}
+
+/** google.rpc.Status of a job that ended without a clip. */
+function errorStatus({ state }: JobRecord): object {
+  const error =
+    state.kind === "failed" ? state.error : { reason: "CANCELLED" as const, message: "The video was cancelled." };
+  const info = { "@type": "type.googleapis.com/google.rpc.ErrorInfo", reason: error.reason, domain: ERROR_DOMAIN };
+  return { code: GRPC_CODE[ERRORS[error.reason].code], message: error.message, details: [info] };
 }
 
 /** An event of the store as the watch stream sends it. */

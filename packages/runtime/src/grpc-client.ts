@@ -5,7 +5,6 @@ import {
   Metadata,
   credentials,
   type ClientDuplexStream,
-  type ClientReadableStream,
   type ClientWritableStream,
   type MethodDefinition,
   type ServiceDefinition,
@@ -47,7 +46,8 @@ export class GrpcPeer<K extends ServiceKey> {
   readonly #name: K;
   readonly address: string;
 
-  constructor(name: K, address: string) {
+  /** A connection with calls that gives no sign of life for `silenceMs` is dropped: its calls end with PEER_UNAVAILABLE. */
+  constructor(name: K, address: string, silenceMs: number = limit("silenceMsMax")) {
     this.#name = name;
     this.address = address;
     this.#definition = protoDefinitions()[name] as ServiceDefinition;
@@ -57,6 +57,8 @@ export class GrpcPeer<K extends ServiceKey> {
       "grpc-node.flow_control_window": 16 * 1024 * 1024,
       "grpc.initial_reconnect_backoff_ms": 50,
       "grpc.max_reconnect_backoff_ms": limit("connectRetryMsMax"),
+      "grpc.keepalive_time_ms": silenceMs / 2,
+      "grpc.keepalive_timeout_ms": silenceMs / 2,
       "grpc.service_config": JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] }),
     });
   }
@@ -102,36 +104,31 @@ export class GrpcPeer<K extends ServiceKey> {
     }, options)) as Res<K, M>;
   }
 
-  serverStream<M extends MethodsOf<K, "serverStream">>(
-    method: M,
-    request: Req<K, M>,
-    options: CallOptions,
-  ): AsyncIterable<Res<K, M>> {
-    const { path, requestSerialize, responseDeserialize } = this.#method(method);
-    return this.#receive(
-      () =>
-        this.#client.makeServerStreamRequest(
-          path,
-          requestSerialize,
-          responseDeserialize,
-          request as object,
-          metadataOf(options),
-          { deadline: deadlineOf(options) },
-        ),
-      options,
-    ) as AsyncIterable<Res<K, M>>;
-  }
-
-  bidi<M extends MethodsOf<K, "bidi">>(
+  /** Answers in order. Leaving the loop cancels the call. */
+  async *bidi<M extends MethodsOf<K, "bidi">>(
     method: M,
     requests: AsyncIterable<Req<K, M>>,
     options: CallOptions,
   ): AsyncIterable<Res<K, M>> {
-    return this.#receive(() => {
-      const call = this.#duplex(method, options);
-      void sendAll(call, requests as AsyncIterable<object>);
-      return call;
-    }, options) as AsyncIterable<Res<K, M>>;
+    options.signal?.throwIfAborted();
+    const call = this.#duplex(method, options);
+    void sendAll(call, requests as AsyncIterable<object>);
+    const onAbort = (): void => call.cancel();
+    options.signal?.addEventListener("abort", onAbort, { once: true });
+    let ended = false;
+    try {
+      for await (const message of call) yield message as Res<K, M>;
+      ended = true;
+    } catch (thrown) {
+      ended = true;
+      throw this.#asError(thrown);
+    } finally {
+      options.signal?.removeEventListener("abort", onAbort);
+      if (!ended) {
+        call.on("error", () => undefined);
+        call.cancel();
+      }
+    }
   }
 
   /** Opens a call that stays open for many messages; `timeoutMs` bounds its whole life. The caller ends or cancels it. */
@@ -211,27 +208,6 @@ export class GrpcPeer<K extends ServiceKey> {
 
   #asError(thrown: unknown): unknown {
     return isServiceError(thrown) ? fromServiceError(thrown, `${this.#name} at ${this.address}`) : thrown;
-  }
-
-  async *#receive(start: () => ClientReadableStream<object>, options: CallOptions): AsyncIterable<object> {
-    options.signal?.throwIfAborted();
-    const call = start();
-    const onAbort = (): void => call.cancel();
-    options.signal?.addEventListener("abort", onAbort, { once: true });
-    let ended = false;
-    try {
-      for await (const message of call) yield message as object;
-      ended = true;
-    } catch (thrown) {
-      ended = true;
-      throw this.#asError(thrown);
-    } finally {
-      options.signal?.removeEventListener("abort", onAbort);
-      if (!ended) {
-        call.on("error", () => undefined);
-        call.cancel();
-      }
-    }
   }
 }
 

@@ -73,13 +73,18 @@ export interface GrpcServerOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly reflection: boolean;
+  /** Milliseconds without a sign of life after which a caller counts as gone. Default silenceMsMax. */
+  readonly silenceMs?: number;
   /** Calls that carry a trace become spans of it. */
   readonly tracing?: Tracing;
 }
 
 /** Binds and starts. Throws CONFIG_INVALID when the address cannot be had. */
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
+  const { silenceMs = limit("silenceMsMax") } = options;
   const server = new Server({
+    "grpc.keepalive_time_ms": silenceMs / 2,
+    "grpc.keepalive_timeout_ms": silenceMs / 2,
     "grpc.max_receive_message_length": limit("grpcMessageBytesMax"),
     "grpc.max_send_message_length": limit("grpcMessageBytesMax"),
   });
@@ -106,7 +111,11 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer>
     close: (graceMs) =>
       new Promise((resolve) => {
         draining.abort();
-        const timer = setTimeout(() => server.forceShutdown(), graceMs);
+        const timer = setTimeout(() => {
+          server.forceShutdown();
+          // tryShutdown never answers where a connection was just being dropped by keep-alive.
+          resolve();
+        }, graceMs);
         server.tryShutdown(() => {
           clearTimeout(timer);
           resolve();

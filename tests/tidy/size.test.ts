@@ -2,9 +2,32 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ROOT, packageSources, productionSources, withoutComments } from "./source-files.ts";
+import { ROOT, packageOf, packageSources, productionSources, withoutComments } from "./source-files.ts";
 
-const LINES_OF_PRODUCT_MAX = 15_000;
+/**
+ * Lines of code each package may have: docs/decisions/size-budget.md says why. A package that outgrows its ceiling is split or
+ * simplified first; a higher ceiling, or a new package, takes a new decision.
+ */
+const LINES_MAX: Readonly<Record<string, number>> = {
+  bundle: 750,
+  cli: 2700,
+  client: 350,
+  contracts: 800,
+  decoder: 1600,
+  diffusion: 700,
+  "expert-shard": 500,
+  fabric: 2800,
+  gateway: 900,
+  importer: 1600,
+  "job-store": 1300,
+  placement: 200,
+  router: 950,
+  runtime: 1700,
+  scheduler: 1600,
+  tensor: 400,
+  "text-encoder": 300,
+};
+const LINES_OF_PRODUCT_MAX = 18_000;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>
@@ -23,9 +46,15 @@ test("no file is longer than 400 lines and no function longer than 70", () => {
   expect(lint.status, lint.stdout).toBe(0);
 });
 
-test("our own TypeScript stays under its budget of lines of code: tests, generated code and comments apart", () => {
-  const lines = productionSources().reduce((sum, file) => sum + codeLines(file.text), 0);
-  expect(lines).toBeLessThan(LINES_OF_PRODUCT_MAX);
+test("our own TypeScript stays under its budget of lines of code, each package and the whole: tests, generated code and comments apart", () => {
+  const lines = new Map<string, number>();
+  for (const file of productionSources()) {
+    const name = packageOf(file.path);
+    lines.set(name, (lines.get(name) ?? 0) + codeLines(file.text));
+  }
+  expect([...lines.keys()].filter((name) => LINES_MAX[name] === undefined)).toEqual([]);
+  expect([...lines].filter(([name, count]) => count > (LINES_MAX[name] ?? 0))).toEqual([]);
+  expect([...lines.values()].reduce((sum, count) => sum + count, 0)).toBeLessThan(LINES_OF_PRODUCT_MAX);
 });
 
 test("every source file begins with a comment that says why it exists", () => {

@@ -1,5 +1,7 @@
 """Trains the diffusion transformer: timed single frames first, then whole clips (with some single frames). Resumable from RUN/dit.pt.
 
+Half of the clips begin where a scene begins, the others anywhere in its period: long clips are made of such windows.
+
 Several processes share the work when started by torchrun (gradients are averaged); a process has one thread.
 """
 
@@ -22,7 +24,7 @@ SHIFT = 2.0
 
 
 class Sampler:
-    """Pools drawn clips (latents, cover, scene) and refreshes a few per batch; captions are always new."""
+    """Pools drawn clips (latents, cover, scene, origin in latent frames) and refreshes a few per batch; captions are always new."""
 
     def __init__(self, pca, tok, seed, pool):
         self.pca, self.tok, self.rng = pca, tok, np.random.default_rng(seed)
@@ -30,8 +32,9 @@ class Sampler:
 
     def clip(self):
         scene = world.sample(self.rng)
-        pictures, masks = world.render(scene)
-        return latents.encode(self.pca, pictures).half(), latents.cells(masks).half(), scene
+        origin = 0 if self.rng.random() < 0.5 else int(self.rng.integers(world.PERIOD // 4))
+        pictures, masks = world.render(scene, world.keys(origin))
+        return latents.encode(self.pca, pictures).half(), latents.cells(masks).half(), scene, origin
 
     def batch(self, size, frames):
         fresh = size if len(self.items) < size else max(1, size // 6)
@@ -43,11 +46,12 @@ class Sampler:
         picks = [self.items[i] for i in self.rng.integers(len(self.items), size=size)]
         texts = ["" if self.rng.random() < 0.1 else captions.caption(self.rng, p[2])[0] for p in picks]
         z, cover = torch.stack([p[0] for p in picks]).float(), torch.stack([p[1] for p in picks]).float()
-        offset = torch.zeros(size, dtype=torch.long)
+        offset = torch.tensor([p[3] for p in picks])
         if frames == 1:
-            offset = torch.from_numpy(self.rng.integers(5, size=size))
+            one = torch.from_numpy(self.rng.integers(5, size=size))
             rows = torch.arange(size)
-            z, cover = z[rows, :, offset][:, :, None], cover[rows, offset][:, None]
+            z, cover = z[rows, :, one][:, :, None], cover[rows, one][:, None]
+            offset = offset + one
         return z, cover, offset, torch.from_numpy(captions.encode(self.tok, texts))
 
 

@@ -1,4 +1,4 @@
-"""Makes the tokenizer and pre-trains the text encoder to predict a scene's attributes from every token."""
+"""Makes the tokenizer and pre-trains the text encoder to predict a scene's attributes from every token. Goes on from RUN/text.pt."""
 
 import time
 from pathlib import Path
@@ -39,6 +39,13 @@ def train(run, minutes=3.0, device="cpu", seed=2):
     tok = captions.load(run / "tokenizer.json")
     net = TextEncoder(vocab_size=captions.vocabulary_size(run / "tokenizer.json")).to(device)
     head = nn.Linear(160, sum(SIZES)).to(device)
+    saved = torch.load(run / "text.pt") if (run / "text.pt").exists() else {}
+    if "model" in saved:
+        net.load_state_dict(saved["model"])
+    if "head" in saved:
+        head.load_state_dict(saved["head"])
+    seen = saved.get("seen", 0)
+    rng = np.random.default_rng([seed, seen]) if seen else rng
     optim = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=2e-3, weight_decay=0.01)
     began, step = time.time(), 0
     while (spent := (time.time() - began) / 60) < minutes:
@@ -63,7 +70,7 @@ def train(run, minutes=3.0, device="cpu", seed=2):
         if step % 50 == 0:
             print(f"text minutes {spent:.1f} captions {step * 128} loss {loss.item():.4f}", flush=True)
     print("text held-out accuracy", accuracy(net, head, tok), flush=True)
-    torch.save({"model": net.state_dict(), "head": head.state_dict(), "seen": step * 128}, run / "text.pt")
+    torch.save({"model": net.state_dict(), "head": head.state_dict(), "seen": seen + step * 128}, run / "text.pt")
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """The starter world: samples scenes and renders their clips.
 
-A clip is 17 frames at 8 fps, 80 x 144 pixels. Positions at key frames 0, 4, 8, 12, 16 lie on a
-16-pixel grid, so a subject covers the same latent cells wherever it stands. Training only.
+A clip is 17 frames at 8 fps, 80 x 144 pixels, cut from a scene that repeats after `PERIOD` frames: a subject
+that leaves at one side comes back at the other, so a scene goes on for as long as anyone looks. Positions at
+key frames (every fourth) lie on a 16-pixel grid, so a subject covers the same latent cells wherever it stands.
+Training only.
 """
 
 import json
@@ -15,6 +17,8 @@ from sprites import BOX, COLOURS, SUBJECTS, sprite
 
 MOTIONS = ("left to right", "right to left", "bounces", "stays")
 FRAMES, KEYS = 17, (0, 4, 8, 12, 16)
+PERIOD = 48
+TRACK = 4 * PERIOD  # pixels that a moving subject covers in a period: the picture and 24 pixels on either side
 ATTRIBUTES = {"subject": SUBJECTS, "colour": tuple(COLOURS), "place": PLACES, "time": TIMES,
               "weather": WEATHERS, "motion": MOTIONS}
 FOOT = {"ball": 72, "dog": 72, "cyclist": 74, "boat": 70, "bird": 48, "car": 72, "star": 56}
@@ -61,12 +65,30 @@ def place_subject(scene, frame):
     """Anchor (x, y) of the subject and whether it faces left."""
     x, y, left = 72, FOOT[scene.subject], scene.motion == "right to left"
     if scene.motion == "left to right":
-        x = 40 + 4 * frame
+        x = (64 + 4 * frame) % TRACK - 24
     elif left:
-        x = 104 - 4 * frame
+        x = 168 - (64 + 4 * frame) % TRACK
     elif scene.motion == "bounces":
         y -= round(16 * (0.5 - 0.5 * np.cos(2 * np.pi * frame / 8)))
     return x, y, left
+
+
+def stamp(picture, mask, cut, start, top):
+    """Lays a premultiplied sprite on the picture, its upper left corner at (start, top); what lies outside is cut off."""
+    r0, r1 = max(top, 0), min(top + BOX, HEIGHT)
+    c0, c1 = max(start, 0), min(start + BOX, WIDTH)
+    if c0 >= c1:
+        return
+    part = cut[r0 - top:r1 - top, c0 - start:c1 - start]
+    area = picture[r0:r1, c0:c1]
+    area *= 1 - part[..., 3:]
+    area += part[..., :3]
+    mask[r0:r1, c0:c1] = np.maximum(mask[r0:r1, c0:c1], part[..., 3])
+
+
+def keys(origin):
+    """The five key frames of a clip that begins at latent frame `origin` of the scene's period."""
+    return tuple(4 * (origin + k) for k in range(len(KEYS)))
 
 
 def render(scene, frames=KEYS):
@@ -79,14 +101,8 @@ def render(scene, frames=KEYS):
         x, y, left = place_subject(scene, frame)
         moving = not still or scene.subject in ("bird", "dog")
         picture = sprite(scene.subject, scene.colour, frame % 8 if moving else 0, left)
-        top, start = y - (BOX - 8), x - BOX // 2
-        r0, r1 = max(top, 0), min(top + BOX, HEIGHT)
-        c0, c1 = max(start, 0), min(start + BOX, WIDTH)
-        cut = picture[r0 - top:r1 - top, c0 - start:c1 - start]
-        area = pictures[n, r0:r1, c0:c1]
-        area *= 1 - cut[..., 3:]
-        area += cut[..., :3]
-        masks[n, r0:r1, c0:c1] = cut[..., 3]
+        for at in (x - TRACK, x, x + TRACK):
+            stamp(pictures[n], masks[n], picture, at - BOX // 2, y - (BOX - 8))
         if scene.weather != "clear":
             veil = falling(scene.weather, frame % 4)
             pictures[n] *= 1 - veil[..., 3:]

@@ -78,20 +78,26 @@ export class DenoiseCluster {
   }
 
   /** One evaluation, [channels, frames, height, width]; sends the context first where the router lacks it. */
-  async denoise(bundle: Bundle, latent: Dense, timestep: number, rows: Dense): Promise<Evaluation> {
+  async denoise(bundle: Bundle, latent: Dense, timestep: number, rows: Dense, origin = 0): Promise<Evaluation> {
     const bytes = bytesOf(rows.data);
     const contextHash = createHash("sha256").update(bytes).digest("hex");
     try {
-      return await this.#evaluate(bundle, latent, timestep, contextHash);
+      return await this.#evaluate(bundle, latent, timestep, contextHash, origin);
     } catch (error) {
       if ((error as { reason?: string }).reason !== "CONTEXT_MISSING") throw error;
     }
     const head = { contextHash, rows: { elementType: "ELEMENT_TYPE_F32" as const, shape: [...rows.shape] } };
     await this.#peer.clientStream("PutContext", parts({ head }, bytes), { timeoutMs: READY_MS_MAX });
-    return this.#evaluate(bundle, latent, timestep, contextHash);
+    return this.#evaluate(bundle, latent, timestep, contextHash, origin);
   }
 
-  async #evaluate(bundle: Bundle, latent: Dense, timestep: number, contextHash: string): Promise<Evaluation> {
+  async #evaluate(
+    bundle: Bundle,
+    latent: Dense,
+    timestep: number,
+    contextHash: string,
+    origin: number,
+  ): Promise<Evaluation> {
     const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [...latent.shape] };
     const head = {
       bundleDigest: bundle.digest,
@@ -99,6 +105,7 @@ export class DenoiseCluster {
       timestep,
       contextHash,
       branch: "BRANCH_CONDITIONAL" as const,
+      origin,
     };
     const velocity = new Uint8Array(latent.data.byteLength);
     let filled = 0;

@@ -66,19 +66,19 @@ for (const [name, options] of Object.entries(MODELS)) {
       sessions = new BundleSessions(await openBundle(join(folder, `${name} bundle`), { verify: true }));
     });
 
-    test("the monolith gives what the slow reference gives, for trained and longer clips", async () => {
+    test("the monolith gives what the slow reference gives, for trained and longer clips, from the begin and from within", async () => {
       const weights = readTensors(join(source, "transformer", "model.safetensors"));
-      for (const [frames, timestep] of [
-        [2, 999],
-        [4, 333],
+      for (const [frames, timestep, origin] of [
+        [2, 999, 0],
+        [4, 333, 7],
       ] as const) {
         const latent = dense([1, sizes.channels, frames, 6, 8], frames);
         const rows = contextRows(1, sizes, 5);
-        const got = await runMonolith(sessions, latent, Float32Array.of(timestep), rows);
+        const got = await runMonolith(sessions, latent, Float32Array.of(timestep), rows, origin);
         const matrix = Array.from({ length: sizes.maxTokens }, (_, i) => [
           ...rows.data.subarray(i * sizes.textWidth, (i + 1) * sizes.textWidth),
         ]);
-        const want = slowDit(weights, sizes, latent, timestep, matrix);
+        const want = slowDit(weights, sizes, latent, timestep, matrix, origin);
         expect(largestDifference(got.velocity.data as Float32Array, want.velocity)).toBeLessThan(
           PARITY * scaleOf(want.velocity),
         );

@@ -20,7 +20,7 @@ const EXACTNESS = 1e-4;
 const folder = mkdtempSync(join(tmpdir(), "moevie-exactness-"));
 const bundleFolder = join(folder, "bundle");
 let bundle: Bundle;
-let cases: { latent: Dense; timestep: number; rows: Dense; velocity: Float32Array }[] = [];
+let cases: { latent: Dense; timestep: number; rows: Dense; origin: number; velocity: Float32Array }[] = [];
 
 beforeAll(async () => {
   const sizes = writeTinyModel(join(folder, "source"), { layers: 3, experts: 8, frames: 9 });
@@ -36,15 +36,15 @@ beforeAll(async () => {
   const [height, width] = [bundle.manifest.height, bundle.manifest.width].map(
     (side) => side / latent.spatialStride,
   ) as [number, number];
-  for (const [frames, timestep] of [
-    [3, 999],
-    [1, 500],
-    [5, 17],
+  for (const [frames, timestep, origin] of [
+    [3, 999, 0],
+    [1, 500, 4],
+    [5, 17, 11],
   ] as const) {
     const z = dense([latent.channels, frames, height, width]);
     const rows = dense([sizes.maxTokens, sizes.textWidth]);
-    const whole = await runMonolith(sessions, batch(z), Float32Array.of(timestep), batch(rows));
-    cases.push({ latent: z, timestep, rows, velocity: whole.velocity.data as Float32Array });
+    const whole = await runMonolith(sessions, batch(z), Float32Array.of(timestep), batch(rows), origin);
+    cases.push({ latent: z, timestep, rows, origin, velocity: whole.velocity.data as Float32Array });
   }
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -60,7 +60,9 @@ function other(one: Dense): Dense {
 }
 
 async function evaluateAll(cluster: DenoiseCluster): Promise<Float32Array[]> {
-  const all = cases.map(({ latent, timestep, rows }) => cluster.denoise(bundle, latent, timestep, rows));
+  const all = cases.map(({ latent, timestep, rows, origin }) =>
+    cluster.denoise(bundle, latent, timestep, rows, origin),
+  );
   return (await Promise.all(all)).map((result) => result.velocity);
 }
 

@@ -80,13 +80,19 @@ export async function runPieces(
   latent: Dense,
   timestep: Float32Array,
   rows: Dense,
+  origin = 0,
 ): Promise<Denoised> {
   const z = f32(latent.shape, latent.data);
   const { ctx, pooled } = (await sessions.run("context", { rows: f32(rows.shape, rows.data) })) as {
     ctx: Tensor;
     pooled: Tensor;
   };
-  const entry = await sessions.run("entry", { latent: z, timestep: f32([timestep.length], timestep), pooled });
+  const entry = await sessions.run("entry", {
+    latent: z,
+    timestep: f32([timestep.length], timestep),
+    pooled,
+    origin: f32([1], Float32Array.of(origin)),
+  });
   const common = { t_mod: entry["t_mod"]!, ctx, rope_cos: entry["rope_cos"]!, rope_sin: entry["rope_sin"]! };
   const ids: Tensor[] = [];
   const weights: Tensor[] = [];
@@ -109,10 +115,12 @@ export async function runMonolith(
   latent: Dense,
   timestep: Float32Array,
   rows: Dense,
+  origin = 0,
 ): Promise<Denoised> {
   const out = await sessions.run("monolith", {
     latent: f32(latent.shape, latent.data),
     timestep: f32([timestep.length], timestep),
+    origin: f32([1], Float32Array.of(origin)),
     rows: f32(rows.shape, rows.data),
   });
   const layers = Array.from({ length: sessions.bundle.manifest.denoiser.layers }, (_, layer) => layer);

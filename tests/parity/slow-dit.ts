@@ -163,8 +163,23 @@ function positionFeatures(position: readonly number[], trainGrid: readonly numbe
   });
 }
 
+/** Latent cells of a token, from its first. */
+const CORNERS = [
+  [0, 0],
+  [0, 1],
+  [1, 0],
+  [1, 1],
+] as const;
+
 /** Velocity [C, T, h, w] of one sample and each block's choices by token. */
-export function slowDit(weights: Weights, sizes: TinySizes, latent: Dense, timestep: number, rows: Matrix): SlowResult {
+export function slowDit(
+  weights: Weights,
+  sizes: TinySizes,
+  latent: Dense,
+  timestep: number,
+  rows: Matrix,
+  origin = 0,
+): SlowResult {
   const dit = new SlowDit(weights, sizes);
   const [channels, frames, height, width] = latent.shape.slice(-4) as [number, number, number, number];
   const trainGrid = [(sizes.frames + 3) / 4, sizes.pixelHeight / 16, sizes.pixelWidth / 16];
@@ -172,22 +187,17 @@ export function slowDit(weights: Weights, sizes: TinySizes, latent: Dense, times
   const positions: number[][] = [];
   for (let t = 0; t < frames; t++)
     for (let y = 0; y < height / 2; y++) for (let x = 0; x < width / 2; x++) positions.push([t, y, x]);
-  const corners = [
-    [0, 0],
-    [0, 1],
-    [1, 0],
-    [1, 1],
-  ] as const;
-  let x = positions.map(([t, y, column]) => {
+  const places = positions.map(([t, ...place]) => [t! + origin, ...place]);
+  let x = positions.map(([t, y, column], n) => {
     const patch: Row = [];
     for (let c = 0; c < channels; c++)
-      for (const [dy, dx] of corners) patch.push(latent.data[cell(c, t!, 2 * y! + dy, 2 * column! + dx)]!);
+      for (const [dy, dx] of CORNERS) patch.push(latent.data[cell(c, t!, 2 * y! + dy, 2 * column! + dx)]!);
     return plus(
       dit.linear("patch_embedding", patch),
-      dit.linear("pos_embedding", positionFeatures([t!, y!, column!], trainGrid)),
+      dit.linear("pos_embedding", positionFeatures(places[n]!, trainGrid)),
     );
   });
-  const angles = positions.map((position) => rotaryAngles(position, sizes.width / sizes.heads));
+  const angles = places.map((position) => rotaryAngles(position, sizes.width / sizes.heads));
   const { ctx, temb, tMod } = dit.conditions(timestep, rows);
   const result: SlowResult = { velocity: [], ids: [], weights: [] };
   for (let block = 0; block < sizes.layers; block++) {
@@ -220,7 +230,7 @@ export function slowDit(weights: Weights, sizes: TinySizes, latent: Dense, times
       "proj_out",
       dit.layerNorm(x[n]!).map((v, i) => v * (1 + scale[i]!) + shift[i]!),
     );
-    for (const [corner, [dy, dx]] of corners.entries()) {
+    for (const [corner, [dy, dx]] of CORNERS.entries()) {
       for (let c = 0; c < channels; c++)
         result.velocity[cell(c, t!, 2 * y! + dy, 2 * column! + dx)] = out[corner * channels + c]!;
     }

@@ -72,7 +72,13 @@ for (const name of ["0", "1", "2"]) {
     const get = (key: string): Dense => want.get(`${name}.${key}`)!;
     const { layers, topK } = sessions.bundle.manifest.denoiser;
     for (const run of [runPieces, runMonolith]) {
-      const got = await run(sessions, get("latent"), get("timestep").data, get("context"));
+      const got = await run(
+        sessions,
+        get("latent"),
+        get("timestep").data,
+        get("context"),
+        want.get(`${name}.origin`)?.data[0],
+      );
       const velocity = got.velocity.data as Float32Array;
       for (let layer = 0; layer < layers; layer++) {
         const ids = got.ids[layer]!.data as Int32Array;

@@ -266,6 +266,7 @@ export function writeTinyModel(folder: string, options: TinyOptions = {}): TinyS
     _class_name: "MoevieStarterPipeline",
     name: "moevie-tiny",
     frame_rate: 8,
+    windows: { overlap: 1, lead_in: 0, period: 3 },
     frames: sizes.frames,
     width: sizes.pixelWidth,
     height: sizes.pixelHeight,

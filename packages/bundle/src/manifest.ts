@@ -67,6 +67,8 @@ export type Manifest = {
     readonly file: string;
   };
   readonly schedule: { readonly shift: number; readonly grid: string };
+  /** How clips longer than the model's are cut, in latent frames; `period`: after how many the model's time begins anew. */
+  readonly windows: { readonly overlap: number; readonly leadIn: number; readonly period: number };
   readonly sampler: string;
   readonly steps: number;
   readonly guidance: number;
@@ -132,6 +134,8 @@ const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[]
   ...["groups", "groupsKept"].map((key) => [`denoiser.gate.${key}`, isCount, COUNT] as const),
   ["denoiser.gate.scale", isNumber, "a number"],
   ["denoiser.gate.sharedExperts", isWhole, "a whole number"],
+  ...["overlap", "period"].map((key) => [`windows.${key}`, isCount, COUNT] as const),
+  ["windows.leadIn", isWhole, "a whole number"],
   ["schedule.shift", (value) => isNumber(value) && (value as number) > 0, "a number above 0"],
   ["schedule.grid", isText, "a string"],
 ];
@@ -141,11 +145,19 @@ function at(value: unknown, path: string): unknown {
 }
 
 /** Rules between fields: [field to blame, whether the rule holds, what is expected]. */
-function rulesOf({ latent, denoiser, width, height }: Manifest): readonly (readonly [string, boolean, string])[] {
+function rulesOf({
+  latent,
+  denoiser,
+  windows,
+  modelFrames,
+  width,
+  height,
+}: Manifest): readonly (readonly [string, boolean, string])[] {
   const { channels, spatialStride } = latent;
   const { experts, topK, patch, gate } = denoiser;
   const perChannel = `one for each of ${channels} channels`;
   const [, patchHeight = 1, patchWidth = 1] = patch;
+  const windowFrames = (modelFrames - 1) / latent.temporalStride + 1;
   const choice = (experts / gate.groups) * gate.groupsKept;
   return [
     ["latent.mean", latent.mean.length === channels, perChannel],
@@ -157,6 +169,9 @@ function rulesOf({ latent, denoiser, width, height }: Manifest): readonly (reado
     ],
     ["latent.toRgbBias", latent.toRgbBias.length === 3, "3 numbers"],
     ["denoiser.patch", patch.length === 3, "3 sizes: frames, height, width"],
+    ["modelFrames", Number.isInteger(windowFrames), `a multiple of ${latent.temporalStride} and 1`],
+    ["windows.overlap", windows.overlap < windowFrames, `below the ${windowFrames} latent frames of the model`],
+    ["windows.leadIn", windows.leadIn < windows.overlap, `below the overlap, ${windows.overlap}`],
     ["width", width % (spatialStride * patchWidth) === 0, `a multiple of ${spatialStride * patchWidth}`],
     ["height", height % (spatialStride * patchHeight) === 0, `a multiple of ${spatialStride * patchHeight}`],
     ["denoiser.gate.groups", experts % gate.groups === 0, `a divisor of ${experts} experts`],

@@ -28,6 +28,7 @@ export const LIMITS = {
   latentBytesMax: { value: 256 * MIB, what: "One latent of a Denoise or Decode call." },
   shardCreditBytes: { value: 128 * MIB, what: "Bytes of rows a shard accepts in flight over all its streams." },
   callsInFlightMax: { value: 16, what: "Evaluations of the denoiser a router works on at once." },
+  windowsInFlightMax: { value: 4, what: "Temporal windows of one job that are evaluated side by side." },
   decodesInFlightMax: { value: 2, what: "Clips a decoder works on at once." },
   connectRetryMsMax: { value: 2000, what: "Longest pause between two attempts to reach a peer." },
   retryPauseMsMin: { value: 50, what: "Pause before a failed call to a peer is repeated the first time." },
@@ -72,6 +73,10 @@ export function limit(name: LimitName): number {
 /** Relations that must hold between limits; checked when the module loads. */
 function assertRelations(): void {
   const relations: readonly [boolean, string][] = [
+    [
+      2 * limit("windowsInFlightMax") * limit("jobsRunningMax") <= limit("callsInFlightMax"),
+      "the windows of a scheduler's jobs, both branches, fit a router",
+    ],
     [
       limit("leaseRenewMs") * 3 <= limit("leaseMs"),
       "leaseRenewMs * 3 <= leaseMs: two renewals may be late before a lease dies",

@@ -61,6 +61,11 @@ export class ConfigFile {
       : this.#fail(key, `a whole number from 1 to ${COUNT_MAX}`);
   }
 
+  /** A whole number from zero up. */
+  whole(key: string): number {
+    return this.#values[key] === 0 ? 0 : this.count(key);
+  }
+
   text(key: string): string {
     const value = this.#values[key];
     return typeof value === "string" && value !== "" ? value : this.#fail(key, "a string");

@@ -106,6 +106,7 @@ function denoiserFacts(sizes: DitSizes): object {
 function manifestOf(starter: Starter, roots: object, files: object[], graphs: object): object {
   const { index } = starter;
   const schedule = index.object("schedule");
+  const windows = index.object("windows");
   return {
     format: "moevie-bundle/1",
     name: index.text("name"),
@@ -124,6 +125,11 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
     },
     denoiser: denoiserFacts(starter.denoiser.sizes),
     schedule: { shift: schedule.number("shift"), grid: schedule.text("grid") },
+    windows: {
+      overlap: windows.count("overlap"),
+      leadIn: windows.whole("lead_in"),
+      period: windows.count("period"),
+    },
     sampler: index.oneOf("sampler", ["unipc", "euler"]),
     steps: index.count("steps"),
     guidance: index.number("guidance"),

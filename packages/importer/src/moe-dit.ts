@@ -107,6 +107,7 @@ export class MoeDit {
     latent: Name,
     timestep: Name,
     pooled: Name,
+    origin: Name,
   ): { x: Name; tMod: Name; temb: Name; cos: Name; sin: Name } {
     const { width, patch } = this.sizes;
     const weights = this.#weights;
@@ -118,7 +119,7 @@ export class MoeDit {
         strides: { ints: [1, ...patch] },
       },
     );
-    const grid = addTokenGrid(g, patches);
+    const grid = addTokenGrid(g, patches, origin);
     const tokens = g.transpose(g.reshape(patches, [0, width, -1]), [0, 2, 1]);
     const positions = addPositions(g, grid, this.sizes.trainGrid, this.sizes.positionFeatures);
     const x = g.add(tokens, g.gemm(weights, "pos_embedding", positions, true));
@@ -241,6 +242,7 @@ export class MoeDit {
       latent,
       g.input("timestep", "f32", ["batch"]),
       g.input("pooled", "f32", ["batch", width]),
+      g.input("origin", "f32", [1]),
     );
     g.output("x", entry.x, "f32", ["batch", "tokens", width]);
     g.output("t_mod", entry.tMod, "f32", ["batch", 6, width]);
@@ -297,14 +299,15 @@ export class MoeDit {
     return g;
   }
 
-  /** latent, timestep, rows -> velocity, and each block's choices as ids.<block>, weights.<block>: the whole model in one graph. */
+  /** latent, timestep, origin, rows -> velocity, and each block's choices as ids.<block>, weights.<block>: the whole model in one graph. */
   monolithGraph(): GraphBuilder {
     const g = new GraphBuilder("monolith");
     const { width, gate } = this.sizes;
     const latent = g.input("latent", "f32", this.#latentShape());
     const timestep = g.input("timestep", "f32", ["batch"]);
+    const origin = g.input("origin", "f32", [1]);
     const { ctx, pooled } = this.#context(g, g.input("rows", "f32", ["batch", "text", this.sizes.textWidth]));
-    const { x: start, tMod, temb, cos, sin } = this.#entry(g, latent, timestep, pooled);
+    const { x: start, tMod, temb, cos, sin } = this.#entry(g, latent, timestep, pooled, origin);
     let x = start;
     for (let index = 0; index < this.sizes.layers; index++) {
       const block = this.#block(g, index, x, tMod, ctx, { cos, sin });

@@ -2,11 +2,11 @@
 // Tokens run over (frame, row, column), column fastest. Sources: Wan's rotary embedding; sinusoidal timestep embedding of diffusers.
 import type { GraphBuilder, Name } from "./graph-builder.ts";
 
-/** Integer position of every token on each axis, f32 [tokens, 1]. */
+/** Position of every token on each axis, whole numbers in f32 [tokens, 1]. */
 export type TokenGrid = { readonly axes: readonly [Name, Name, Name] };
 
-/** The grid of `patches` [B, d, T, H, W]. */
-export function addTokenGrid(g: GraphBuilder, patches: Name): TokenGrid {
+/** The grid of `patches` [B, d, T, H, W], whose first frame is frame `origin` (f32 [1]) of the model's time. */
+export function addTokenGrid(g: GraphBuilder, patches: Name, origin: Name): TokenGrid {
   const size = (axis: number): Name => g.op("Shape", [patches], { start: { int: axis }, end: { int: axis + 1 } });
   const [frames, height, width] = [size(2), size(3), size(4)];
   const area = g.mul(height, width);
@@ -15,7 +15,7 @@ export function addTokenGrid(g: GraphBuilder, patches: Name): TokenGrid {
   const t = g.op("Div", [index, area]);
   const y = g.op("Mod", [g.op("Div", [index, width]), height]);
   const x = g.op("Mod", [index, width]);
-  return { axes: [column(t), column(y), column(x)] };
+  return { axes: [g.add(column(t), origin), column(y), column(x)] };
 }
 
 /**

@@ -12,6 +12,8 @@ export interface DenoiseInput {
   /** [channels, frames, height, width]. */
   readonly shape: readonly number[];
   readonly timestep: number;
+  /** Latent frame of the model's time that the first one is. */
+  readonly origin: number;
   readonly context: DenoiserContext;
   readonly branch: number;
   readonly signal: AbortSignal;
@@ -48,7 +50,7 @@ export class Denoiser {
   /** Throws CANCELLED between two blocks, EXPERT_MISSING, DEADLINE, OUT_OF_MEMORY. */
   async run(input: DenoiseInput): Promise<DenoiseOutput> {
     const startMs = performance.now();
-    const call = this.#trunk.begin(input.latent, input.shape, input.timestep, input.context);
+    const call = this.#trunk.begin(input);
     try {
       const { velocity, exchangeWaitMs } = await this.#blocks(call, input);
       const totalUs = (performance.now() - startMs) * 1000;

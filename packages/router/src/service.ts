@@ -19,6 +19,8 @@ import type { Trunk } from "./trunk.ts";
 
 /** Address under which the HTTP edge shows rows per (layer, expert). */
 const STATISTICS_PATH = "/experts";
+/** Latent frames of a model's time; far beyond any, and whole in f32. */
+const ORIGIN_MAX = 65_535;
 const BRANCHES = ["BRANCH_UNSPECIFIED", "BRANCH_CONDITIONAL", "BRANCH_UNCONDITIONAL"];
 
 type RouterContext = Pick<ServiceContext, "env" | "log" | "metrics" | "tracing" | "signal">;
@@ -84,7 +86,8 @@ async function warm(bundle: Bundle, trunk: Trunk, denoiser: Denoiser, signal: Ab
   const { maxTokens, width } = manifest.text;
   const text = await trunk.context(new Float32Array(maxTokens * width).fill(0.1), maxTokens, width);
   const endMs = performance.now() + limit("readyWaitMsMax");
-  await denoiser.run({ latent, shape, timestep: 500, context: text, branch: 0, signal, endMs, traceparent: undefined });
+  const input = { latent, shape, timestep: 500, origin: 0, context: text };
+  await denoiser.run({ ...input, branch: 0, signal, endMs, traceparent: undefined });
 }
 
 interface DenoiseServiceParts extends Pick<ServiceContext, "metrics" | "tracing"> {
@@ -201,6 +204,7 @@ class DenoiseService {
     if (height % patchHeight !== 0 || width % patchWidth !== 0)
       throw invalidTensor("head.latent", `height and width must be multiples of ${patchHeight} and ${patchWidth}`);
     if (!(head.timestep >= 0 && head.timestep <= 1000)) throw invalidTensor("head.timestep", "must be from 0 to 1000");
+    if (!(head.origin <= ORIGIN_MAX)) throw invalidTensor("head.origin", `must be from 0 to ${ORIGIN_MAX}`);
     const context = this.#contexts.get(head.contextHash);
     if (context === undefined) throw new MoevieError("CONTEXT_MISSING", "The router does not hold this text context.");
     const latent = await collectTensor(parts, bytes, "head.latent");
@@ -208,6 +212,7 @@ class DenoiseService {
       latent,
       shape,
       timestep: head.timestep,
+      origin: head.origin,
       context,
       branch: Math.max(0, BRANCHES.indexOf(head.branch)),
       signal: call.signal,

@@ -4,11 +4,21 @@ import { MoevieError } from "@moevie/contracts";
 import type { GraphPlan, OnnxThread, TensorView, TensorViews } from "@moevie/runtime";
 import type { DenoiserContext } from "./context-cache.ts";
 
+/** What an evaluation is given. */
+export interface TrunkValues {
+  readonly latent: Float32Array;
+  readonly timestep: number;
+  /** Latent frame of the model's time that the first one is. */
+  readonly origin: number;
+  readonly context: DenoiserContext;
+}
+
 export class TrunkMemory {
   readonly key: string;
   readonly #thread: OnnxThread;
   readonly #latent: TensorView;
   readonly #timestep = sharedF32([1]);
+  readonly #origin = sharedF32([1]);
   readonly #ctx: TensorView;
   readonly #pooled: TensorView;
   readonly #blocks: (GraphPlan | undefined)[];
@@ -40,9 +50,10 @@ export class TrunkMemory {
     return [...own, ...made].reduce((sum, { data }) => sum + data.byteLength, 0);
   }
 
-  fill(latent: Float32Array, timestep: number, context: DenoiserContext): void {
+  fill({ latent, timestep, origin, context }: TrunkValues): void {
     (this.#latent.data as Float32Array).set(latent);
     this.#timestep.data[0] = timestep;
+    this.#origin.data[0] = origin;
     if (this.#context === context) return;
     (this.#ctx.data as Float32Array).set(context.ctx);
     (this.#pooled.data as Float32Array).set(context.pooled);
@@ -54,6 +65,7 @@ export class TrunkMemory {
       latent: this.#latent,
       timestep: this.#timestep,
       pooled: this.#pooled,
+      origin: this.#origin,
     }));
   }
 

@@ -5,6 +5,7 @@ import type { GraphPlan } from "@moevie/runtime";
 import type { Bundle } from "@moevie/bundle";
 import type { DenoiserContext } from "./context-cache.ts";
 import { TrunkMemory } from "./trunk-memory.ts";
+import type { TrunkValues } from "./trunk-memory.ts";
 
 /** Memory of evaluations that ended, kept for the next ones of the same shape. */
 const IDLE_BYTES_MAX = 268_435_456;
@@ -46,17 +47,15 @@ export class Trunk {
     return { ctx: outputs["ctx"]?.data as Float32Array, tokens, pooled: outputs["pooled"]?.data as Float32Array };
   }
 
-  /** Begins an evaluation of `latent` [channels, frames, height, width]; `end` it, whatever happens. */
-  begin(latent: Float32Array, shape: readonly number[], timestep: number, context: DenoiserContext): TrunkCall {
+  /** Begins an evaluation; `end` it, whatever happens. */
+  begin(input: TrunkInput): TrunkCall {
+    const { shape, context } = input;
     const key = TrunkMemory.key(shape, context);
     const at = this.#idle.findLastIndex((memory) => memory.key === key);
     const memory = at >= 0 ? this.#idle.splice(at, 1)[0] : undefined;
-    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, shape, context), {
-      latent,
-      timestep,
-      context,
-      ended: (used) => this.#keep(used),
-    });
+    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, shape, context), input, (used) =>
+      this.#keep(used),
+    );
   }
 
   close(): Promise<void> {
@@ -74,11 +73,9 @@ export class Trunk {
   }
 }
 
-interface TrunkInput {
-  readonly latent: Float32Array;
-  readonly timestep: number;
-  readonly context: DenoiserContext;
-  readonly ended: (memory: TrunkMemory) => void;
+export interface TrunkInput extends TrunkValues {
+  /** [channels, frames, height, width]. */
+  readonly shape: readonly number[];
 }
 
 /** One evaluation of the denoiser. Call entry, then block 0 to the last, then head; then `end`, whatever happened. */
@@ -88,10 +85,10 @@ export class TrunkCall {
   /** Time spent in graphs. */
   trunkUs = 0;
 
-  constructor(memory: TrunkMemory, { latent, timestep, context, ended }: TrunkInput) {
+  constructor(memory: TrunkMemory, values: TrunkValues, ended: (memory: TrunkMemory) => void) {
     this.#memory = memory;
     this.#ended = ended;
-    memory.fill(latent, timestep, context);
+    memory.fill(values);
   }
 
   async entry(): Promise<void> {

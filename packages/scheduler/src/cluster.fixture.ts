@@ -11,7 +11,7 @@ import {
   type DenoiseRequest,
   type DenoiseResponse,
 } from "@moevie/contracts";
-import { createSampler, guide, noiseSchedule, seededNoise, type SamplerName } from "@moevie/diffusion";
+import { createSampler, guide, latentWindows, noiseSchedule, type SamplerName, seededNoise } from "@moevie/diffusion";
 import { openSqliteStore, type JobRecord, type JobSpec, type JobStore } from "@moevie/job-store";
 import {
   createLogger,
@@ -26,6 +26,7 @@ import {
 } from "@moevie/runtime";
 import type { SchedulerSettings } from "./job-run.ts";
 import type { ModelFacts } from "./model-facts.ts";
+import { latentShape, type LatentShape } from "./start-latent.ts";
 import { startScheduler, type Scheduler } from "./service.ts";
 
 export const MODEL: ModelFacts = {
@@ -42,6 +43,7 @@ export const MODEL: ModelFacts = {
     ],
     toRgbBias: [0, 0, 0],
   },
+  windows: { frames: 3, overlap: 2, leadIn: 1, period: 4 },
   schedule: { shift: 3, grid: "diffusers" },
 };
 /** One second at 8 frames a second: 9 model frames, 3 latent frames. */
@@ -75,9 +77,29 @@ function sha256(bytes: Uint8Array): string {
 }
 
 /** What the stand-in model answers. */
-function velocityOf(latent: Float32Array, timestep: number, rows: Buffer): Float32Array {
-  const bias = rows.readFloatLE(0);
+function velocityOf(latent: Float32Array, timestep: number, rows: Buffer, origin: number): Float32Array {
+  const bias = rows.readFloatLE(0) + origin;
   return latent.map((value, i) => 0.6 * value + bias * 0.1 + timestep / 4000 + ((i % 5) - 2) * 0.05);
+}
+
+/** The same guided and blended over the windows of a latent of `shape`, in plain loops. */
+function blended(spec: JobSpec, latent: Float32Array, shape: LatentShape, timestep: number): Float32Array {
+  const [channels, frames, height, width] = shape;
+  const area = height * width;
+  const velocity = new Float32Array(latent.length);
+  for (const { start, origin, weights } of latentWindows(frames, MODEL.windows)) {
+    const count = weights.length * area;
+    const from = (i: number): number => (Math.floor(i / count) * frames + start) * area + (i % count);
+    const part = Float32Array.from({ length: channels * count }, (_, i) => latent[from(i)] ?? NaN);
+    const guided = velocityOf(part, timestep, contextRows(spec.prompt), origin);
+    const base = velocityOf(part, timestep, contextRows(spec.negativePrompt), origin);
+    if (spec.guidance > 1) guide(guided, base, spec.guidance, guided);
+    for (const [i, value] of guided.entries()) {
+      const to = from(i);
+      velocity[to] = (velocity[to] ?? NaN) + (weights[Math.floor((i % count) / area)] ?? NaN) * value;
+    }
+  }
+  return velocity;
 }
 
 /** The stand-in clip of a latent: large enough for several chunks. */
@@ -91,18 +113,10 @@ function clipOf(latent: Buffer): Buffer {
 export function expectedClip(spec: JobSpec): Buffer {
   const schedule = noiseSchedule({ steps: spec.steps, ...MODEL.schedule });
   const sampler = createSampler(spec.sampler as SamplerName, schedule);
-  const latent = seededNoise(spec.seed, SHAPE);
+  const shape = latentShape(spec, MODEL);
+  const latent = seededNoise(spec.seed, shape);
   for (let i = 0; i < spec.steps; i++) {
-    const velocity = velocityOf(latent, schedule.timesteps[i] ?? NaN, contextRows(spec.prompt));
-    if (spec.guidance > 1) {
-      guide(
-        velocity,
-        velocityOf(latent, schedule.timesteps[i] ?? NaN, contextRows(spec.negativePrompt)),
-        spec.guidance,
-        velocity,
-      );
-    }
-    sampler.step(i, latent, velocity);
+    sampler.step(i, latent, blended(spec, latent, shape, schedule.timesteps[i] ?? NaN));
   }
   return clipOf(Buffer.from(latent.buffer));
 }
@@ -254,7 +268,7 @@ async function* answerDenoise(
     if (bytes.length < (head.latent?.shape ?? []).reduce((product, size) => product * size, 4)) continue;
     const call = cluster.denoiseHeads.push(head);
     await cluster.hooks.denoise(head, call);
-    const velocity = velocityOf(floats(bytes), head.timestep, rows);
+    const velocity = velocityOf(floats(bytes), head.timestep, rows, head.origin);
     yield { head: { velocity: head.latent ?? {} } };
     const out = Buffer.from(velocity.buffer);
     yield { chunk: out.subarray(0, 100) };

@@ -1,7 +1,8 @@
-// Step denoise-step: one evaluation of the denoiser, both branches at once, and guidance. The sampler's turn comes after it.
-import { asMoevieError, limit, type Branch } from "@moevie/contracts";
-import { guide } from "@moevie/diffusion";
-import type { DenoiseStreams } from "./denoise-stream.ts";
+// Step denoise-step: one evaluation of the denoiser for every window of the latent, both branches at once, then guidance; windows are
+// blended into one velocity. The sampler's turn comes after it.
+import { asMoevieError, limit } from "@moevie/contracts";
+import { blendWindow, cutWindow, guide, type LatentWindow } from "@moevie/diffusion";
+import type { DenoiseLane, DenoiseLanes } from "./denoise-stream.ts";
 import type { BranchContexts, Context } from "./encode.ts";
 import { retriesOf, type JobRun } from "./job-run.ts";
 import { retryPure } from "./retry.ts";
@@ -11,49 +12,86 @@ import { f32Head, headAndChunks } from "./tensor-stream.ts";
 export interface StepInput {
   readonly latent: Float32Array;
   readonly shape: LatentShape;
+  readonly windows: readonly LatentWindow[];
   readonly timestep: number;
   readonly contexts: BranchContexts;
-  readonly streams: DenoiseStreams;
+  readonly lanes: DenoiseLanes;
   readonly traceparent: string;
 }
 
 /** The guided velocity at this step, the shape of the latent. The latent is only read. */
 export async function denoiseStep(run: JobRun, input: StepInput): Promise<Float32Array> {
-  const { conditional, unconditional } = input.contexts;
+  const { latent, shape, windows, lanes } = input;
   const abort = new AbortController();
   const signal = AbortSignal.any([run.held.signal, abort.signal]);
+  const velocityOf = (window: LatentWindow, lane: DenoiseLane): Promise<Float32Array> =>
+    windowVelocity(run, input, { window, lane, part: cutWindow(latent, shape, window), signal });
+  const [only, ...others] = windows;
+  const [lane] = lanes.all;
   try {
-    const [guided, base] = await Promise.all([
-      branchVelocity(run, input, "BRANCH_CONDITIONAL", conditional, signal),
-      unconditional && branchVelocity(run, input, "BRANCH_UNCONDITIONAL", unconditional, signal),
-    ]);
-    if (base !== undefined) guide(guided, base, run.spec.guidance, guided);
-    return guided;
+    if (only !== undefined && lane !== undefined && others.length === 0) return await velocityOf(only, lane);
+    const velocity = new Float32Array(latent.length);
+    const waiting = windows.values();
+    const work = async (mine: DenoiseLane): Promise<void> => {
+      for (const window of waiting) blendWindow(velocity, shape, window, await velocityOf(window, mine));
+    };
+    await Promise.all(lanes.all.map(work));
+    return velocity;
   } catch (thrown) {
-    // The other branch is of no use any more.
+    // The other evaluations are of no use any more.
     abort.abort(thrown);
     throw thrown;
   }
 }
 
+interface WindowWork {
+  readonly window: LatentWindow;
+  readonly lane: DenoiseLane;
+  /** The window's latent. */
+  readonly part: Float32Array;
+  readonly signal: AbortSignal;
+}
+
+async function windowVelocity(run: JobRun, input: StepInput, work: WindowWork): Promise<Float32Array> {
+  const { conditional, unconditional } = input.contexts;
+  const [guided, base] = await Promise.all([
+    branchVelocity(run, input, work, "conditional", conditional),
+    unconditional && branchVelocity(run, input, work, "unconditional", unconditional),
+  ]);
+  if (base !== undefined) guide(guided, base, run.spec.guidance, guided);
+  return guided;
+}
+
 function branchVelocity(
   run: JobRun,
-  { latent, shape, timestep, streams, traceparent }: StepInput,
-  branch: Branch,
+  { shape, timestep, lanes, traceparent }: StepInput,
+  { window, lane, part, signal }: WindowWork,
+  branch: keyof DenoiseLane,
   context: Context,
-  signal: AbortSignal,
 ): Promise<Float32Array> {
-  const latentHead = f32Head(shape);
-  const head = { bundleDigest: run.model.digest, latent: latentHead, timestep, contextHash: context.hash, branch };
+  const [channels, , height, width] = shape;
+  const head = {
+    bundleDigest: run.model.digest,
+    latent: f32Head([channels, window.weights.length, height, width]),
+    timestep,
+    contextHash: context.hash,
+    branch: branch === "conditional" ? ("BRANCH_CONDITIONAL" as const) : ("BRANCH_UNCONDITIONAL" as const),
+    origin: window.origin,
+  };
   const evaluate = (): Promise<Float32Array> =>
-    streams.of(branch).evaluate({ ...head, deadlineMs: limit("denoiseCallMsMax"), traceparent }, latent, signal);
+    lane[branch].evaluate({ ...head, deadlineMs: limit("denoiseCallMsMax"), traceparent }, part, signal);
+  const sendContext = (): Promise<void> => {
+    const sending = lanes.sending.get(context.hash) ?? putContext(run, context, traceparent, signal);
+    lanes.sending.set(context.hash, sending);
+    return sending.finally(() => lanes.sending.delete(context.hash));
+  };
   return retryPure(
     async () => {
       try {
         return await evaluate();
       } catch (thrown) {
         if (asMoevieError(thrown).reason !== "CONTEXT_MISSING") throw thrown;
-        await putContext(run, context, traceparent, signal);
+        await sendContext();
         return await evaluate();
       }
     },

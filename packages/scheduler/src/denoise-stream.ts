@@ -1,48 +1,39 @@
-// The Denoise streams of one job, one a branch: evaluation after evaluation on the same stream, so that a job stays with one
+// The Denoise streams of one job, one a branch and lane: evaluation after evaluation on the same stream, so that a job stays with one
 // router and pays for a call once. A stream that failed is left; the next evaluation opens another. Never retries.
-import {
-  MoevieError,
-  limit,
-  type Branch,
-  type DenoiseHead,
-  type DenoiseRequest,
-  type DenoiseResponse,
-} from "@moevie/contracts";
+import { MoevieError, limit, type DenoiseHead, type DenoiseRequest, type DenoiseResponse } from "@moevie/contracts";
 import type { BidiCall, GrpcPeer, Loose } from "@moevie/runtime";
 import { TensorReader, bytesOf, headAndChunks } from "./tensor-stream.ts";
 
 type Router = GrpcPeer<"moevie.v1.DenoiseService">;
 type Call = BidiCall<Loose<DenoiseRequest>, DenoiseResponse>;
 /** What an evaluation is asked: all of it but what the tensor itself says. */
-export type Evaluation = Omit<DenoiseHead, "latent"> & { readonly latent: NonNullable<DenoiseHead["latent"]> };
+type Evaluation = Omit<DenoiseHead, "latent"> & { readonly latent: NonNullable<DenoiseHead["latent"]> };
 
-export class DenoiseStreams {
-  readonly #router: Router;
-  readonly #traceparent: string;
-  readonly #streams = new Map<Branch, DenoiseStream>();
+/** What evaluates one window at a time: a stream for each branch. */
+export type DenoiseLane = Readonly<Record<"conditional" | "unconditional", DenoiseStream>>;
+
+/** A job's lanes: as many windows as there are lanes are evaluated side by side. */
+export class DenoiseLanes {
+  readonly all: readonly DenoiseLane[];
+  /** Contexts on their way to the router, by hash. */
+  readonly sending = new Map<string, Promise<void>>();
 
   /** `traceparent` is the job's. */
-  constructor(router: Router, traceparent: string) {
-    this.#router = router;
-    this.#traceparent = traceparent;
-  }
-
-  of(branch: Branch): DenoiseStream {
-    let stream = this.#streams.get(branch);
-    if (stream === undefined) {
-      stream = new DenoiseStream(this.#router, this.#traceparent);
-      this.#streams.set(branch, stream);
-    }
-    return stream;
+  constructor(router: Router, traceparent: string, count: number) {
+    const stream = (): DenoiseStream => new DenoiseStream(router, traceparent);
+    this.all = Array.from({ length: count }, () => ({ conditional: stream(), unconditional: stream() }));
   }
 
   close(): void {
-    for (const stream of this.#streams.values()) stream.close();
+    for (const { conditional, unconditional } of this.all) {
+      conditional.close();
+      unconditional.close();
+    }
   }
 }
 
 /** One branch's stream: one evaluation at a time. */
-export class DenoiseStream {
+class DenoiseStream {
   readonly #router: Router;
   readonly #traceparent: string;
   #call: Call | undefined;

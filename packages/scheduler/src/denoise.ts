@@ -1,9 +1,17 @@
 // All denoising steps of a job in order, from noise or from a checkpoint: velocity, preview, sampler, progress, checkpoint.
-import { MoevieError } from "@moevie/contracts";
-import { SAMPLERS, createSampler, noiseSchedule, type NoiseSchedule, type Sampler } from "@moevie/diffusion";
+import { MoevieError, limit } from "@moevie/contracts";
+import {
+  SAMPLERS,
+  createSampler,
+  latentWindows,
+  noiseSchedule,
+  type LatentWindow,
+  type NoiseSchedule,
+  type Sampler,
+} from "@moevie/diffusion";
 import { decodeCheckpoint, encodeCheckpoint, jobFingerprint } from "./checkpoint.ts";
 import { denoiseStep } from "./denoise-step.ts";
-import { DenoiseStreams } from "./denoise-stream.ts";
+import { DenoiseLanes } from "./denoise-stream.ts";
 import type { BranchContexts } from "./encode.ts";
 import type { JobRun } from "./job-run.ts";
 import { denoiseProgress } from "./job-progress.ts";
@@ -32,7 +40,9 @@ export async function denoise(
   const firstStep = position.step;
   let checkpointedStep = firstStep;
   const startMs = performance.now();
-  const streams = new DenoiseStreams(run.peers.router, run.traceparent);
+  const windows = latentWindows(shape[1], model.windows);
+  const laneCount = Math.min(windows.length, limit("windowsInFlightMax"));
+  const lanes = new DenoiseLanes(run.peers.router, run.traceparent, laneCount);
   const save = async (): Promise<void> => {
     if (await held.checkpoint(checkpointOf(run, shape, position))) run.metrics.add("moevie_job_checkpoints_total");
     checkpointedStep = position.step;
@@ -40,7 +50,7 @@ export async function denoise(
   try {
     while (position.step < spec.steps) {
       held.signal.throwIfAborted();
-      const preview = await advance(run, { contexts, streams, shape, schedule, position, traceparent });
+      const preview = await advance(run, { contexts, lanes, windows, shape, schedule, position, traceparent });
       const stepSeconds = (performance.now() - startMs) / 1000 / (position.step - firstStep);
       await held.progress(denoiseProgress(run, position.step, stepSeconds), run.stages.timings);
       if (preview !== undefined) await held.preview(preview);
@@ -51,14 +61,15 @@ export async function denoise(
     if (held.stopReason?.reason === "DRAINING" && position.step > checkpointedStep) await save();
     throw thrown;
   } finally {
-    streams.close();
+    lanes.close();
   }
   return position.latent;
 }
 
 interface StepWork {
   readonly contexts: BranchContexts;
-  readonly streams: DenoiseStreams;
+  readonly lanes: DenoiseLanes;
+  readonly windows: readonly LatentWindow[];
   readonly shape: LatentShape;
   readonly schedule: NoiseSchedule;
   readonly position: Position;
@@ -67,12 +78,12 @@ interface StepWork {
 
 /** One step; answers a preview when one is due. */
 async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefined> {
-  const { position, schedule, shape, contexts, streams } = work;
+  const { position, schedule, shape, contexts, lanes, windows } = work;
   const { step, latent } = position;
   const startMs = performance.now();
   const options = { traceparent: work.traceparent, attributes: { "moevie.step": step } };
   const velocity = await run.tracing.span("denoise-step", options, ({ traceparent }) =>
-    denoiseStep(run, { latent, shape, timestep: schedule.timesteps[step] ?? 0, contexts, streams, traceparent }),
+    denoiseStep(run, { latent, shape, windows, timestep: schedule.timesteps[step] ?? 0, contexts, lanes, traceparent }),
   );
   const { previewSteps } = run.settings;
   const due = previewSteps > 0 && (step + 1) % previewSteps === 0;

@@ -1,7 +1,7 @@
 // What the scheduler needs to know of the bundle it serves, parsed once. No weights, no graphs.
 import type { Manifest } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
-import type { NoiseGrid } from "@moevie/diffusion";
+import type { NoiseGrid, WindowOptions } from "@moevie/diffusion";
 
 export interface ModelFacts {
   readonly digest: string;
@@ -18,6 +18,8 @@ export interface ModelFacts {
     readonly toRgb: readonly (readonly number[])[];
     readonly toRgbBias: readonly number[];
   };
+  /** How a latent longer than the model's is cut along time. */
+  readonly windows: WindowOptions;
   readonly schedule: { readonly shift: number; readonly grid: NoiseGrid };
 }
 
@@ -44,6 +46,7 @@ export function modelFacts(manifest: Manifest, digest: string): ModelFacts {
       toRgb,
       toRgbBias,
     },
+    windows: { frames: (manifest.modelFrames - 1) / temporalStride + 1, ...manifest.windows },
     schedule: { shift: manifest.schedule.shift, grid },
   };
 }

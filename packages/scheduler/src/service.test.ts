@@ -64,6 +64,23 @@ describe("a job", () => {
     expect(await clipBytes(store, single)).toEqual(expectedClip(plain));
   });
 
+  it("longer than the model's is evaluated in windows, several at once, each context sent once, and blended", async () => {
+    await cluster.serve();
+    const long = { ...SPEC, seconds: 4 };
+    const four = Promise.withResolvers<void>();
+    cluster.hooks.denoise = (_head, call) => {
+      // Two windows, both branches: all are answered only when the last has arrived.
+      if (call === 4) four.resolve();
+      return call <= 4 ? four.promise : Promise.resolve();
+    };
+    const store = await cluster.openStore();
+    await cluster.schedule(store);
+    const job = await until(store, (await store.submit(long)).id, ended);
+    expect(await clipBytes(store, job)).toEqual(expectedClip(long));
+    expect(new Set(cluster.denoiseHeads.map(({ origin }) => origin))).toEqual(new Set([0, 1, 2, 3]));
+    expect(cluster.putContextCalls).toBe(2);
+  });
+
   it("runs beside another, and a third waits for room", async () => {
     await cluster.serve();
     const timesteps = new Set<string>();

@@ -22,6 +22,7 @@ from model import DECODER, DIT, MAX_TOKENS, Decoder, Dit, TextEncoder
 
 HOME = Path(__file__).resolve().parent.parent
 SHIFT, GUIDANCE, STEPS = 3.0, 2.0, 20
+WINDOWS = {"overlap": 2, "lead_in": 1, "period": world.PERIOD // 4}
 PROMPTS = ["a golden dog runs along the beach at sunset", "一只金毛犬在夕阳下的海滩奔跑，慢动作，电影质感", "",
            "Cinematic wide shot, high quality: " + "a big bright red sports car drives through the city at night in the rain, "
            "neon lights, cyberpunk, from left to right, detailed, film look, " * 2 + "雨中的红色汽车在城市里行驶"]
@@ -67,7 +68,7 @@ def weights(run, out, nets):
     colour, bias = preview(pca)
     write_json(out / "model_index.json", {
         "_class_name": "MoevieStarterPipeline", "name": "moevie-starter", "frame_rate": 8, "frames": 17, "width": 144,
-        "height": 80, "schedule": {"shift": SHIFT, "grid": "diffusers"}, "sampler": "unipc", "steps": STEPS,
+        "height": 80, "windows": WINDOWS, "schedule": {"shift": SHIFT, "grid": "diffusers"}, "sampler": "unipc", "steps": STEPS,
         "guidance": GUIDANCE, "max_text_tokens": MAX_TOKENS})
     write_json(out / "text_encoder/config.json", {"_class_name": "UMT5EncoderModel", "architectures": ["UMT5EncoderModel"], **text.config})
     write_json(out / "transformer/config.json", {"_class_name": "MoevieMoETransformer3DModel", **DIT})
@@ -101,10 +102,11 @@ def fixtures(run, out, nets):
              "ｆｕｌｌ－ｗｉｄｔｈ，中英 mixed dog狗 2 cats?", "😀 émoji naïve   spaces\n\ttabs", "word " * 80]
     write_json(out / "tokenizer.json", [{"text": t, "ids": tok.encode(t).ids} for t in cases])
     data = {}
-    for n, (t, frames) in enumerate(((999, 5), (500, 5), (60, 2))):
+    for n, (t, frames, origin) in enumerate(((999, 5, 0), (500, 5, 0), (60, 2, 7))):
         z, record = torch.randn(1, 24, frames, 10, 18).half().float(), []
-        velocity = dit(z, torch.tensor([t]), context[n % 2:n % 2 + 1], record=record)
+        velocity = dit(z, torch.tensor([t]), context[n % 2:n % 2 + 1], torch.tensor([origin]), record=record)
         data |= {f"{n}.latent": z.half(), f"{n}.timestep": torch.tensor([float(t)]), f"{n}.context": context[n % 2:n % 2 + 1].clone(),
+                 f"{n}.origin": torch.tensor([float(origin)]),
                  f"{n}.velocity": velocity}
         for b, (hidden, chosen, share) in enumerate(record):
             keep = hidden if n == 2 else hidden[:, ::5]

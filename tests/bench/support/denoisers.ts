@@ -47,6 +47,7 @@ export async function monolithTwoThreads(bundle: Bundle, contexts: readonly Floa
           const feeds = {
             latent: f32([1, ...shape], latent),
             timestep: f32([1], Float32Array.of(timestep)),
+            origin: f32([1], Float32Array.of(0)),
             rows: f32([1, maxTokens, width], contexts[branch] ?? new Float32Array()),
           };
           return (await thread.run("monolith", feeds, ["velocity"]))["velocity"]?.data as Float32Array;
@@ -76,6 +77,7 @@ export async function monolithBatched(bundle: Bundle, contexts: readonly Float32
       const feeds = {
         latent: f32([2, ...shape], both),
         timestep: f32([2], Float32Array.of(timestep, timestep)),
+        origin: f32([1], Float32Array.of(0)),
         rows: f32([2, maxTokens, width], rows),
       };
       const velocity = (await thread.run("monolith", feeds, ["velocity"]))["velocity"]?.data as Float32Array;

@@ -157,6 +157,7 @@ export interface DenoiseHead {
   branch: Branch;
   deadlineMs: number;
   traceparent: string;
+  origin: number;
 }
 
 export interface DenoiseResponse {

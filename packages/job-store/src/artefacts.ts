@@ -1,5 +1,5 @@
-// Clips on disk: one folder a job, one file an attempt. A file becomes visible only when the job's record names its attempt as the
-// finished one, so a late scheduler can write but never publish. Knows no state of jobs.
+// Files of jobs on disk: one folder a job; every file belongs to the lease whose token begins its name. A clip becomes visible only
+// when the job's record names its attempt as the finished one, so a late scheduler can write but never publish. Knows no state of jobs.
 import { open, mkdir, readdir, rm, stat, type FileHandle } from "node:fs/promises";
 import { createReadStream, type ReadStream } from "node:fs";
 import { join } from "node:path";
@@ -84,13 +84,16 @@ export class Artefacts {
     return { sizeBytes: found.size, read: (range) => createReadStream(path, range ?? {}) };
   }
 
-  /** Removes every attempt's file but the one kept, or the whole folder. */
-  async remove(id: string, keepToken?: number): Promise<void> {
+  /** Names of the job's files. */
+  async names(id: string): Promise<readonly string[]> {
+    return await readdir(this.#jobFolder(id)).catch(() => []);
+  }
+
+  /** Removes the named files of a job, or its folder. */
+  async remove(id: string, names?: readonly string[]): Promise<void> {
     const folder = this.#jobFolder(id);
-    if (keepToken === undefined) return rm(folder, { recursive: true, force: true });
-    const names = await readdir(folder).catch(() => []);
-    const kept = `${keepToken}.mp4`;
-    await Promise.all(names.filter((name) => name !== kept).map((name) => rm(join(folder, name), { force: true })));
+    const paths = names === undefined ? [folder] : names.map((name) => join(folder, name));
+    await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true })));
   }
 
   /** Ids that have a folder. */
@@ -104,8 +107,13 @@ export class Artefacts {
   }
 
   #path(attempt: AttemptName): string {
-    return join(this.#jobFolder(attempt.id), `${attempt.token}.mp4`);
+    return join(this.#jobFolder(attempt.id), clipName(attempt.token));
   }
+}
+
+/** The clip's file name of an attempt. */
+export function clipName(token: number): string {
+  return `${token}.mp4`;
 }
 
 const UNWRITABLE: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST"]);

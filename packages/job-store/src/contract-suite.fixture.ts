@@ -66,7 +66,8 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
   });
   describe(`${name}: submit and read`, () => submitCases(start, again));
   describe(`${name}: leases`, () => leaseCases(start, again));
-  describe(`${name}: events and files`, () => eventCases(start, again));
+  describe(`${name}: events`, () => eventCases(start, again));
+  describe(`${name}: files`, () => fileCases(start, again));
 }
 
 type Start = () => Promise<OpenedStore>;
@@ -233,6 +234,16 @@ function eventCases(start: Start, again: Again): void {
     expect(await other.eventsAfter(id, 0, 2)).toEqual(events.slice(0, 2));
     expect((await other.get(id)).stageTimings).toEqual([{ stage: "encode", seconds: 0.5 }]);
   });
+  test("a wait ends with the caller's signal", async () => {
+    const { store } = await start();
+    const stop = new AbortController();
+    const wait = store.waitForChange({ after: store.changeCount, signal: stop.signal });
+    stop.abort(new Error("enough"));
+    await expect(wait).rejects.toThrow("enough");
+  });
+}
+
+function fileCases(start: Start, again: Again): void {
   test("a finished job names its clip; files of other attempts and the checkpoint are gone", async () => {
     const { store } = await start();
     const { id } = await store.submit(SPEC);
@@ -256,11 +267,44 @@ function eventCases(start: Start, again: Again): void {
     expect(await reasonOf(store.artefacts.open(first))).toBe("VIDEO_NOT_READY");
     expect(await store.loadCheckpoint(id)).toBeNull();
   });
-  test("a wait ends with the caller's signal", async () => {
+  test("however a job leaves a lease, the clip that lease was writing is gone; the file of a live lease stays", async () => {
+    const one = await start();
+    const { store } = one;
+    const leave: Record<string, (lease: Lease) => Promise<unknown>> = {
+      failed: (lease) => store.finish(lease, { kind: "failed", error: { reason: "INTERNAL", message: "It broke." } }),
+      cancelled: (lease) => store.finish(lease, { kind: "cancelled" }),
+      queued: (lease) => store.release(lease),
+      deleted: (lease) => store.delete(lease.id),
+    };
+    const live = await store.submit(SPEC);
+    const liveLease = await claimed(store);
+    const writing = await store.artefacts.createAttempt(liveLease);
+    for (const end of Object.values(leave)) {
+      const { id } = await store.submit(SPEC);
+      const lease = await claimed(store);
+      const attempt = await store.artefacts.createAttempt(lease);
+      await end(lease);
+      expect(await store.artefacts.names(id)).toEqual([]);
+      await attempt.discard();
+      await store.delete(id).catch(() => undefined);
+    }
+    await again(one);
+    expect(await store.artefacts.names(live.id)).toEqual([`${liveLease.token}.mp4`]);
+    await writing.commit();
+  });
+  test("a lease that ran out leaves no clip, whether its job waits again, was cancelled or failed for good", async () => {
     const { store } = await start();
-    const stop = new AbortController();
-    const wait = store.waitForChange({ after: store.changeCount, signal: stop.signal });
-    stop.abort(new Error("enough"));
-    await expect(wait).rejects.toThrow("enough");
+    const { id } = await store.submit(SPEC);
+    const gone = (kind: string): Promise<void> =>
+      until(
+        store,
+        async () => (await store.get(id)).state.kind === kind && (await store.artefacts.names(id)).length === 0,
+      );
+    await (await store.artefacts.createAttempt(await claimed(store, 60))).commit();
+    await gone("queued");
+    await (await store.artefacts.createAttempt(await claimed(store, 60))).commit();
+    await store.requestCancel(id);
+    await gone("cancelled");
+    expect(await store.artefacts.ids()).toEqual([]);
   });
 }

@@ -47,6 +47,15 @@ export interface LeaseKey {
   readonly token: number;
 }
 
+export interface FilesNeeded {
+  /** Lease whose clip is the job's. */
+  readonly clipToken: number | undefined;
+  /** Lease that holds the job: its files may be in the making. */
+  readonly liveToken: number | undefined;
+  /** No lease will be given any more. */
+  readonly final: boolean;
+}
+
 const COLUMNS = "number, id, request_digest, state_json, record_json, progress_json, timings_json, attempt, token";
 const WAITING: JobProgress = { stage: "queue", step: 0, stepCount: 0, percent: 0 };
 
@@ -241,13 +250,17 @@ export class SqliteRecords {
     });
   }
 
-  ids(): readonly string[] {
-    return translated(() =>
-      this.#db
-        .prepare("SELECT id FROM jobs")
-        .all()
-        .map((row) => String(row["id"])),
-    );
+  /** Which files of a job its record still needs. */
+  filesNeeded(id: string): FilesNeeded {
+    return translated(() => {
+      const row = this.#row("id = ?", id);
+      const state = row && stateOf(row);
+      return {
+        clipToken: state?.kind === "completed" ? state.token : undefined,
+        liveToken: state?.kind === "running" ? state.token : undefined,
+        final: state === undefined || isFinal(state),
+      };
+    });
   }
 
   /** Every running job's lease, for the observer. */
@@ -265,8 +278,8 @@ export class SqliteRecords {
     });
   }
 
-  /** Takes a dead lease's job back; false when its owner wrote after all. */
-  expire(dead: LeaseSighting): boolean {
+  /** Takes a dead lease's job back and answers its id; undefined when its owner wrote after all. */
+  expire(dead: LeaseSighting): string | undefined {
     return this.#write(() => {
       const row = this.#row(
         "number = ? AND state = 'running' AND token = ? AND lease_revision = ?",
@@ -274,9 +287,8 @@ export class SqliteRecords {
         dead.token,
         dead.revision,
       );
-      if (row === undefined) return false;
-      this.#move(row, { kind: "expire", attempt: row.attempt, atMs: this.#wallClockMs() });
-      return true;
+      if (row === undefined) return undefined;
+      return this.#move(row, { kind: "expire", attempt: row.attempt, atMs: this.#wallClockMs() }).id;
     });
   }
 

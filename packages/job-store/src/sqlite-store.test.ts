@@ -63,16 +63,31 @@ describe("sqlite file", () => {
     expect(await reasonOf(openSqliteStore(join(folder, "file", "jobs.db")))).toBe("CONFIG_INVALID");
   });
 
-  test("folders of jobs that no longer exist are removed when the store opens", async () => {
+  test("what a killed scheduler left goes when the store opens: folders of no job and clips of leases that ended", async () => {
     const path = join(folder, "jobs.db");
     const store = await openSqliteStore(path);
-    const kept = await store.submit(SPEC);
-    await (await store.artefacts.createAttempt(await claimed(store))).commit();
-    await (await store.artefacts.createAttempt({ id: "00000000-0000-0000-0000-000000000000", token: 1 })).commit();
+    const [ended, waiting, live] = [await store.submit(SPEC), await store.submit(SPEC), await store.submit(SPEC)];
+    const finished = await claimed(store);
+    await store.finish(finished, { kind: "completed", artefact: FACTS });
+    await store.release(await claimed(store));
+    const again = await claimed(store);
+    const held = await claimed(store);
+    await store.release(again);
+    const left = async (id: string, ...tokens: number[]): Promise<void> => {
+      for (const token of tokens) await (await store.artefacts.createAttempt({ id, token })).commit();
+    };
+    await left("00000000-0000-0000-0000-000000000000", 1);
+    await left(ended.id, finished.token, finished.token + 1);
+    await left(waiting.id, again.token);
+    await left(live.id, held.token - 1, held.token);
     await store.close();
-    const again = await openSqliteStore(path);
-    expect(await again.artefacts.ids()).toEqual([kept.id]);
-    await again.close();
+    const other = await openSqliteStore(path);
+    const { artefacts } = other;
+    expect(new Set(await artefacts.ids())).toEqual(new Set([ended.id, waiting.id, live.id]));
+    expect(await artefacts.names(ended.id)).toEqual([`${finished.token}.mp4`]);
+    expect(await artefacts.names(waiting.id)).toEqual([]);
+    expect(await artefacts.names(live.id)).toEqual([`${held.token}.mp4`]);
+    await other.close();
   });
 
   test("processes killed in the middle of work lose no accepted job and finish none twice", async () => {

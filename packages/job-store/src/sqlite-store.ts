@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { MoevieError, limit } from "@moevie/contracts";
-import { Artefacts, diskError } from "./artefacts.ts";
+import { Artefacts, clipName, diskError } from "./artefacts.ts";
 import type { JobStateKind } from "./job-state.ts";
 import type {
   JobEvent,
@@ -49,11 +49,9 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
     bytesMax: options.bytesMax ?? limit("storeBytesMax"),
   });
   const artefacts = new Artefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
-  // Files first: a folder made after this look belongs to a record that the second look sees.
-  const folders = await artefacts.ids();
-  const known = new Set(await thread.call("ids"));
-  await Promise.all(folders.filter((id) => !known.has(id)).map((id) => artefacts.remove(id)));
-  return new SqliteStore(thread, artefacts);
+  const store = new SqliteStore(thread, artefacts);
+  for (const id of await artefacts.ids()) await store.tidy(id);
+  return store;
 }
 
 type Method = keyof SqliteRecords;
@@ -66,6 +64,8 @@ class StoreThread {
   #calls = 0;
   #ended: Error | undefined;
   changeCount = 0;
+  /** Hears of jobs whose lease the store took, and says that they changed. */
+  onExpired: (id: string) => void = () => undefined;
 
   constructor(data: ThreadData) {
     const file = import.meta.url.endsWith(".ts") ? "./sqlite-thread.ts" : "./sqlite-thread.js";
@@ -133,6 +133,7 @@ class StoreThread {
 
   #receive(message: ThreadMessage): void {
     if (message.kind === "changed") return this.changed();
+    if (message.kind === "expired") return this.onExpired(message.id);
     const call = message.kind === "opened" ? 0 : message.call;
     const pending = this.#pending.get(call);
     this.#pending.delete(call);
@@ -160,10 +161,31 @@ function received({ reason, message, ...options }: SentError): MoevieError {
 class SqliteStore implements JobStore {
   readonly artefacts: Artefacts;
   readonly #thread: StoreThread;
+  #tidied: Promise<void> = Promise.resolve();
 
   constructor(thread: StoreThread, artefacts: Artefacts) {
     this.#thread = thread;
     this.artefacts = artefacts;
+    thread.onExpired = (id) => void this.tidy(id).then(() => thread.changed());
+  }
+
+  /** Removes files of a job that its record does not need. Never rejects: what stays goes when the store opens next. */
+  tidy(id: string): Promise<void> {
+    const work = async (): Promise<void> => {
+      // Files first, the record after: a file in this look whose lease does not hold the job then can never be needed again.
+      const names = await this.artefacts.names(id);
+      const { clipToken, liveToken, final } = await this.#thread.call("filesNeeded", id);
+      const kept = names.filter(
+        (name) => Number.parseInt(name, 10) === liveToken || (clipToken !== undefined && name === clipName(clipToken)),
+      );
+      if (final && kept.length === 0) return this.artefacts.remove(id);
+      await this.artefacts.remove(
+        id,
+        names.filter((name) => !kept.includes(name)),
+      );
+    };
+    this.#tidied = this.#tidied.then(work).catch(() => undefined);
+    return this.#tidied;
   }
 
   get changeCount(): number {
@@ -214,23 +236,26 @@ class SqliteStore implements JobStore {
     return this.#thread.call("eventsAfter", id, after, eventsMax);
   }
 
-  requestCancel(id: string): Promise<JobRecord> {
-    return this.#thread.write("requestCancel", id);
+  async requestCancel(id: string): Promise<JobRecord> {
+    const job = await this.#thread.write("requestCancel", id);
+    await this.tidy(id);
+    return job;
   }
 
   async finish(lease: Lease, outcome: JobOutcome): Promise<JobRecord> {
     const job = await this.#thread.write("finish", keyOf(lease), outcome);
-    await this.artefacts.remove(lease.id, outcome.kind === "completed" ? lease.token : undefined);
+    await this.tidy(lease.id);
     return job;
   }
 
   async release(lease: Lease): Promise<void> {
     await this.#thread.write("release", keyOf(lease));
+    await this.tidy(lease.id);
   }
 
   async delete(id: string): Promise<void> {
     await this.#thread.write("delete", id);
-    await this.artefacts.remove(id);
+    await this.tidy(id);
   }
 
   counts(): Promise<Readonly<Record<JobStateKind, number>>> {
@@ -241,8 +266,9 @@ class SqliteStore implements JobStore {
     return this.#thread.wait(wait.after, wait.signal);
   }
 
-  close(): Promise<void> {
-    return this.#thread.close();
+  async close(): Promise<void> {
+    await this.#tidied;
+    await this.#thread.close();
   }
 }
 

@@ -3,6 +3,8 @@
 import { randomUUID } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
+import { clipName } from "./artefacts.ts";
+import type { CheckpointFacts } from "./checkpoint-file.ts";
 import {
   held,
   isFinal,
@@ -47,9 +49,14 @@ export interface LeaseKey {
   readonly token: number;
 }
 
+export interface SavedCheckpoint {
+  readonly answer: LeaseAnswer;
+  readonly replaced: string | undefined;
+}
+
 export interface FilesNeeded {
-  /** Lease whose clip is the job's. */
-  readonly clipToken: number | undefined;
+  /** The clip and the checkpoint. */
+  readonly names: readonly (string | undefined)[];
   /** Lease that holds the job: its files may be in the making. */
   readonly liveToken: number | undefined;
   /** No lease will be given any more. */
@@ -168,20 +175,23 @@ export class SqliteRecords {
     });
   }
 
-  saveCheckpoint(lease: LeaseKey, bytes: Uint8Array): LeaseAnswer {
+  /** Answers the file name of the checkpoint before, too. */
+  saveCheckpoint(lease: LeaseKey, { name, sizeBytes, sha256 }: CheckpointFacts): SavedCheckpoint {
     return this.#write(() => {
       const { row, answer } = this.#renewed(lease);
-      this.#db.prepare("INSERT OR REPLACE INTO checkpoints (job, bytes) VALUES (?, ?)").run(row.number, bytes);
-      return answer;
+      const replaced = this.checkpoint(lease.id)?.name;
+      this.#db
+        .prepare("INSERT OR REPLACE INTO checkpoints (job, name, size_bytes, sha256) VALUES (?, ?, ?, ?)")
+        .run(row.number, name, sizeBytes, sha256);
+      return { answer, replaced };
     });
   }
 
-  loadCheckpoint(id: string): Uint8Array | null {
+  checkpoint(id: string): CheckpointFacts | undefined {
     return translated(() => {
-      const found = this.#db
-        .prepare("SELECT bytes FROM checkpoints JOIN jobs ON jobs.number = checkpoints.job WHERE jobs.id = ?")
-        .get(id);
-      return found?.["bytes"] instanceof Uint8Array ? found["bytes"] : null;
+      const query = `SELECT name, size_bytes AS sizeBytes, checkpoints.sha256 FROM checkpoints
+        JOIN jobs ON jobs.number = checkpoints.job WHERE jobs.id = ?`;
+      return this.#db.prepare(query).get(id) as unknown as CheckpointFacts | undefined;
     });
   }
 
@@ -256,7 +266,7 @@ export class SqliteRecords {
       const row = this.#row("id = ?", id);
       const state = row && stateOf(row);
       return {
-        clipToken: state?.kind === "completed" ? state.token : undefined,
+        names: [state?.kind === "completed" ? clipName(state.token) : undefined, this.checkpoint(id)?.name],
         liveToken: state?.kind === "running" ? state.token : undefined,
         final: state === undefined || isFinal(state),
       };

@@ -3,7 +3,8 @@ import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { MoevieError, limit } from "@moevie/contracts";
-import { Artefacts, clipName, diskError } from "./artefacts.ts";
+import { Artefacts, diskError } from "./artefacts.ts";
+import { readCheckpoint, writeCheckpoint } from "./checkpoint-file.ts";
 import type { JobStateKind } from "./job-state.ts";
 import type {
   JobEvent,
@@ -27,7 +28,7 @@ export interface SqliteStoreOptions {
   readonly queuedMax?: number;
   /** Largest size of the file. Default storeBytesMax. */
   readonly bytesMax?: number;
-  /** Folder of the clips. Default: artefacts/ beside the file. */
+  /** Folder of clips and checkpoints. Default: artefacts/ beside the file. */
   readonly artefactsFolder?: string;
 }
 
@@ -162,6 +163,7 @@ class SqliteStore implements JobStore {
   readonly artefacts: Artefacts;
   readonly #thread: StoreThread;
   #tidied: Promise<void> = Promise.resolve();
+  #checkpoints = 0;
 
   constructor(thread: StoreThread, artefacts: Artefacts) {
     this.#thread = thread;
@@ -174,11 +176,11 @@ class SqliteStore implements JobStore {
     const work = async (): Promise<void> => {
       // Files first, the record after: a file in this look whose lease does not hold the job then can never be needed again.
       const names = await this.artefacts.names(id);
-      const { clipToken, liveToken, final } = await this.#thread.call("filesNeeded", id);
+      const needed = await this.#thread.call("filesNeeded", id);
       const kept = names.filter(
-        (name) => Number.parseInt(name, 10) === liveToken || (clipToken !== undefined && name === clipName(clipToken)),
+        (name) => Number.parseInt(name, 10) === needed.liveToken || needed.names.includes(name),
       );
-      if (final && kept.length === 0) return this.artefacts.remove(id);
+      if (needed.final && kept.length === 0) return this.artefacts.remove(id);
       await this.artefacts.remove(
         id,
         names.filter((name) => !kept.includes(name)),
@@ -223,13 +225,29 @@ class SqliteStore implements JobStore {
     return await this.#thread.write("appendEvent", keyOf(lease), event.previewPng);
   }
 
-  async saveCheckpoint(lease: Lease, bytes: Uint8Array): Promise<LeaseAnswer> {
-    bounded("checkpoint", bytes.byteLength, limit("checkpointBytesMax"));
-    return await this.#thread.call("saveCheckpoint", keyOf(lease), bytes);
+  async saveCheckpoint(lease: Lease, parts: readonly Uint8Array[]): Promise<LeaseAnswer> {
+    const sizeBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    bounded("checkpoint", sizeBytes, limit("checkpointBytesMax"));
+    const { id, token } = lease;
+    const name = `${token}-${++this.#checkpoints}.checkpoint`;
+    let unneeded: string | undefined = name;
+    try {
+      const sha256 = await writeCheckpoint(await this.artefacts.place(id, name), parts);
+      const saved = await this.#thread.call("saveCheckpoint", keyOf(lease), { name, sizeBytes, sha256 });
+      unneeded = saved.replaced;
+      return saved.answer;
+    } catch (thrown) {
+      // The folder goes with the job: a lost lease is told as such.
+      await this.renew(lease);
+      throw thrown;
+    } finally {
+      if (unneeded !== undefined) await this.artefacts.remove(id, [unneeded]);
+    }
   }
 
-  loadCheckpoint(id: string): Promise<Uint8Array | null> {
-    return this.#thread.call("loadCheckpoint", id);
+  async loadCheckpoint(id: string): Promise<Uint8Array | null> {
+    const facts = await this.#thread.call("checkpoint", id);
+    return facts === undefined ? null : await readCheckpoint(this.artefacts.path(id, facts.name), facts);
   }
 
   eventsAfter(id: string, after: number, eventsMax: number = limit("eventsPerReadMax")): Promise<readonly JobEvent[]> {

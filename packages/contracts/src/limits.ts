@@ -51,7 +51,7 @@ export const LIMITS = {
   silenceMsMax: { value: 30_000, what: "Silence after which a gRPC connection or a watch counts as dead." },
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
   metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
-  checkpointBytesMax: { value: 64 * MIB, what: "One checkpoint in the store." },
+  checkpointBytesMax: { value: 1025 * MIB, what: "One checkpoint, a file beside the job store." },
   queueRetryAfterMs: { value: 5_000, what: "What QUEUE_FULL tells the caller to wait." },
   storeBytesMax: { value: 4096 * MIB, what: "The job store's file." },
   storeCallsInFlightMax: { value: 1024, what: "Calls one process has waiting at its job store." },
@@ -96,6 +96,10 @@ function assertRelations(): void {
     [
       limit("watchHeartbeatMs") * 3 <= limit("silenceMsMax"),
       "watchHeartbeatMs * 3 <= silenceMsMax: two heartbeats may be late before a watch counts as dead",
+    ],
+    [
+      limit("latentBytesMax") * 4 < limit("checkpointBytesMax"),
+      "latentBytesMax * 4 < checkpointBytesMax: the latent, a sampler's two estimates and last latent, and a header",
     ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];

@@ -22,9 +22,9 @@ export interface SamplerState {
 export interface Sampler {
   /** Step i of the schedule: `latent` at sigma[i] becomes, in place, the latent at sigma[i + 1]. Steps go in order. */
   step(i: number, latent: Float32Array, velocity: Float32Array): void;
-  /** A copy of what is remembered. */
+  /** What is remembered; its arrays are never written to again. */
   state(): SamplerState;
-  /** Goes on from a state of the same sampler and schedule, with bit-identical results. */
+  /** Goes on from a state of the same sampler and schedule, with bit-identical results; the state's arrays are only read. */
   restore(state: SamplerState): void;
 }
 

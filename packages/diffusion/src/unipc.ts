@@ -48,8 +48,8 @@ export class UniPcSampler implements Sampler {
       name: "unipc",
       warmUp: this.#warmUp,
       order: this.#order,
-      estimates: this.#estimates.map((estimate) => estimate.slice()),
-      lastLatent: this.#lastLatent?.slice(),
+      estimates: this.#estimates,
+      lastLatent: this.#lastLatent,
     };
   }
 
@@ -57,8 +57,8 @@ export class UniPcSampler implements Sampler {
     if (state.name !== "unipc") throw new TypeError(`state of ${state.name} given to unipc`);
     this.#warmUp = state.warmUp;
     this.#order = state.order;
-    this.#estimates = state.estimates.map((estimate) => estimate.slice());
-    this.#lastLatent = state.lastLatent?.slice();
+    this.#estimates = [...state.estimates];
+    this.#lastLatent = state.lastLatent;
   }
 
   #sigma(i: number): number {

@@ -1,5 +1,5 @@
-// Clips on disk: one folder a job, one file an attempt. A file becomes visible only when the job's record names its attempt as the
-// finished one, so a late scheduler can write but never publish. Knows no state of jobs.
+// Files of jobs on disk: one folder a job; every file belongs to the lease whose token begins its name. A clip becomes visible only
+// when the job's record names its attempt as the finished one, so a late scheduler can write but never publish. Knows no state of jobs.
 import { open, mkdir, readdir, rm, stat, type FileHandle } from "node:fs/promises";
 import { createReadStream, type ReadStream } from "node:fs";
 import { join } from "node:path";
@@ -67,8 +67,7 @@ export class Artefacts {
   /** A new file for this lease's clip; what an earlier call with the same lease wrote is gone. */
   async createAttempt(attempt: AttemptName): Promise<ArtefactAttempt> {
     try {
-      await mkdir(this.#jobFolder(attempt.id), { recursive: true, mode: 0o700 });
-      const path = this.#path(attempt);
+      const path = await this.place(attempt.id, clipName(attempt.token));
       return new ArtefactAttempt(path, await open(path, "w", 0o600));
     } catch (thrown) {
       throw diskError(thrown);
@@ -77,20 +76,37 @@ export class Artefacts {
 
   /** The file of an attempt; callers pass the token the finished record names. Throws VIDEO_NOT_READY when it is gone. */
   async open(attempt: AttemptName): Promise<OpenArtefact> {
-    const path = this.#path(attempt);
+    const path = this.path(attempt.id, clipName(attempt.token));
     const found = await stat(path).catch(() => undefined);
     if (found === undefined)
       throw new MoevieError("VIDEO_NOT_READY", "The clip's file is not in the store.", { detail: path });
     return { sizeBytes: found.size, read: (range) => createReadStream(path, range ?? {}) };
   }
 
-  /** Removes every attempt's file but the one kept, or the whole folder. */
-  async remove(id: string, keepToken?: number): Promise<void> {
-    const folder = this.#jobFolder(id);
-    if (keepToken === undefined) return rm(folder, { recursive: true, force: true });
-    const names = await readdir(folder).catch(() => []);
-    const kept = `${keepToken}.mp4`;
-    await Promise.all(names.filter((name) => name !== kept).map((name) => rm(join(folder, name), { force: true })));
+  /** Path of a job's file. */
+  path(id: string, name: string): string {
+    return join(this.#jobFolder(id), name);
+  }
+
+  /** Path of a file to be made: its folder is there. Throws DISK_FULL. */
+  async place(id: string, name: string): Promise<string> {
+    try {
+      await mkdir(this.#jobFolder(id), { recursive: true, mode: 0o700 });
+      return this.path(id, name);
+    } catch (thrown) {
+      throw diskError(thrown);
+    }
+  }
+
+  /** Names of the job's files. */
+  async names(id: string): Promise<readonly string[]> {
+    return await readdir(this.#jobFolder(id)).catch(() => []);
+  }
+
+  /** Removes the named files of a job, or its folder. */
+  async remove(id: string, names?: readonly string[]): Promise<void> {
+    const paths = names === undefined ? [this.#jobFolder(id)] : names.map((name) => this.path(id, name));
+    await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true })));
   }
 
   /** Ids that have a folder. */
@@ -102,10 +118,11 @@ export class Artefacts {
     if (!ID.test(id)) throw new Error("artefacts are named by job ids");
     return join(this.#folder, id);
   }
+}
 
-  #path(attempt: AttemptName): string {
-    return join(this.#jobFolder(attempt.id), `${attempt.token}.mp4`);
-  }
+/** The clip's file name of an attempt. */
+export function clipName(token: number): string {
+  return `${token}.mp4`;
 }
 
 const UNWRITABLE: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST"]);
@@ -115,9 +132,13 @@ export function diskError(thrown: unknown): unknown {
   if (!(thrown instanceof Error) || !("code" in thrown)) return thrown;
   const options = { cause: thrown, detail: thrown.message };
   if (thrown.code === "ENOSPC" || thrown.code === "EDQUOT")
-    return new MoevieError("DISK_FULL", "There is no room left on the disk for the clip.", options);
+    return new MoevieError("DISK_FULL", "There is no room left on the disk for the job's files.", options);
   if (UNWRITABLE.has(String(thrown.code))) {
-    return new MoevieError("CONFIG_INVALID", "The folder of the clips cannot be written: see MOEVIE_DATA.", options);
+    return new MoevieError(
+      "CONFIG_INVALID",
+      "The folder of the jobs' files cannot be written: see MOEVIE_DATA.",
+      options,
+    );
   }
   return thrown;
 }

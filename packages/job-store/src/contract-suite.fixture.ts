@@ -1,5 +1,5 @@
 // What every job store must do, as one suite: each implementation's test file calls it with a way to open its store.
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { limit, type Reason } from "@moevie/contracts";
 import type { JobSpec, JobStore, Lease } from "./job-store.ts";
@@ -66,7 +66,9 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
   });
   describe(`${name}: submit and read`, () => submitCases(start, again));
   describe(`${name}: leases`, () => leaseCases(start, again));
-  describe(`${name}: events and files`, () => eventCases(start, again));
+  describe(`${name}: events`, () => eventCases(start, again));
+  describe(`${name}: clips`, () => clipCases(start, again));
+  describe(`${name}: checkpoints`, () => checkpointCases(start, again));
 }
 
 type Start = () => Promise<OpenedStore>;
@@ -163,7 +165,7 @@ function leaseCases(start: Start, again: Again): void {
     const other = await again(one);
     const { id } = await one.store.submit(SPEC);
     const dead = await claimed(one.store, 60);
-    const saved = await reasonOf(one.store.saveCheckpoint(dead, new Uint8Array([1, 2])));
+    const saved = await reasonOf(one.store.saveCheckpoint(dead, [new Uint8Array([1, 2])]));
     await until(other, async () => (await other.get(id)).state.kind === "queued");
     const lease = await claimed(other);
     expect([lease.id, lease.job.attempt, lease.token > dead.token]).toEqual([id, 2, true]);
@@ -172,7 +174,7 @@ function leaseCases(start: Start, again: Again): void {
       one.store.renew(dead),
       one.store.writeProgress(dead, dead.job.progress),
       one.store.appendEvent(dead, { previewPng: new Uint8Array(1) }),
-      one.store.saveCheckpoint(dead, new Uint8Array(1)),
+      one.store.saveCheckpoint(dead, [new Uint8Array(1)]),
       one.store.finish(dead, { kind: "completed", artefact: FACTS }),
       one.store.release(dead),
     ];
@@ -193,7 +195,7 @@ function leaseCases(start: Start, again: Again): void {
     const { store } = await start();
     const { id } = await store.submit(SPEC);
     const first = await claimed(store);
-    await store.saveCheckpoint(first, new Uint8Array([9]));
+    await store.saveCheckpoint(first, [new Uint8Array([9])]);
     await store.release(first);
     const second = await claimed(store);
     expect([second.id, second.job.attempt]).toEqual([id, 1]);
@@ -233,6 +235,16 @@ function eventCases(start: Start, again: Again): void {
     expect(await other.eventsAfter(id, 0, 2)).toEqual(events.slice(0, 2));
     expect((await other.get(id)).stageTimings).toEqual([{ stage: "encode", seconds: 0.5 }]);
   });
+  test("a wait ends with the caller's signal", async () => {
+    const { store } = await start();
+    const stop = new AbortController();
+    const wait = store.waitForChange({ after: store.changeCount, signal: stop.signal });
+    stop.abort(new Error("enough"));
+    await expect(wait).rejects.toThrow("enough");
+  });
+}
+
+function clipCases(start: Start, again: Again): void {
   test("a finished job names its clip; files of other attempts and the checkpoint are gone", async () => {
     const { store } = await start();
     const { id } = await store.submit(SPEC);
@@ -241,7 +253,7 @@ function eventCases(start: Start, again: Again): void {
     await late.write(new Uint8Array([0]));
     await store.release(first);
     const second = await claimed(store);
-    await store.saveCheckpoint(second, new Uint8Array(8));
+    await store.saveCheckpoint(second, [new Uint8Array(8)]);
     const attempt = await store.artefacts.createAttempt(second);
     await attempt.write(new Uint8Array([1, 2]));
     await attempt.write(new Uint8Array([3]));
@@ -256,11 +268,81 @@ function eventCases(start: Start, again: Again): void {
     expect(await reasonOf(store.artefacts.open(first))).toBe("VIDEO_NOT_READY");
     expect(await store.loadCheckpoint(id)).toBeNull();
   });
-  test("a wait ends with the caller's signal", async () => {
+  test("however a job leaves a lease, the clip that lease was writing is gone; the file of a live lease stays", async () => {
+    const one = await start();
+    const { store } = one;
+    const leave: Record<string, (lease: Lease) => Promise<unknown>> = {
+      failed: (lease) => store.finish(lease, { kind: "failed", error: { reason: "INTERNAL", message: "It broke." } }),
+      cancelled: (lease) => store.finish(lease, { kind: "cancelled" }),
+      queued: (lease) => store.release(lease),
+      deleted: (lease) => store.delete(lease.id),
+    };
+    const live = await store.submit(SPEC);
+    const liveLease = await claimed(store);
+    const writing = await store.artefacts.createAttempt(liveLease);
+    for (const end of Object.values(leave)) {
+      const { id } = await store.submit(SPEC);
+      const lease = await claimed(store);
+      const attempt = await store.artefacts.createAttempt(lease);
+      await end(lease);
+      expect(await store.artefacts.names(id)).toEqual([]);
+      await attempt.discard();
+      await store.delete(id).catch(() => undefined);
+    }
+    await again(one);
+    expect(await store.artefacts.names(live.id)).toEqual([`${liveLease.token}.mp4`]);
+    await writing.commit();
+  });
+  test("a lease that ran out leaves no clip, whether its job waits again, was cancelled or failed for good", async () => {
     const { store } = await start();
-    const stop = new AbortController();
-    const wait = store.waitForChange({ after: store.changeCount, signal: stop.signal });
-    stop.abort(new Error("enough"));
-    await expect(wait).rejects.toThrow("enough");
+    const { id } = await store.submit(SPEC);
+    const gone = (kind: string): Promise<void> =>
+      until(
+        store,
+        async () => (await store.get(id)).state.kind === kind && (await store.artefacts.names(id)).length === 0,
+      );
+    await (await store.artefacts.createAttempt(await claimed(store, 60))).commit();
+    await gone("queued");
+    await (await store.artefacts.createAttempt(await claimed(store, 60))).commit();
+    await store.requestCancel(id);
+    await gone("cancelled");
+    expect(await store.artefacts.ids()).toEqual([]);
+  });
+}
+
+function checkpointCases(start: Start, again: Again): void {
+  test("a checkpoint larger than a message is saved while other calls are answered, replaces the one before and goes with the job", async () => {
+    const one = await start();
+    const { store } = one;
+    const { id } = await store.submit(SPEC);
+    const lease = await claimed(store);
+    const parts = [new Uint8Array(5).fill(1), new Uint8Array(96 * 2 ** 20).fill(7)];
+    await store.saveCheckpoint(lease, [new Uint8Array(1)]);
+    const order: string[] = [];
+    await Promise.all([
+      store.saveCheckpoint(lease, parts).then(() => order.push("checkpoint")),
+      store.renew(lease).then(() => order.push("renewal")),
+    ]);
+    expect(order).toEqual(["renewal", "checkpoint"]);
+    const other = await again(one);
+    expect(await store.artefacts.names(id)).toHaveLength(1);
+    const read = Buffer.from((await other.loadCheckpoint(id)) ?? []);
+    expect(read.equals(Buffer.concat(parts))).toBe(true);
+    await store.finish(lease, { kind: "cancelled" });
+    expect(await store.artefacts.ids()).toEqual([]);
+    expect(await reasonOf(store.saveCheckpoint(lease, parts))).toBe("LEASE_LOST");
+    expect(await store.artefacts.names(id)).toEqual([]);
+  });
+  test("a checkpoint that is damaged, cut or missing is told as such, not given", async () => {
+    const { store } = await start();
+    const { id } = await store.submit(SPEC);
+    const lease = await claimed(store);
+    const damages = [(path: string) => writeFile(path, "123x"), (path: string) => writeFile(path, "123"), rm];
+    for (const damage of damages) {
+      await store.saveCheckpoint(lease, [Buffer.from("1234")]);
+      const [name = ""] = await store.artefacts.names(id);
+      await damage(store.artefacts.path(id, name));
+      expect(await reasonOf(store.loadCheckpoint(id))).toBe("STORE_CORRUPT");
+    }
   });
 }

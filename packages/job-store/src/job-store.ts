@@ -120,8 +120,9 @@ export interface JobStore {
   writeProgress(lease: Lease, progress: JobProgress, stageTimings?: readonly StageTiming[]): Promise<LeaseAnswer>;
   /** An event with a preview picture, at the progress last written. Renews too. */
   appendEvent(lease: Lease, event: { readonly previewPng: Uint8Array }): Promise<LeaseAnswer>;
-  /** Replaces the job's checkpoint; at most checkpointBytesMax. */
-  saveCheckpoint(lease: Lease, bytes: Uint8Array): Promise<LeaseAnswer>;
+  /** Replaces the job's checkpoint by the parts one after another, at most checkpointBytesMax. They may not change meanwhile. */
+  saveCheckpoint(lease: Lease, parts: readonly Uint8Array[]): Promise<LeaseAnswer>;
+  /** Throws STORE_CORRUPT when the checkpoint is not what was saved. */
   loadCheckpoint(id: string): Promise<Uint8Array | null>;
   /** In order; at most eventsPerReadMax. `after` 0: from the beginning. Throws VIDEO_NOT_FOUND. */
   eventsAfter(id: string, after: number, eventsMax?: number): Promise<readonly JobEvent[]>;

@@ -3,6 +3,8 @@
 import { randomUUID } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
+import { clipName } from "./artefacts.ts";
+import type { CheckpointFacts } from "./checkpoint-file.ts";
 import {
   held,
   isFinal,
@@ -45,6 +47,20 @@ interface JobRow {
 export interface LeaseKey {
   readonly id: string;
   readonly token: number;
+}
+
+export interface SavedCheckpoint {
+  readonly answer: LeaseAnswer;
+  readonly replaced: string | undefined;
+}
+
+export interface FilesNeeded {
+  /** The clip and the checkpoint. */
+  readonly names: readonly (string | undefined)[];
+  /** Lease that holds the job: its files may be in the making. */
+  readonly liveToken: number | undefined;
+  /** No lease will be given any more. */
+  readonly final: boolean;
 }
 
 const COLUMNS = "number, id, request_digest, state_json, record_json, progress_json, timings_json, attempt, token";
@@ -159,20 +175,23 @@ export class SqliteRecords {
     });
   }
 
-  saveCheckpoint(lease: LeaseKey, bytes: Uint8Array): LeaseAnswer {
+  /** Answers the file name of the checkpoint before, too. */
+  saveCheckpoint(lease: LeaseKey, { name, sizeBytes, sha256 }: CheckpointFacts): SavedCheckpoint {
     return this.#write(() => {
       const { row, answer } = this.#renewed(lease);
-      this.#db.prepare("INSERT OR REPLACE INTO checkpoints (job, bytes) VALUES (?, ?)").run(row.number, bytes);
-      return answer;
+      const replaced = this.checkpoint(lease.id)?.name;
+      this.#db
+        .prepare("INSERT OR REPLACE INTO checkpoints (job, name, size_bytes, sha256) VALUES (?, ?, ?, ?)")
+        .run(row.number, name, sizeBytes, sha256);
+      return { answer, replaced };
     });
   }
 
-  loadCheckpoint(id: string): Uint8Array | null {
+  checkpoint(id: string): CheckpointFacts | undefined {
     return translated(() => {
-      const found = this.#db
-        .prepare("SELECT bytes FROM checkpoints JOIN jobs ON jobs.number = checkpoints.job WHERE jobs.id = ?")
-        .get(id);
-      return found?.["bytes"] instanceof Uint8Array ? found["bytes"] : null;
+      const query = `SELECT name, size_bytes AS sizeBytes, checkpoints.sha256 FROM checkpoints
+        JOIN jobs ON jobs.number = checkpoints.job WHERE jobs.id = ?`;
+      return this.#db.prepare(query).get(id) as unknown as CheckpointFacts | undefined;
     });
   }
 
@@ -241,13 +260,17 @@ export class SqliteRecords {
     });
   }
 
-  ids(): readonly string[] {
-    return translated(() =>
-      this.#db
-        .prepare("SELECT id FROM jobs")
-        .all()
-        .map((row) => String(row["id"])),
-    );
+  /** Which files of a job its record still needs. */
+  filesNeeded(id: string): FilesNeeded {
+    return translated(() => {
+      const row = this.#row("id = ?", id);
+      const state = row && stateOf(row);
+      return {
+        names: [state?.kind === "completed" ? clipName(state.token) : undefined, this.checkpoint(id)?.name],
+        liveToken: state?.kind === "running" ? state.token : undefined,
+        final: state === undefined || isFinal(state),
+      };
+    });
   }
 
   /** Every running job's lease, for the observer. */
@@ -265,8 +288,8 @@ export class SqliteRecords {
     });
   }
 
-  /** Takes a dead lease's job back; false when its owner wrote after all. */
-  expire(dead: LeaseSighting): boolean {
+  /** Takes a dead lease's job back and answers its id; undefined when its owner wrote after all. */
+  expire(dead: LeaseSighting): string | undefined {
     return this.#write(() => {
       const row = this.#row(
         "number = ? AND state = 'running' AND token = ? AND lease_revision = ?",
@@ -274,9 +297,8 @@ export class SqliteRecords {
         dead.token,
         dead.revision,
       );
-      if (row === undefined) return false;
-      this.#move(row, { kind: "expire", attempt: row.attempt, atMs: this.#wallClockMs() });
-      return true;
+      if (row === undefined) return undefined;
+      return this.#move(row, { kind: "expire", attempt: row.attempt, atMs: this.#wallClockMs() }).id;
     });
   }
 

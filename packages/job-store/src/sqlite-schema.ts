@@ -2,9 +2,9 @@
 import { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
 
-const SCHEMA_VERSION = 1;
-
-const SCHEMA = `
+/** Each brings a file from the schema of its index to the next. */
+export const SCHEMA_STEPS: readonly string[] = [
+  `
 CREATE TABLE jobs (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL UNIQUE,
@@ -32,7 +32,18 @@ CREATE TABLE checkpoints (
   job INTEGER PRIMARY KEY REFERENCES jobs (number) ON DELETE CASCADE,
   bytes BLOB NOT NULL
 ) STRICT;
-`;
+`,
+  // Checkpoints became files: jobs that have one of before begin again.
+  `
+DROP TABLE checkpoints;
+CREATE TABLE checkpoints (
+  job INTEGER PRIMARY KEY REFERENCES jobs (number) ON DELETE CASCADE,
+  name TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL
+) STRICT;
+`,
+];
 
 /** Opens or makes the file. Throws STORE_CORRUPT, DISK_FULL, CONFIG_INVALID (not writable) or UNSUPPORTED (newer schema). */
 export function openDatabase(path: string, bytesMax: number): DatabaseSync {
@@ -61,13 +72,14 @@ function prepare(db: DatabaseSync, bytesMax: number): void {
   db.exec("BEGIN IMMEDIATE");
   try {
     const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"] ?? 0);
-    if (version > SCHEMA_VERSION) {
+    if (version > SCHEMA_STEPS.length) {
       throw new MoevieError(
         "UNSUPPORTED",
-        `The job store's file has schema ${version}; this build reads up to ${SCHEMA_VERSION}.`,
+        `The job store's file has schema ${version}; this build reads up to ${SCHEMA_STEPS.length}.`,
       );
     }
-    if (version === 0) db.exec(`${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION};`);
+    for (const step of SCHEMA_STEPS.slice(version)) db.exec(step);
+    db.exec(`PRAGMA user_version = ${SCHEMA_STEPS.length}`);
     db.exec("COMMIT");
   } catch (thrown) {
     if (db.isTransaction) db.exec("ROLLBACK");

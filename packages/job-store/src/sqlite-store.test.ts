@@ -6,9 +6,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { SCHEMA_STEPS } from "./sqlite-schema.ts";
+import type { JobStore, Lease } from "./job-store.ts";
 import { FACTS, SPEC, claimed, jobStoreContract, reasonOf } from "./contract-suite.fixture.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 import { diskError } from "./artefacts.ts";
+
+/** Writes previews until the store refuses one. */
+async function fill(store: JobStore, lease: Lease): Promise<void> {
+  for (let count = 0; count < 100; count += 1)
+    await store.appendEvent(lease, { previewPng: new Uint8Array(60_000 + count * 1000) });
+}
 
 jobStoreContract("sqlite", async () => {
   const folder = await mkdtemp(join(tmpdir(), "moevie-store-"));
@@ -47,11 +55,24 @@ describe("sqlite file", () => {
     expect(await reasonOf(openSqliteStore(join(folder, "jobs.db")))).toBe("UNSUPPORTED");
   });
 
+  test("a file of the schema before is brought up with its jobs; their checkpoints are begun anew", async () => {
+    const path = join(folder, "jobs.db");
+    const db = new DatabaseSync(path);
+    db.exec(`${SCHEMA_STEPS[0]} PRAGMA user_version = 1;
+      INSERT INTO jobs VALUES (1, 'a', NULL, NULL, 'queued', '{"kind":"queued"}', '{}', '{}', '[]', 0, 0, 0, 0);
+      INSERT INTO checkpoints VALUES (1, x'00');`);
+    db.close();
+    const store = await openSqliteStore(path);
+    expect((await claimed(store)).id).toBe("a");
+    expect(await store.loadCheckpoint("a")).toBeNull();
+    await store.close();
+  });
+
   test("no room is DISK_FULL, and what was accepted before stays readable", async () => {
     const store = await openSqliteStore(join(folder, "jobs.db"), { bytesMax: 120_000 });
     const first = await store.submit(SPEC);
     const lease = await claimed(store);
-    expect(await reasonOf(store.saveCheckpoint(lease, new Uint8Array(500_000)))).toBe("DISK_FULL");
+    expect(await reasonOf(fill(store, lease))).toBe("DISK_FULL");
     expect((await store.get(first.id)).state.kind).toBe("running");
     expect(await reasonOf(store.renew(lease))).toBe("none");
     await store.close();
@@ -63,16 +84,31 @@ describe("sqlite file", () => {
     expect(await reasonOf(openSqliteStore(join(folder, "file", "jobs.db")))).toBe("CONFIG_INVALID");
   });
 
-  test("folders of jobs that no longer exist are removed when the store opens", async () => {
+  test("what a killed scheduler left goes when the store opens: folders of no job and clips of leases that ended", async () => {
     const path = join(folder, "jobs.db");
     const store = await openSqliteStore(path);
-    const kept = await store.submit(SPEC);
-    await (await store.artefacts.createAttempt(await claimed(store))).commit();
-    await (await store.artefacts.createAttempt({ id: "00000000-0000-0000-0000-000000000000", token: 1 })).commit();
+    const [ended, waiting, live] = [await store.submit(SPEC), await store.submit(SPEC), await store.submit(SPEC)];
+    const finished = await claimed(store);
+    await store.finish(finished, { kind: "completed", artefact: FACTS });
+    await store.release(await claimed(store));
+    const again = await claimed(store);
+    const held = await claimed(store);
+    await store.release(again);
+    const left = async (id: string, ...tokens: number[]): Promise<void> => {
+      for (const token of tokens) await (await store.artefacts.createAttempt({ id, token })).commit();
+    };
+    await left("00000000-0000-0000-0000-000000000000", 1);
+    await left(ended.id, finished.token, finished.token + 1);
+    await left(waiting.id, again.token);
+    await left(live.id, held.token - 1, held.token);
     await store.close();
-    const again = await openSqliteStore(path);
-    expect(await again.artefacts.ids()).toEqual([kept.id]);
-    await again.close();
+    const other = await openSqliteStore(path);
+    const { artefacts } = other;
+    expect(new Set(await artefacts.ids())).toEqual(new Set([ended.id, waiting.id, live.id]));
+    expect(await artefacts.names(ended.id)).toEqual([`${finished.token}.mp4`]);
+    expect(await artefacts.names(waiting.id)).toEqual([]);
+    expect(await artefacts.names(live.id)).toEqual([`${held.token}.mp4`]);
+    await other.close();
   });
 
   test("processes killed in the middle of work lose no accepted job and finish none twice", async () => {

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { MoevieError, limit } from "@moevie/contracts";
 import { Artefacts, diskError } from "./artefacts.ts";
+import { readCheckpoint, writeCheckpoint } from "./checkpoint-file.ts";
 import type { JobStateKind } from "./job-state.ts";
 import type {
   JobEvent,
@@ -27,7 +28,7 @@ export interface SqliteStoreOptions {
   readonly queuedMax?: number;
   /** Largest size of the file. Default storeBytesMax. */
   readonly bytesMax?: number;
-  /** Folder of the clips. Default: artefacts/ beside the file. */
+  /** Folder of clips and checkpoints. Default: artefacts/ beside the file. */
   readonly artefactsFolder?: string;
 }
 
@@ -49,11 +50,9 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
     bytesMax: options.bytesMax ?? limit("storeBytesMax"),
   });
   const artefacts = new Artefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
-  // Files first: a folder made after this look belongs to a record that the second look sees.
-  const folders = await artefacts.ids();
-  const known = new Set(await thread.call("ids"));
-  await Promise.all(folders.filter((id) => !known.has(id)).map((id) => artefacts.remove(id)));
-  return new SqliteStore(thread, artefacts);
+  const store = new SqliteStore(thread, artefacts);
+  for (const id of await artefacts.ids()) await store.tidy(id);
+  return store;
 }
 
 type Method = keyof SqliteRecords;
@@ -66,6 +65,8 @@ class StoreThread {
   #calls = 0;
   #ended: Error | undefined;
   changeCount = 0;
+  /** Hears of jobs whose lease the store took, and says that they changed. */
+  onExpired: (id: string) => void = () => undefined;
 
   constructor(data: ThreadData) {
     const file = import.meta.url.endsWith(".ts") ? "./sqlite-thread.ts" : "./sqlite-thread.js";
@@ -133,6 +134,7 @@ class StoreThread {
 
   #receive(message: ThreadMessage): void {
     if (message.kind === "changed") return this.changed();
+    if (message.kind === "expired") return this.onExpired(message.id);
     const call = message.kind === "opened" ? 0 : message.call;
     const pending = this.#pending.get(call);
     this.#pending.delete(call);
@@ -160,10 +162,32 @@ function received({ reason, message, ...options }: SentError): MoevieError {
 class SqliteStore implements JobStore {
   readonly artefacts: Artefacts;
   readonly #thread: StoreThread;
+  #tidied: Promise<void> = Promise.resolve();
+  #checkpoints = 0;
 
   constructor(thread: StoreThread, artefacts: Artefacts) {
     this.#thread = thread;
     this.artefacts = artefacts;
+    thread.onExpired = (id) => void this.tidy(id).then(() => thread.changed());
+  }
+
+  /** Removes files of a job that its record does not need. Never rejects: what stays goes when the store opens next. */
+  tidy(id: string): Promise<void> {
+    const work = async (): Promise<void> => {
+      // Files first, the record after: a file in this look whose lease does not hold the job then can never be needed again.
+      const names = await this.artefacts.names(id);
+      const needed = await this.#thread.call("filesNeeded", id);
+      const kept = names.filter(
+        (name) => Number.parseInt(name, 10) === needed.liveToken || needed.names.includes(name),
+      );
+      if (needed.final && kept.length === 0) return this.artefacts.remove(id);
+      await this.artefacts.remove(
+        id,
+        names.filter((name) => !kept.includes(name)),
+      );
+    };
+    this.#tidied = this.#tidied.then(work).catch(() => undefined);
+    return this.#tidied;
   }
 
   get changeCount(): number {
@@ -201,36 +225,55 @@ class SqliteStore implements JobStore {
     return await this.#thread.write("appendEvent", keyOf(lease), event.previewPng);
   }
 
-  async saveCheckpoint(lease: Lease, bytes: Uint8Array): Promise<LeaseAnswer> {
-    bounded("checkpoint", bytes.byteLength, limit("checkpointBytesMax"));
-    return await this.#thread.call("saveCheckpoint", keyOf(lease), bytes);
+  async saveCheckpoint(lease: Lease, parts: readonly Uint8Array[]): Promise<LeaseAnswer> {
+    const sizeBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    bounded("checkpoint", sizeBytes, limit("checkpointBytesMax"));
+    const { id, token } = lease;
+    const name = `${token}-${++this.#checkpoints}.checkpoint`;
+    let unneeded: string | undefined = name;
+    try {
+      const sha256 = await writeCheckpoint(await this.artefacts.place(id, name), parts);
+      const saved = await this.#thread.call("saveCheckpoint", keyOf(lease), { name, sizeBytes, sha256 });
+      unneeded = saved.replaced;
+      return saved.answer;
+    } catch (thrown) {
+      // The folder goes with the job: a lost lease is told as such.
+      await this.renew(lease);
+      throw thrown;
+    } finally {
+      if (unneeded !== undefined) await this.artefacts.remove(id, [unneeded]);
+    }
   }
 
-  loadCheckpoint(id: string): Promise<Uint8Array | null> {
-    return this.#thread.call("loadCheckpoint", id);
+  async loadCheckpoint(id: string): Promise<Uint8Array | null> {
+    const facts = await this.#thread.call("checkpoint", id);
+    return facts === undefined ? null : await readCheckpoint(this.artefacts.path(id, facts.name), facts);
   }
 
   eventsAfter(id: string, after: number, eventsMax: number = limit("eventsPerReadMax")): Promise<readonly JobEvent[]> {
     return this.#thread.call("eventsAfter", id, after, eventsMax);
   }
 
-  requestCancel(id: string): Promise<JobRecord> {
-    return this.#thread.write("requestCancel", id);
+  async requestCancel(id: string): Promise<JobRecord> {
+    const job = await this.#thread.write("requestCancel", id);
+    await this.tidy(id);
+    return job;
   }
 
   async finish(lease: Lease, outcome: JobOutcome): Promise<JobRecord> {
     const job = await this.#thread.write("finish", keyOf(lease), outcome);
-    await this.artefacts.remove(lease.id, outcome.kind === "completed" ? lease.token : undefined);
+    await this.tidy(lease.id);
     return job;
   }
 
   async release(lease: Lease): Promise<void> {
     await this.#thread.write("release", keyOf(lease));
+    await this.tidy(lease.id);
   }
 
   async delete(id: string): Promise<void> {
     await this.#thread.write("delete", id);
-    await this.artefacts.remove(id);
+    await this.tidy(id);
   }
 
   counts(): Promise<Readonly<Record<JobStateKind, number>>> {
@@ -241,8 +284,9 @@ class SqliteStore implements JobStore {
     return this.#thread.wait(wait.after, wait.signal);
   }
 
-  close(): Promise<void> {
-    return this.#thread.close();
+  async close(): Promise<void> {
+    await this.#tidied;
+    await this.#thread.close();
   }
 }
 

@@ -28,6 +28,8 @@ export interface ThreadCall {
 export type ThreadMessage =
   | { readonly kind: "opened" }
   | { readonly kind: "changed" }
+  /** The store itself took a job's lease: its files may be left over. */
+  | { readonly kind: "expired"; readonly id: string }
   | { readonly kind: "result"; readonly call: number; readonly value: unknown }
   | { readonly kind: "error"; readonly call: number; readonly error: SentError };
 
@@ -56,8 +58,10 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
       const now = records.dataVersion();
       if (now !== version) post({ kind: "changed" });
       version = now;
-      for (const dead of watch.observe(records.leases(), performance.now()))
-        if (records.expire(dead)) post({ kind: "changed" });
+      for (const dead of watch.observe(records.leases(), performance.now())) {
+        const id = records.expire(dead);
+        if (id !== undefined) post({ kind: "expired", id });
+      }
     } catch {
       // A busy or full store: calls report it, the next look tries again.
     }

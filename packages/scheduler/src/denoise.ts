@@ -119,7 +119,7 @@ function samplerOf(name: string): (typeof SAMPLERS)[number] {
   throw new MoevieError("UNSUPPORTED", `The sampler is "${name}"; this build has ${SAMPLERS.join(", ")}.`);
 }
 
-function checkpointOf(run: JobRun, shape: LatentShape, { step, latent, sampler }: Position): Uint8Array {
+function checkpointOf(run: JobRun, shape: LatentShape, { step, latent, sampler }: Position): readonly Uint8Array[] {
   const fingerprint = jobFingerprint(run.spec, run.model.digest, shape);
   return encodeCheckpoint({ fingerprint, step, latent, sampler: sampler.state() });
 }

@@ -45,8 +45,8 @@ export class HeldLease {
   }
 
   /** False when the store could not take it. */
-  checkpoint(bytes: Uint8Array): Promise<boolean> {
-    return this.#heard(() => this.#store.saveCheckpoint(this.lease, bytes));
+  checkpoint(parts: readonly Uint8Array[]): Promise<boolean> {
+    return this.#heard(() => this.#store.saveCheckpoint(this.lease, parts));
   }
 
   /** Ends the renewals. */

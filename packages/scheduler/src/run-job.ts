@@ -69,15 +69,19 @@ async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
   return await stages.time("commit", () => commitClip(run, clip));
 }
 
-/** A store that is busy is asked again: the job must neither fail nor begin anew for that. */
-function loadCheckpoint({ held, settings, log }: JobRun, store: JobStore): Promise<Uint8Array | null> {
+/** A store that is busy is asked again: the job must not begin anew for that, only for a checkpoint that is damaged. */
+async function loadCheckpoint({ held, settings, log }: JobRun, store: JobStore): Promise<Uint8Array | null> {
   const onRetry = (error: MoevieError): void =>
     log.warn({ reason: error.reason, detail: error.detail }, "reading the checkpoint again");
-  return retryPure(() => store.loadCheckpoint(held.lease.id), {
-    policy: settings.retry,
-    signal: held.signal,
-    onRetry,
-  });
+  const options = { policy: settings.retry, signal: held.signal, onRetry };
+  try {
+    return await retryPure(() => store.loadCheckpoint(held.lease.id), options);
+  } catch (thrown) {
+    const { reason, detail } = asMoevieError(thrown);
+    if (reason !== "STORE_CORRUPT") throw thrown;
+    log.warn({ reason, detail }, "the checkpoint is missing or damaged: starting from the beginning");
+    return null;
+  }
 }
 
 /** Both times are the store's own wall clock. */

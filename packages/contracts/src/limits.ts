@@ -3,6 +3,7 @@
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
 
 /** [value, what it bounds]. */
 export const LIMITS = {
@@ -59,6 +60,13 @@ export const LIMITS = {
   operationWaitMsMax: { value: 3_600_000, what: "One WaitOperation call; the answer then says the work goes on." },
   metricsPeerMsMax: { value: 2_000, what: "Time a service has to show its metrics to the gateway." },
   metricsPeerBytesMax: { value: 4 * MIB, what: "Metrics of one service shown by the gateway." },
+  finishedJobsMax: { value: 4000, what: "Finished jobs kept unless configured; the one that ended first goes first." },
+  finishedDaysMax: { value: 30, what: "Days a finished job is kept unless configured." },
+  clipsBytesMax: {
+    value: 64 * GIB,
+    what: "Clips of finished jobs kept unless configured; the job that ended first goes first, the last one never.",
+  },
+  finishedPerLookMax: { value: 100, what: "Finished jobs removed in one write to the job store." },
   eventsPerJobMax: { value: 2000, what: "Events of a job kept in the store; older ones go first." },
   previewBytesMax: { value: 256 * KIB, what: "One preview picture." },
 } as const;
@@ -100,6 +108,10 @@ function assertRelations(): void {
     [
       limit("latentBytesMax") * 4 < limit("checkpointBytesMax"),
       "latentBytesMax * 4 < checkpointBytesMax: the latent, a sampler's two estimates and last latent, and a header",
+    ],
+    [
+      limit("finishedJobsMax") * limit("previewBytesMax") * 2 <= limit("storeBytesMax"),
+      "finishedJobsMax * previewBytesMax * 2 <= storeBytesMax: previews of all finished jobs fill half the store at most",
     ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];

@@ -81,7 +81,7 @@ export async function claimed(store: JobStore, leaseMs: number = LONG_LEASE_MS):
   return lease;
 }
 
-async function until(store: JobStore, holds: () => Promise<boolean>): Promise<void> {
+export async function until(store: JobStore, holds: () => Promise<boolean>): Promise<void> {
   const signal = AbortSignal.timeout(30_000);
   for (;;) {
     const after = store.changeCount;

@@ -67,6 +67,15 @@ export interface Submission extends JobRecord {
   readonly repeated: boolean;
 }
 
+/** How much of finished jobs is kept; those that ended first go first, unfinished ones never. */
+export interface Retention {
+  readonly jobsMax: number;
+  /** By the wall clock, since the job's end. */
+  readonly ageMsMax: number;
+  /** Of clips; the job that ended last stays however large its clip is. */
+  readonly clipsBytesMax: number;
+}
+
 /** The right to write to a running job; `job` is the record as claimed. */
 export interface Lease {
   readonly id: string;

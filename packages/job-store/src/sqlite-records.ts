@@ -1,19 +1,12 @@
 // The queries of the SQLite store: synchronous, each write one BEGIN IMMEDIATE transaction. Runs inside the store's thread only;
-// the wall clock is passed in and used for no decision.
+// the wall clock is passed in and decides nothing but which finished jobs are too old.
 import { randomUUID } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
 import { clipName } from "./artefacts.ts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
-import {
-  held,
-  isFinal,
-  transition,
-  JOB_STATE_KINDS,
-  type JobState,
-  type JobStateKind,
-  type JobTransition,
-} from "./job-state.ts";
+import { held, isFinal, transition, JOB_STATE_KINDS, type JobStateKind, type JobTransition } from "./job-state.ts";
+import { COLUMNS, recordOf, stateOf, type JobRow } from "./job-row.ts";
 import { cursorOf, tokenOf } from "./page-token.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
 import type {
@@ -25,23 +18,12 @@ import type {
   JobSpec,
   Lease,
   LeaseAnswer,
+  Retention,
   StageTiming,
   Submission,
   SubmitOptions,
 } from "./job-store.ts";
 import { translated } from "./sqlite-schema.ts";
-
-interface JobRow {
-  readonly number: number;
-  readonly id: string;
-  readonly request_digest: string | null;
-  readonly state_json: string;
-  readonly record_json: string;
-  readonly progress_json: string;
-  readonly timings_json: string;
-  readonly attempt: number;
-  readonly token: number;
-}
 
 /** What names a lease on the way to the thread. */
 export interface LeaseKey {
@@ -63,7 +45,6 @@ export interface FilesNeeded {
   readonly final: boolean;
 }
 
-const COLUMNS = "number, id, request_digest, state_json, record_json, progress_json, timings_json, attempt, token";
 const WAITING: JobProgress = { stage: "queue", step: 0, stepCount: 0, percent: 0 };
 
 export class SqliteRecords {
@@ -245,10 +226,23 @@ export class SqliteRecords {
   }
 
   delete(id: string): void {
-    this.#write(() => {
-      this.#db.prepare("DELETE FROM jobs WHERE number = ?").run(this.#existing(id).number);
-    });
-    translated(() => this.#db.exec("PRAGMA incremental_vacuum"));
+    this.get(id);
+    this.#remove([id]);
+  }
+
+  /** Removes finished jobs beyond `kept`, a few at a time, and answers their ids. */
+  removeFinished({ jobsMax, ageMsMax, clipsBytesMax }: Retention): readonly string[] {
+    const beyond = this.#db.prepare(
+      `SELECT id FROM (
+         SELECT id, finished_at_ms, row_number() OVER newest AS place, sum(clip_bytes) OVER newest AS bytes
+         FROM jobs WHERE finished_at_ms IS NOT NULL WINDOW newest AS (ORDER BY finished_at_ms DESC, id)
+       ) WHERE place > ? OR finished_at_ms < ? OR (bytes > ? AND place > 1) ORDER BY place DESC LIMIT ?`,
+    );
+    const since = this.#wallClockMs() - ageMsMax;
+    const rows = translated(() => beyond.all(jobsMax, since, clipsBytesMax, limit("finishedPerLookMax")));
+    const ids = rows.map((row) => String(row["id"]));
+    if (ids.length > 0) this.#remove(ids);
+    return ids;
   }
 
   counts(): Record<JobStateKind, number> {
@@ -305,6 +299,14 @@ export class SqliteRecords {
   /** Changes when another connection commits. */
   dataVersion(): number {
     return translated(() => Number(this.#db.prepare("PRAGMA data_version").get()?.["data_version"]));
+  }
+
+  #remove(ids: readonly string[]): void {
+    this.#write(() => {
+      const remove = this.#db.prepare("DELETE FROM jobs WHERE id = ?");
+      for (const id of ids) remove.run(id);
+    });
+    translated(() => this.#db.exec("PRAGMA incremental_vacuum"));
   }
 
   #write<T>(work: () => T): T {
@@ -371,23 +373,4 @@ export class SqliteRecords {
       | JobRow
       | undefined;
   }
-}
-
-function stateOf(row: JobRow): JobState {
-  return JSON.parse(row.state_json) as JobState;
-}
-
-function recordOf(row: JobRow): JobRecord {
-  const fixed = JSON.parse(row.record_json) as Pick<
-    JobRecord,
-    "spec" | "bundleDigest" | "warnings" | "traceparent" | "createdAtMs"
-  >;
-  return {
-    ...fixed,
-    id: row.id,
-    state: stateOf(row),
-    attempt: row.attempt,
-    progress: JSON.parse(row.progress_json) as JobProgress,
-    stageTimings: JSON.parse(row.timings_json) as StageTiming[],
-  };
 }

@@ -43,6 +43,11 @@ CREATE TABLE checkpoints (
   sha256 TEXT NOT NULL
 ) STRICT;
 `,
+  `
+ALTER TABLE jobs ADD COLUMN finished_at_ms INTEGER AS (state_json ->> '$.finishedAtMs') VIRTUAL;
+ALTER TABLE jobs ADD COLUMN clip_bytes INTEGER AS (coalesce(state_json ->> '$.artefact.sizeBytes', 0)) VIRTUAL;
+CREATE INDEX jobs_by_end ON jobs (finished_at_ms, clip_bytes, id) WHERE finished_at_ms IS NOT NULL;
+`,
 ];
 
 /** Opens or makes the file. Throws STORE_CORRUPT, DISK_FULL, CONFIG_INVALID (not writable) or UNSUPPORTED (newer schema). */
@@ -60,7 +65,7 @@ export function openDatabase(path: string, bytesMax: number): DatabaseSync {
 }
 
 function prepare(db: DatabaseSync, bytesMax: number): void {
-  db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA auto_vacuum = INCREMENTAL;");
+  db.exec("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
   const pageBytes = Number(db.prepare("PRAGMA page_size").get()?.["page_size"] ?? 4096);
   db.exec(`PRAGMA max_page_count = ${Math.max(1, Math.floor(bytesMax / pageBytes))}`);
   const check = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];

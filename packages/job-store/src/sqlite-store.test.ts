@@ -1,5 +1,5 @@
 // The SQLite store against the contract suite, and what only a file shared by processes can do.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
@@ -7,10 +7,14 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { SCHEMA_STEPS } from "./sqlite-schema.ts";
-import type { JobStore, Lease } from "./job-store.ts";
-import { FACTS, SPEC, claimed, jobStoreContract, reasonOf } from "./contract-suite.fixture.ts";
+import type { JobStore, Lease, Retention } from "./job-store.ts";
+import { FACTS, SPEC, claimed, jobStoreContract, reasonOf, until } from "./contract-suite.fixture.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 import { diskError } from "./artefacts.ts";
+
+const DAY_MS = 86_400_000;
+const CLAIM = { owner: "test", leaseMs: 600_000 };
+const KEEP_ALL: Retention = { jobsMax: 100, ageMsMax: 99_999 * DAY_MS, clipsBytesMax: 1e9 };
 
 /** Writes previews until the store refuses one. */
 async function fill(store: JobStore, lease: Lease): Promise<void> {
@@ -109,6 +113,59 @@ describe("sqlite file", () => {
     expect(await artefacts.names(waiting.id)).toEqual([]);
     expect(await artefacts.names(live.id)).toEqual([`${held.token}.mp4`]);
     await other.close();
+  });
+
+  test("finished jobs beyond what is kept go with clip and events, the first to end first; unfinished ones stay", async () => {
+    const path = join(folder, "jobs.db");
+    const all = await openSqliteStore(path);
+    const waiting = await all.submit(SPEC);
+    const finished = [];
+    for (let count = 0; count < 5; count += 1) {
+      finished.push(await all.submit(SPEC));
+      await all.release(await claimed(all));
+    }
+    for (let lease = await all.claimNext(CLAIM); lease !== null; lease = await all.claimNext(CLAIM)) {
+      await (await all.artefacts.createAttempt(lease)).commit();
+      if (lease.id !== waiting.id)
+        await all.finish(lease, { kind: "completed", artefact: { ...FACTS, sizeBytes: 10 } });
+    }
+    await all.close();
+    const db = new DatabaseSync(path);
+    const finishedAt = db.prepare(
+      "UPDATE jobs SET state_json = json_set(state_json, '$.finishedAtMs', ?) WHERE id = ?",
+    );
+    for (const [place, { id }] of finished.entries()) finishedAt.run(DAY_MS * (place + 1), id);
+    finishedAt.run(9_999_999_999_999, finished[4]?.id ?? "");
+    db.close();
+    const keeps = async (retention: Partial<Retention>, ...ids: (string | undefined)[]): Promise<void> => {
+      const store = await openSqliteStore(path, { retention: { ...KEEP_ALL, ...retention } });
+      await until(store, async () => (await store.artefacts.ids()).length <= ids.length);
+      const { jobs } = await store.list({ pageSize: 100 });
+      expect(jobs.map(({ id }) => id).toReversed()).toEqual(ids);
+      expect(new Set(await store.artefacts.ids())).toEqual(new Set(ids));
+      await store.close();
+    };
+    const [, second, third, fourth, fifth] = finished.map(({ id }) => id);
+    await keeps({ jobsMax: 4 }, waiting.id, second, third, fourth, fifth);
+    await keeps({ clipsBytesMax: 39 }, waiting.id, third, fourth, fifth);
+    await keeps({ ageMsMax: Date.now() - 3.5 * DAY_MS }, waiting.id, fourth, fifth);
+    await keeps({ clipsBytesMax: 1 }, waiting.id, fifth);
+  });
+
+  test("a disk that is full while a clip or a checkpoint is written is DISK_FULL, leaves nothing, and the store goes on", async () => {
+    const store = await openSqliteStore(join(folder, "jobs.db"));
+    const { id } = await store.submit(SPEC);
+    const lease = await claimed(store);
+    const { artefacts } = store;
+    await symlink("/dev/full", await artefacts.place(id, `${lease.token}-1.checkpoint.part`));
+    expect(await reasonOf(store.saveCheckpoint(lease, [new Uint8Array(9)]))).toBe("DISK_FULL");
+    expect(await artefacts.names(id)).toEqual([]);
+    await symlink("/dev/full", await artefacts.place(id, `${lease.token}.mp4`));
+    const attempt = await artefacts.createAttempt(lease);
+    expect(await reasonOf(attempt.write(new Uint8Array(9)))).toBe("DISK_FULL");
+    await attempt.discard();
+    expect(await store.renew(lease)).toEqual({ cancelRequested: false });
+    await store.close();
   });
 
   test("processes killed in the middle of work lose no accepted job and finish none twice", async () => {

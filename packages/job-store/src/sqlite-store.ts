@@ -16,6 +16,7 @@ import type {
   JobStore,
   Lease,
   LeaseAnswer,
+  Retention,
   StageTiming,
   Submission,
   SubmitOptions,
@@ -28,6 +29,8 @@ export interface SqliteStoreOptions {
   readonly queuedMax?: number;
   /** Largest size of the file. Default storeBytesMax. */
   readonly bytesMax?: number;
+  /** What is kept of finished jobs. Default: all. */
+  readonly retention?: Retention;
   /** Folder of clips and checkpoints. Default: artefacts/ beside the file. */
   readonly artefactsFolder?: string;
 }
@@ -48,6 +51,7 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
     path,
     queuedMax: options.queuedMax ?? limit("jobsQueuedMax"),
     bytesMax: options.bytesMax ?? limit("storeBytesMax"),
+    retention: options.retention,
   });
   const artefacts = new Artefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
   const store = new SqliteStore(thread, artefacts);
@@ -65,8 +69,8 @@ class StoreThread {
   #calls = 0;
   #ended: Error | undefined;
   changeCount = 0;
-  /** Hears of jobs whose lease the store took, and says that they changed. */
-  onExpired: (id: string) => void = () => undefined;
+  /** Hears of jobs whose lease the store took or that it removed, and says that they changed. */
+  onTaken: (id: string) => void = () => undefined;
 
   constructor(data: ThreadData) {
     const file = import.meta.url.endsWith(".ts") ? "./sqlite-thread.ts" : "./sqlite-thread.js";
@@ -134,7 +138,7 @@ class StoreThread {
 
   #receive(message: ThreadMessage): void {
     if (message.kind === "changed") return this.changed();
-    if (message.kind === "expired") return this.onExpired(message.id);
+    if (message.kind === "taken") return this.onTaken(message.id);
     const call = message.kind === "opened" ? 0 : message.call;
     const pending = this.#pending.get(call);
     this.#pending.delete(call);
@@ -168,7 +172,7 @@ class SqliteStore implements JobStore {
   constructor(thread: StoreThread, artefacts: Artefacts) {
     this.#thread = thread;
     this.artefacts = artefacts;
-    thread.onExpired = (id) => void this.tidy(id).then(() => thread.changed());
+    thread.onTaken = (id) => void this.tidy(id).then(() => thread.changed());
   }
 
   /** Removes files of a job that its record does not need. Never rejects: what stays goes when the store opens next. */

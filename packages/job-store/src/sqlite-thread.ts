@@ -1,8 +1,9 @@
-// The store's thread: owns the SQLite connection, answers calls one after another, looks for changes by other processes and takes
-// back jobs whose lease died. Started by sqlite-store.ts only.
+// The store's thread: owns the SQLite connection, answers calls one after another, looks for changes by other processes, takes
+// back jobs whose lease died and removes finished ones beyond what is kept. Started by sqlite-store.ts only.
 import { parentPort, workerData } from "node:worker_threads";
 import { performance } from "node:perf_hooks";
 import { asMoevieError, type MoevieErrorOptions, type Reason } from "@moevie/contracts";
+import type { Retention } from "./job-store.ts";
 import { LeaseWatch } from "./lease-watch.ts";
 import { SqliteRecords } from "./sqlite-records.ts";
 import { openDatabase } from "./sqlite-schema.ts";
@@ -11,6 +12,7 @@ export interface ThreadData {
   readonly path: string;
   readonly queuedMax: number;
   readonly bytesMax: number;
+  readonly retention: Retention | undefined;
 }
 
 /** A MoevieError on its way between threads. */
@@ -28,12 +30,14 @@ export interface ThreadCall {
 export type ThreadMessage =
   | { readonly kind: "opened" }
   | { readonly kind: "changed" }
-  /** The store itself took a job's lease: its files may be left over. */
-  | { readonly kind: "expired"; readonly id: string }
+  /** The store itself took a job's lease or removed the job: its files may be left over. */
+  | { readonly kind: "taken"; readonly id: string }
   | { readonly kind: "result"; readonly call: number; readonly value: unknown }
   | { readonly kind: "error"; readonly call: number; readonly error: SentError };
 
 const POLL_MS = 25;
+/** Pause between two looks for finished jobs that are to go. */
+const RETENTION_LOOK_MS = 1000;
 const OPEN_CALL = 0;
 
 function sent(thrown: unknown): SentError {
@@ -52,6 +56,7 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   const db = openDatabase(data.path, data.bytesMax);
   const records = new SqliteRecords(db, () => Date.now(), data.queuedMax);
   const watch = new LeaseWatch();
+  let lookAtMs = performance.now();
   let version = records.dataVersion();
   const poll = setInterval(() => {
     try {
@@ -60,8 +65,11 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
       version = now;
       for (const dead of watch.observe(records.leases(), performance.now())) {
         const id = records.expire(dead);
-        if (id !== undefined) post({ kind: "expired", id });
+        if (id !== undefined) post({ kind: "taken", id });
       }
+      if (data.retention === undefined || performance.now() < lookAtMs) return;
+      lookAtMs = performance.now() + RETENTION_LOOK_MS;
+      for (const id of records.removeFinished(data.retention)) post({ kind: "taken", id });
     } catch {
       // A busy or full store: calls report it, the next look tries again.
     }

@@ -20,7 +20,8 @@ export function outcomeOf(error: MoevieError, stop: MoevieError | undefined): Jo
   if (stop?.reason === "LEASE_LOST" || error.reason === "LEASE_LOST") return "abandon";
   if (stop?.reason === "CANCELLED") return { kind: "cancelled" };
   if (stop?.reason === "DRAINING") return "release";
-  return { kind: "failed", error: { reason: error.reason, message: error.message } };
+  const { reason, message } = stop ?? error;
+  return { kind: "failed", error: { reason, message } };
 }
 
 export interface Conclusion {

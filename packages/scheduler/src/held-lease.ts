@@ -14,7 +14,7 @@ export interface HeldLeaseOptions {
 
 export class HeldLease {
   readonly lease: Lease;
-  /** Aborts with CANCELLED (asked for), LEASE_LOST or DRAINING: the job stops where it is. */
+  /** Aborts with CANCELLED (asked for), LEASE_LOST, DISK_FULL or DRAINING: the job stops where it is. */
   readonly signal: AbortSignal;
   readonly #store: JobStore;
   readonly #log: Logger;
@@ -63,7 +63,7 @@ export class HeldLease {
     }
   }
 
-  /** One write. A lost lease stops the job; a store that fails otherwise is waited for as long as the lease lasts. */
+  /** One write. A lost lease or a full disk stops the job; a store that fails otherwise is waited for as long as the lease lasts. */
   async #heard(write: () => Promise<LeaseAnswer>): Promise<boolean> {
     try {
       const { cancelRequested } = await write();
@@ -73,7 +73,7 @@ export class HeldLease {
     } catch (thrown) {
       const error = asMoevieError(thrown);
       const silentMs = performance.now() - this.#heardMs;
-      if (error.reason === "LEASE_LOST") this.#abort.abort(error);
+      if (error.reason === "LEASE_LOST" || error.reason === "DISK_FULL") this.#abort.abort(error);
       else if (silentMs > this.lease.leaseMs) {
         const detail = `no renewal for ${Math.round(silentMs)} ms`;
         this.#abort.abort(new MoevieError("LEASE_LOST", "The job's lease ran out.", { detail, cause: error }));

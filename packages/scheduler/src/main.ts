@@ -5,7 +5,7 @@ import { BundleError, openBundle } from "@moevie/bundle";
 import { MoevieError, limit } from "@moevie/contracts";
 import { openSqliteStore } from "@moevie/job-store";
 import { GrpcPeer, runService } from "@moevie/runtime";
-import { readSchedulerConfig } from "./config.ts";
+import { readSchedulerConfig, retentionOf } from "./config.ts";
 import { modelFacts } from "./model-facts.ts";
 import { startScheduler } from "./service.ts";
 
@@ -18,7 +18,7 @@ runService({
       throw thrown;
     });
     const model = modelFacts(bundle.manifest, bundle.digest);
-    const store = await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"));
+    const store = await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), { retention: retentionOf(config) });
     const peers = {
       textEncoder: new GrpcPeer("moevie.v1.TextEncoderService", config.MOEVIE_TEXT_ENCODER),
       router: new GrpcPeer("moevie.v1.DenoiseService", config.MOEVIE_ROUTER),

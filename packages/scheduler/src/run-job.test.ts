@@ -134,4 +134,22 @@ describe("the job store", () => {
     expect(await clipBytes(store, job)).toEqual(expectedClip(SPEC));
     expect(cluster.denoiseHeads.length - before).toBe(16);
   });
+
+  it("that has no room for a checkpoint fails that job with DISK_FULL, and no other", async () => {
+    await cluster.serve();
+    const store = await cluster.openStore();
+    const { id } = await store.submit(SPEC);
+    const full = new MoevieError("DISK_FULL", "There is no room left on the disk for the job's files.");
+    await cluster.schedule(
+      storeWith(store, {
+        saveCheckpoint: (lease, parts) => (lease.id === id ? Promise.reject(full) : store.saveCheckpoint(lease, parts)),
+      }),
+    );
+    const other = await store.submit(SPEC);
+    expect((await until(store, id, ended)).state).toMatchObject({
+      kind: "failed",
+      error: { reason: "DISK_FULL", message: full.message },
+    });
+    expect(await clipBytes(store, await until(store, other.id, ended))).toEqual(expectedClip(SPEC));
+  });
 });

@@ -1,0 +1,37 @@
+// A job as the SQLite file holds it, and the record it stands for. Pure: no queries here.
+import type { JobState } from "./job-state.ts";
+import type { JobProgress, JobRecord, StageTiming } from "./job-store.ts";
+
+export interface JobRow {
+  readonly number: number;
+  readonly id: string;
+  readonly request_digest: string | null;
+  readonly state_json: string;
+  readonly record_json: string;
+  readonly progress_json: string;
+  readonly timings_json: string;
+  readonly attempt: number;
+  readonly token: number;
+}
+
+export const COLUMNS =
+  "number, id, request_digest, state_json, record_json, progress_json, timings_json, attempt, token";
+
+export function stateOf(row: JobRow): JobState {
+  return JSON.parse(row.state_json) as JobState;
+}
+
+export function recordOf(row: JobRow): JobRecord {
+  const fixed = JSON.parse(row.record_json) as Pick<
+    JobRecord,
+    "spec" | "bundleDigest" | "warnings" | "traceparent" | "createdAtMs"
+  >;
+  return {
+    ...fixed,
+    id: row.id,
+    state: stateOf(row),
+    attempt: row.attempt,
+    progress: JSON.parse(row.progress_json) as JobProgress,
+    stageTimings: JSON.parse(row.timings_json) as StageTiming[],
+  };
+}

@@ -16,7 +16,7 @@ const MODEL = {
   guidance: 5,
   sampler: "unipc",
   samplers: ["unipc", "euler"],
-  trainedSeconds: 2,
+  trained: { seconds: 2, width: 144, height: 80 },
 };
 const FACTS = {
   sizeBytes: 3,

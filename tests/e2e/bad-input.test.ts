@@ -28,7 +28,7 @@ describe("a wrong request", () => {
     ["an empty prompt", [""], 'PROMPT is ""; allowed: 1 to'],
     ["a prompt of 100,000 characters", ["x".repeat(100_000)], /PROMPT is .*100000 characters.*allowed: 1 to/],
     ["control characters", ["a\u0007dog"], /PROMPT is "a\\u0007dog"; allowed: .*no control characters/],
-    ["a size that is not a multiple of 16", ["a", "--size", "1000x700"], '--size is "1000x700"; allowed: WIDTHxHEIGHT'],
+    ["a size that is not a multiple of 8", ["a", "--size", "1000x702"], '--size is "1000x702"; allowed: WIDTHxHEIGHT'],
     ["a size out of range", ["a", "--size", "16000x16000"], "--size is"],
     ["negative seconds", ["a", "--seconds", "-3"], '--seconds is "-3"; allowed'],
     ["an unknown sampler", ["a", "--sampler", "ddim"], '--sampler is "ddim"; allowed: unipc, euler'],

@@ -25,7 +25,7 @@ interface Description {
 const VIDEO_FLAGS: Description["flags"] = [
   ["--negative <TEXT>", "what the clip must not show"],
   ["--seed <N>", "0 to 2^53-1; the same seed gives the same clip (default: chosen and printed)"],
-  ["--size <WxH>", "pixels, multiples of 16 (default: 1280x720)"],
+  ["--size <WxH>", "pixels, multiples of 8 (default: 1280x720)"],
   ["--seconds <S>", "length of the clip (default: 2)"],
   ["--fps <N>", "frames per second (default: 24)"],
   ["--steps <N>", "denoising steps (default: the bundle's)"],

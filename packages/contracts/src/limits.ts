@@ -10,7 +10,7 @@ export const LIMITS = {
   promptCharactersMax: { value: 2000, what: "Characters of a prompt or negative prompt." },
   sidePixelsMin: { value: 256, what: "Shortest side of a clip." },
   sidePixelsMax: { value: 1920, what: "Longest side of a clip." },
-  sidePixelsMultiple: { value: 16, what: "Both sides of a clip are multiples of this." },
+  sidePixelsMultiple: { value: 8, what: "Both sides of a clip are multiples of this." },
   clipSecondsMax: { value: 30, what: "Length of a clip." },
   fpsMax: { value: 60, what: "Frames per second of a clip." },
   stepsMax: { value: 100, what: "Denoising steps of a job." },

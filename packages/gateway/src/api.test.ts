@@ -21,7 +21,14 @@ import { OpenCalls, publicServices, type Gateway } from "./api.ts";
 import { videoHandlers } from "./service.ts";
 import { storeChanged } from "./store-change.ts";
 
-const MODEL = { name: "m", steps: 1, guidance: 1, sampler: "euler", samplers: ["euler"], trainedSeconds: 2 };
+const MODEL = {
+  name: "m",
+  steps: 1,
+  guidance: 1,
+  sampler: "euler",
+  samplers: ["euler"],
+  trained: { seconds: 2, width: 160, height: 90 },
+};
 const SPEC = {
   prompt: "a",
   negativePrompt: "",

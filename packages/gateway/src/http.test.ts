@@ -8,7 +8,14 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { gatewayHttp } from "./http.ts";
 import { OpenCalls } from "./open-calls.ts";
 
-const MODEL = { name: "m", steps: 1, guidance: 1, sampler: "euler", samplers: ["euler"], trainedSeconds: 2 };
+const MODEL = {
+  name: "m",
+  steps: 1,
+  guidance: 1,
+  sampler: "euler",
+  samplers: ["euler"],
+  trained: { seconds: 2, width: 160, height: 90 },
+};
 const SPEC = {
   prompt: "a",
   negativePrompt: "",

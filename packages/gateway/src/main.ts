@@ -29,7 +29,11 @@ runService({
       guidance: manifest.guidance,
       sampler: manifest.sampler,
       samplers: SAMPLERS,
-      trainedSeconds: Math.floor(manifest.modelFrames / manifest.frameRate),
+      trained: {
+        seconds: Math.floor(manifest.modelFrames / manifest.frameRate),
+        width: manifest.width,
+        height: manifest.height,
+      },
     };
     const gateway: Gateway = {
       store,

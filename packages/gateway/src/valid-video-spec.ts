@@ -20,8 +20,8 @@ export interface ModelDefaults {
   readonly sampler: string;
   /** Names of the samplers the scheduler knows. */
   readonly samplers: readonly string[];
-  /** Seconds the model was trained on. */
-  readonly trainedSeconds: number;
+  /** What the model was trained on. */
+  readonly trained: { readonly seconds: number; readonly width: number; readonly height: number };
 }
 
 export interface ValidVideoSpec {
@@ -33,6 +33,8 @@ export interface ValidVideoSpec {
 const DEFAULT_SIZE = "1280x720";
 const DEFAULT_SECONDS = 2;
 const DEFAULT_FPS = 24;
+/** Cropping less of the model's picture than this leaves is worth a word. */
+const KEPT_PERCENT_WARNED = 95;
 /** A chosen seed stays short enough to be typed again. */
 const CHOSEN_SEED_LIMIT = 2 ** 32;
 
@@ -64,15 +66,25 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   if (violations.length === 0 && Math.round(seconds * fps) < 1)
     refuse("seconds", shownValue(raw.seconds), `long enough for one frame at ${fps} fps`);
   checkFields(violations);
-  const warnings =
-    seconds > model.trainedSeconds
-      ? [`The model was trained on clips of ${model.trainedSeconds} s; ${seconds} s may drift.`]
-      : [];
   const { prompt, negativePrompt } = raw;
   return {
     spec: { prompt, negativePrompt, ...numbers, width, height, sampler, model: model.name },
-    warnings,
+    warnings: warningsOf({ width, height, seconds }, model.trained),
   };
+}
+
+/** What is beyond what the model was trained on. */
+function warningsOf(asked: ModelDefaults["trained"], trained: ModelDefaults["trained"]): string[] {
+  const warnings: string[] = [];
+  if (asked.seconds > trained.seconds)
+    warnings.push(`The model was trained on clips of ${trained.seconds} s; ${asked.seconds} s may drift.`);
+  const kept = (asked.width * trained.height) / (asked.height * trained.width);
+  const share = Math.round(100 * Math.min(kept, 1 / kept));
+  if (share < KEPT_PERCENT_WARNED)
+    warnings.push(
+      `The model was trained on pictures of ${trained.width}x${trained.height}; ${asked.width}x${asked.height} shows the middle ${share} % of them.`,
+    );
+  return warnings;
 }
 
 /** `said`: the value as the caller will read it. */

@@ -13,7 +13,7 @@ describe("a job", () => {
   it("gives the clip that its arithmetic alone gives, with events, previews and timings", async () => {
     await cluster.serve();
     const store = await cluster.openStore();
-    await cluster.schedule(store);
+    const scheduler = await cluster.schedule(store);
     const { id } = await store.submit(SPEC, { bundleDigest: "d1" });
     const job = await until(store, id, ended);
     expect(await clipBytes(store, job)).toEqual(expectedClip(SPEC));
@@ -29,6 +29,7 @@ describe("a job", () => {
     const preview = events.findLast((event) => event.previewPng !== undefined)?.previewPng;
     expect(Buffer.from(preview ?? []).toString("latin1", 1, 4)).toBe("PNG");
     expect(await store.loadCheckpoint(id)).toBeNull();
+    await scheduler.stop();
     const text = await cluster.metrics.text();
     expect(text).toMatch(/moevie_denoise_steps_total\{service="test"\} 8/);
     expect(text).toMatch(

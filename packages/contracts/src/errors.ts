@@ -82,7 +82,7 @@ export const ERRORS = {
   DISK_FULL: {
     code: "RESOURCE_EXHAUSTED",
     retry: false,
-    meaning: "There is no room on the disk for records or clips.",
+    meaning: "There is no room on the disk for records, clips or checkpoints; the job that met it fails.",
   },
   CREDITS_EXHAUSTED: {
     code: "RESOURCE_EXHAUSTED",

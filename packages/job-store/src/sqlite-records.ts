@@ -254,17 +254,19 @@ export class SqliteRecords {
     });
   }
 
-  /** Which files of a job its record still needs. */
-  filesNeeded(id: string): FilesNeeded {
-    return translated(() => {
-      const row = this.#row("id = ?", id);
-      const state = row && stateOf(row);
-      return {
-        names: [state?.kind === "completed" ? clipName(state.token) : undefined, this.checkpoint(id)?.name],
-        liveToken: state?.kind === "running" ? state.token : undefined,
-        final: state === undefined || isFinal(state),
-      };
-    });
+  /** Which files of each job its record still needs. */
+  filesNeeded(ids: readonly string[]): readonly FilesNeeded[] {
+    return translated(() =>
+      ids.map((id) => {
+        const row = this.#row("id = ?", id);
+        const state = row && stateOf(row);
+        return {
+          names: [state?.kind === "completed" ? clipName(state.token) : undefined, this.checkpoint(id)?.name],
+          liveToken: state?.kind === "running" ? state.token : undefined,
+          final: state === undefined || isFinal(state),
+        };
+      }),
+    );
   }
 
   /** Every running job's lease, for the observer. */

@@ -21,7 +21,7 @@ import type {
   Submission,
   SubmitOptions,
 } from "./job-store.ts";
-import type { LeaseKey, SqliteRecords } from "./sqlite-records.ts";
+import type { FilesNeeded, LeaseKey, SqliteRecords } from "./sqlite-records.ts";
 import type { SentError, ThreadCall, ThreadData, ThreadMessage } from "./sqlite-thread.ts";
 
 export interface SqliteStoreOptions {
@@ -55,7 +55,7 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
   });
   const artefacts = new Artefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
   const store = new SqliteStore(thread, artefacts);
-  for (const id of await artefacts.ids()) await store.tidy(id);
+  await store.tidy(await artefacts.ids());
   return store;
 }
 
@@ -172,23 +172,16 @@ class SqliteStore implements JobStore {
   constructor(thread: StoreThread, artefacts: Artefacts) {
     this.#thread = thread;
     this.artefacts = artefacts;
-    thread.onTaken = (id) => void this.tidy(id).then(() => thread.changed());
+    thread.onTaken = (id) => void this.tidy([id]).then(() => thread.changed());
   }
 
-  /** Removes files of a job that its record does not need. Never rejects: what stays goes when the store opens next. */
-  tidy(id: string): Promise<void> {
+  /** Removes files of jobs that their records do not need. Never rejects: what stays goes when the store opens next. */
+  tidy(ids: readonly string[]): Promise<void> {
     const work = async (): Promise<void> => {
-      // Files first, the record after: a file in this look whose lease does not hold the job then can never be needed again.
-      const names = await this.artefacts.names(id);
-      const needed = await this.#thread.call("filesNeeded", id);
-      const kept = names.filter(
-        (name) => Number.parseInt(name, 10) === needed.liveToken || needed.names.includes(name),
-      );
-      if (needed.final && kept.length === 0) return this.artefacts.remove(id);
-      await this.artefacts.remove(
-        id,
-        names.filter((name) => !kept.includes(name)),
-      );
+      // Files first, records after: a file in this look whose lease does not hold the job then can never be needed again.
+      const names = await Promise.all(ids.map((id) => this.artefacts.names(id)));
+      const needed = await this.#thread.call("filesNeeded", ids);
+      await Promise.all(needed.map((job, at) => removeUnneeded(this.artefacts, ids[at] ?? "", names[at] ?? [], job)));
     };
     this.#tidied = this.#tidied.then(work).catch(() => undefined);
     return this.#tidied;
@@ -218,7 +211,7 @@ class SqliteStore implements JobStore {
 
   async takeBack(owner: string): Promise<number> {
     const ids = await this.#thread.write("takeBack", owner);
-    for (const id of ids) await this.tidy(id);
+    await this.tidy(ids);
     return ids.length;
   }
 
@@ -266,24 +259,24 @@ class SqliteStore implements JobStore {
 
   async requestCancel(id: string): Promise<JobRecord> {
     const job = await this.#thread.write("requestCancel", id);
-    await this.tidy(id);
+    await this.tidy([id]);
     return job;
   }
 
   async finish(lease: Lease, outcome: JobOutcome): Promise<JobRecord> {
     const job = await this.#thread.write("finish", keyOf(lease), outcome);
-    await this.tidy(lease.id);
+    await this.tidy([lease.id]);
     return job;
   }
 
   async release(lease: Lease): Promise<void> {
     await this.#thread.write("release", keyOf(lease));
-    await this.tidy(lease.id);
+    await this.tidy([lease.id]);
   }
 
   async delete(id: string): Promise<void> {
     await this.#thread.write("delete", id);
-    await this.tidy(id);
+    await this.tidy([id]);
   }
 
   counts(): Promise<Readonly<Record<JobStateKind, number>>> {
@@ -298,6 +291,18 @@ class SqliteStore implements JobStore {
     await this.#tidied;
     await this.#thread.close();
   }
+}
+
+function removeUnneeded(
+  artefacts: Artefacts,
+  id: string,
+  names: readonly string[],
+  needed: FilesNeeded,
+): Promise<void> {
+  const isKept = (name: string): boolean =>
+    Number.parseInt(name, 10) === needed.liveToken || needed.names.includes(name);
+  const unneeded = names.filter((name) => !isKept(name));
+  return artefacts.remove(id, needed.final && unneeded.length === names.length ? undefined : unneeded);
 }
 
 function keyOf(lease: Lease): LeaseKey {

@@ -60,7 +60,7 @@ export function encodeCheckpoint({ fingerprint, step, latent, sampler }: Checkpo
   return [head, ...arrays.map(bytesOf)];
 }
 
-/** The state in `bytes`, whose arrays are views of them; undefined when they are of another version. */
+/** The state in `bytes`, the sampler's arrays being views of them; undefined when they are of another version. */
 export function decodeCheckpoint(bytes: Uint8Array): Checkpoint | undefined {
   const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (all.length < PREFIX_BYTES || all.toString("latin1", 0, MAGIC.length) !== MAGIC) return undefined;
@@ -73,7 +73,8 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint | undefined {
     at += values.byteLength;
     return values;
   };
-  const latent = next();
+  // A copy: the sampler's views are given up in two steps, and all bytes with them.
+  const latent = next().slice();
   const estimates = Array.from({ length: header.estimates }, next);
   const lastLatent = header.lastLatent ? next() : undefined;
   return {

@@ -21,6 +21,8 @@ export const ENVIRONMENT = {
   MOEVIE_SHARD_COUNT: "How many shards share the experts.",
   MOEVIE_PLACEMENT_FILE: "JSON file that says which slots each shard holds; default: experts spread evenly.",
   MOEVIE_WIRE_TYPE: "Element type of rows between router and shards: f32, bf16 or f16.",
+  MOEVIE_SCHEDULER_NAME:
+    "Name of this scheduler in leases, no other's: started again under it, it takes its jobs back at once; unset: a new one each start.",
   MOEVIE_JOBS_RUNNING_MAX: "Jobs this scheduler runs side by side.",
   MOEVIE_CHECKPOINT_STEPS: "Steps between two checkpoints.",
   MOEVIE_PREVIEW_STEPS: "Steps between two preview pictures; 0: none.",

@@ -66,6 +66,7 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
   });
   describe(`${name}: submit and read`, () => submitCases(start, again));
   describe(`${name}: leases`, () => leaseCases(start, again));
+  describe(`${name}: ends`, () => endCases(start));
   describe(`${name}: events`, () => eventCases(start, again));
   describe(`${name}: clips`, () => clipCases(start, again));
   describe(`${name}: checkpoints`, () => checkpointCases(start, again));
@@ -181,6 +182,30 @@ function leaseCases(start: Start, again: Again): void {
     expect(await Promise.all(writes.map(reasonOf))).toEqual(writes.map(() => "LEASE_LOST"));
     expect((await other.get(id)).state.kind).toBe("running");
   });
+  test("an owner that is started again takes back its own leases at once, none of others, and its earlier life can write nothing", async () => {
+    const one = await start();
+    const other = await again(one);
+    const [mine, flagged, theirs] = [
+      await one.store.submit(SPEC),
+      await one.store.submit(SPEC),
+      await one.store.submit(SPEC),
+    ];
+    const before = await claimed(one.store);
+    await claimed(one.store);
+    await one.store.claimNext({ owner: "another", leaseMs: LONG_LEASE_MS });
+    await one.store.saveCheckpoint(before, [new Uint8Array([5])]);
+    await one.store.artefacts.createAttempt(before).then((attempt) => attempt.commit());
+    await one.store.requestCancel(flagged.id);
+    expect(await other.takeBack("test")).toBe(2);
+    expect(await reasonOf(one.store.renew(before))).toBe("LEASE_LOST");
+    expect((await other.get(flagged.id)).state.kind).toBe("cancelled");
+    expect((await other.get(theirs.id)).state.kind).toBe("running");
+    const after = await claimed(other);
+    expect([after.id, after.job.attempt, after.token > before.token]).toEqual([mine.id, 2, true]);
+    expect(await reasonOf(one.store.saveCheckpoint(before, [new Uint8Array(1)]))).toBe("LEASE_LOST");
+    expect(await other.artefacts.names(mine.id)).toEqual([`${before.token}-1.checkpoint`]);
+    expect(await other.loadCheckpoint(mine.id)).toEqual(new Uint8Array([5]));
+  });
   test("a job that loses its owner every time fails for good", async () => {
     const { store } = await start();
     const { id } = await store.submit(SPEC);
@@ -191,6 +216,9 @@ function leaseCases(start: Start, again: Again): void {
     await until(store, async () => (await store.get(id)).state.kind === "failed");
     expect((await store.get(id)).state).toMatchObject({ error: { reason: "PEER_UNAVAILABLE" } });
   });
+}
+
+function endCases(start: Start): void {
   test("a job given back keeps its checkpoint and does not count as an attempt", async () => {
     const { store } = await start();
     const { id } = await store.submit(SPEC);

@@ -124,6 +124,8 @@ export interface JobStore {
   list(page: { readonly pageSize: number; readonly pageToken?: string }): Promise<JobPage>;
   /** Takes the oldest queued job, or null when none waits. Jobs whose owner died are queued again before that. */
   claimNext(claim: { readonly owner: string; readonly leaseMs: number }): Promise<Lease | null>;
+  /** Ends every lease of an owner's earlier life at once, as if it had run out, and answers how many there were. */
+  takeBack(owner: string): Promise<number>;
   renew(lease: Lease): Promise<LeaseAnswer>;
   /** Renews too, and appends an event. */
   writeProgress(lease: Lease, progress: JobProgress, stageTimings?: readonly StageTiming[]): Promise<LeaseAnswer>;

@@ -292,7 +292,16 @@ export class SqliteRecords {
         dead.revision,
       );
       if (row === undefined) return undefined;
-      return this.#move(row, { kind: "expire", attempt: row.attempt, atMs: this.#wallClockMs() }).id;
+      return this.#expire(row);
+    });
+  }
+
+  /** Takes back all jobs of `owner` and answers their ids. */
+  takeBack(owner: string): readonly string[] {
+    return this.#write(() => {
+      const where = "state = 'running' AND state_json ->> '$.owner' = ?";
+      const rows = this.#db.prepare(`SELECT ${COLUMNS} FROM jobs WHERE ${where}`).all(owner) as unknown as JobRow[];
+      return rows.map((row) => this.#expire(row));
     });
   }
 
@@ -321,6 +330,10 @@ export class SqliteRecords {
         throw thrown;
       }
     });
+  }
+
+  #expire(row: JobRow): string {
+    return this.#move(row, { kind: "expire", attempt: row.attempt, atMs: this.#wallClockMs() }).id;
   }
 
   #move(row: JobRow, event: JobTransition): JobRecord {

@@ -216,6 +216,12 @@ class SqliteStore implements JobStore {
     return lease;
   }
 
+  async takeBack(owner: string): Promise<number> {
+    const ids = await this.#thread.write("takeBack", owner);
+    for (const id of ids) await this.tidy(id);
+    return ids.length;
+  }
+
   renew(lease: Lease): Promise<LeaseAnswer> {
     return this.#thread.call("renew", keyOf(lease));
   }

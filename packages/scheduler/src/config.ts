@@ -16,6 +16,7 @@ const SETTINGS = {
   MOEVIE_TEXT_ENCODER: { kind: "address" },
   MOEVIE_ROUTER: { kind: "address" },
   MOEVIE_DECODER: { kind: "address" },
+  MOEVIE_SCHEDULER_NAME: { kind: "string", default: "" },
   MOEVIE_JOBS_RUNNING_MAX: { kind: "int", min: 1, max: JOBS_RUNNING_CEILING, default: limit("jobsRunningMax") },
   MOEVIE_CHECKPOINT_STEPS: { kind: "int", min: 1, max: limit("stepsMax"), default: 5 },
   MOEVIE_PREVIEW_STEPS: { kind: "int", min: 0, max: limit("stepsMax"), default: 4 },

@@ -13,7 +13,7 @@ export interface Peers {
 }
 
 export interface SchedulerSettings {
-  /** Names this process in leases. */
+  /** Names this scheduler in leases; the same after a restart. */
   readonly owner: string;
   readonly jobsRunningMax: number;
   /** Steps between two checkpoints. */

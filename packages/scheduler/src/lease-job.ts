@@ -15,12 +15,18 @@ export interface ClaimLoop {
   readonly onTurn: () => Promise<void>;
 }
 
-/** Claims until the signal aborts, then waits for the running jobs to stop. */
+/** Takes back what an earlier life of this owner held, claims until the signal aborts, then waits for the running jobs to stop. */
 export async function leaseJobs({ store, settings, signal, log, run, onTurn }: ClaimLoop): Promise<void> {
   const running = new Set<Promise<void>>();
+  let takenBack = false;
   while (!signal.aborted) {
     const seen = store.changeCount;
     try {
+      if (!takenBack) {
+        const jobs = await store.takeBack(settings.owner);
+        takenBack = true;
+        if (jobs > 0) log.warn({ jobs }, "took back jobs that this scheduler held before it was started again");
+      }
       await onTurn();
       const room = running.size < settings.jobsRunningMax;
       const lease = room ? await store.claimNext({ owner: settings.owner, leaseMs: settings.leaseMs }) : null;

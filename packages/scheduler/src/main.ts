@@ -27,7 +27,7 @@ runService({
     const wait = { signal, timeoutMs: limit("readyWaitMsMax") };
     await Promise.all(Object.values(peers).map((peer) => peer.waitReady(wait)));
     const settings = {
-      owner: randomUUID(),
+      owner: config.MOEVIE_SCHEDULER_NAME || randomUUID(),
       jobsRunningMax: config.MOEVIE_JOBS_RUNNING_MAX,
       checkpointSteps: config.MOEVIE_CHECKPOINT_STEPS,
       previewSteps: config.MOEVIE_PREVIEW_STEPS,

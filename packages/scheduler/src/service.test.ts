@@ -195,6 +195,26 @@ describe("a job that is stopped", () => {
     expect(await storeB.get(id)).toEqual(job);
     expect(await clipBytes(storeB, job)).toEqual(expectedClip(SPEC));
   });
+
+  it("goes on at once, long before its lease would run out, when its scheduler is started again under its name", async () => {
+    await cluster.serve();
+    const reached = Promise.withResolvers<void>();
+    cluster.hooks.denoise = (_head, call) => {
+      if (call !== 11 && call !== 12) return Promise.resolve();
+      if (call === 12) reached.resolve();
+      return new Promise(() => undefined);
+    };
+    const storeA = await cluster.openStore();
+    const stopped = await cluster.schedule(storeA, { leaseMs: 3_600_000, leaseRenewMs: 3_600_000 });
+    const { id } = await storeA.submit(SPEC);
+    await reached.promise;
+    const storeB = await cluster.openStore();
+    await cluster.schedule(storeB, { leaseMs: 3_600_000 });
+    const job = await until(storeB, id, ended);
+    expect([job.attempt, cluster.denoiseHeads.length]).toEqual([2, 12 + 2 * 4]);
+    await stopped.stop();
+    expect(await clipBytes(storeB, await storeB.get(id))).toEqual(expectedClip(SPEC));
+  });
 });
 
 describe("a peer that fails", () => {

@@ -16,6 +16,11 @@ const request = {
   environment: { PATH: "/bin", MOEVIE_SHARDS: "elsewhere:1", MOEVIE_INTRA_OP_THREADS: "3" },
 } as const;
 
+function nameIn(runDir: string): string | undefined {
+  const plan = planCluster({ ...request, runDir }).find(({ name }) => name === "scheduler");
+  return plan?.environment["MOEVIE_SCHEDULER_NAME"];
+}
+
 describe("the plan of a cluster", () => {
   it("has one process a service and one a shard", () => {
     expect(planCluster(request).map((plan) => plan.name)).toEqual([
@@ -44,6 +49,11 @@ describe("the plan of a cluster", () => {
     expect(router?.["MOEVIE_INTRA_OP_THREADS"]).toBe("3");
     expect(router?.["MOEVIE_SHARDS"]).toBe("unix:/run/expert-shard-0.sock,unix:/run/expert-shard-1.sock");
     expect(planCluster({ ...request, environment: {} })[0]?.environment["MOEVIE_INTRA_OP_THREADS"]).toBe("1");
+  });
+
+  it("names its scheduler by the run: the same when started again, another in a cluster beside it", () => {
+    expect(nameIn("/run")).toBe(nameIn("/run"));
+    expect(nameIn("/run")).not.toBe(nameIn("/other"));
   });
 
   it("uses only names from the environment table", () => {

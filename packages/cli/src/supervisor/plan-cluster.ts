@@ -86,7 +86,7 @@ export function planCluster(request: ClusterRequest): ServicePlan[] {
       MOEVIE_METRICS_PEERS: metrics,
     }),
     service(request, "text-encoder", "text-encoder", {}),
-    service(request, "scheduler", "scheduler", peers),
+    service(request, "scheduler", "scheduler", { ...peers, MOEVIE_SCHEDULER_NAME: `scheduler of ${request.runDir}` }),
     service(request, "router", "router", { MOEVIE_SHARDS: shardNames.map(address).join(",") }),
     ...shardNames.map((name, index) =>
       service(request, "expert-shard", name, {

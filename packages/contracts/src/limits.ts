@@ -27,6 +27,10 @@ export const LIMITS = {
   contextCacheBytesMax: { value: 64 * MIB, what: "Text contexts a router or text-encoder keeps." },
   textsPerEncodeMax: { value: 16, what: "Texts in one Encode call." },
   latentBytesMax: { value: 256 * MIB, what: "One latent of a Denoise or Decode call." },
+  sliceValuesMax: {
+    value: 256 * KIB,
+    what: "Values of a latent that the scheduler works on before whatever else waits has its turn.",
+  },
   shardCreditBytes: { value: 128 * MIB, what: "Bytes of rows a shard accepts in flight over all its streams." },
   callsInFlightMax: { value: 16, what: "Evaluations of the denoiser a router works on at once." },
   windowsInFlightMax: { value: 4, what: "Temporal windows of one job that are evaluated side by side." },

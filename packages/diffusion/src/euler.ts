@@ -9,9 +9,9 @@ export class EulerSampler implements Sampler {
     this.#sigmas = sigmas;
   }
 
-  step(i: number, latent: Float32Array, velocity: Float32Array): void {
+  step(i: number, latent: Float32Array, velocity: Float32Array, start: number = 0, end: number = latent.length): void {
     const width = (this.#sigmas[i + 1] ?? NaN) - (this.#sigmas[i] ?? NaN);
-    for (let j = 0; j < latent.length; j++) latent[j] = (latent[j] ?? 0) + width * (velocity[j] ?? 0);
+    for (let j = start; j < end; j++) latent[j] = (latent[j] ?? 0) + width * (velocity[j] ?? 0);
   }
 
   state(): SamplerState {

@@ -3,5 +3,5 @@ export { guide } from "./guidance.ts";
 export { noiseSchedule, type NoiseGrid, type NoiseSchedule, type NoiseScheduleOptions } from "./noise-schedule.ts";
 export { philox4x32 } from "./philox.ts";
 export { createSampler, SAMPLERS, type Sampler, type SamplerName, type SamplerState } from "./sampler.ts";
-export { seededNoise } from "./seeded-noise.ts";
+export { fillNoise, seededNoise } from "./seeded-noise.ts";
 export { blendWindow, cutWindow, latentWindows, type LatentWindow, type WindowOptions } from "./windows.ts";

@@ -20,8 +20,11 @@ export interface SamplerState {
 }
 
 export interface Sampler {
-  /** Step i of the schedule: `latent` at sigma[i] becomes, in place, the latent at sigma[i + 1]. Steps go in order. */
-  step(i: number, latent: Float32Array, velocity: Float32Array): void;
+  /**
+   * Step i of the schedule: `latent` at sigma[i] becomes, in place, the latent at sigma[i + 1]. Steps go in order. One may be done
+   * in ranges, from `start` to before `end`, that follow one another up to the last value: the bits are the same.
+   */
+  step(i: number, latent: Float32Array, velocity: Float32Array, start?: number, end?: number): void;
   /** What is remembered; its arrays are never written to again. */
   state(): SamplerState;
   /** Goes on from a state of the same sampler and schedule, with bit-identical results; the state's arrays are only read. */

@@ -18,16 +18,27 @@ function normalPair(radiusWord: number, angleWord: number): readonly [number, nu
  * Guaranteed: the same bits for the same seed and element index on every machine and engine. Throws RangeError.
  */
 export function seededNoise(seed: bigint | number, shape: readonly number[]): Float32Array {
+  const noise = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  fillNoise(seed, noise);
+  return noise;
+}
+
+/** Writes the noise of `seed` at the elements from `start`, a multiple of 4, to before `end`. Throws RangeError. */
+export function fillNoise(
+  seed: bigint | number,
+  noise: Float32Array,
+  start: number = 0,
+  end: number = noise.length,
+): void {
   const wide = BigInt(seed);
+  if (start % BLOCK !== 0) throw new RangeError(`noise from element ${start}, expected a multiple of ${BLOCK}`);
   if (wide < 0n || wide >= 1n << 64n) throw new RangeError(`seed ${wide}, expected 0 to 2^64 - 1`);
   const key = [Number(wide & 0xffff_ffffn), Number(wide >> 32n)] as const;
-  const noise = new Float32Array(shape.reduce((product, size) => product * size, 1));
   const words = new Uint32Array(BLOCK);
-  for (let start = 0; start < noise.length; start += BLOCK) {
-    const block = start / BLOCK;
+  for (let at = start; at < end; at += BLOCK) {
+    const block = at / BLOCK;
     philox4x32([block >>> 0, Math.floor(block / WORD), 0, 0], key, words);
     const values = [...normalPair(words[0] ?? 0, words[1] ?? 0), ...normalPair(words[2] ?? 0, words[3] ?? 0)];
-    for (let i = 0; i < BLOCK && start + i < noise.length; i++) noise[start + i] = values[i] ?? 0;
+    for (let i = 0; i < BLOCK && at + i < end; i++) noise[at + i] = values[i] ?? 0;
   }
-  return noise;
 }

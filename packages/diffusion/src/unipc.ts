@@ -15,32 +15,56 @@ interface Update {
   readonly estimate: number;
 }
 
+/** A step that is being done. */
+interface Work {
+  readonly sigma: number;
+  readonly estimate: Float32Array;
+  /** The latent after its correction. */
+  readonly last: Float32Array;
+  /** Estimates before this step's. */
+  readonly before: readonly Float32Array[];
+  readonly corrector: Update | undefined;
+  readonly predictor: Update | undefined;
+}
+
 export class UniPcSampler implements Sampler {
   readonly #sigmas: Float64Array;
   #warmUp = 0;
   #order = 0;
   #estimates: Float32Array[] = [];
   #lastLatent: Float32Array | undefined;
+  #work: Work | undefined;
 
   /** `sigmas` [N + 1], the last 0. A first sigma of 1 is taken as just below it: log(1 - sigma) must be finite. */
   constructor(sigmas: Float32Array) {
     this.#sigmas = Float64Array.from(sigmas, (sigma) => (sigma > 1 - SIGMA_MARGIN / 2 ? 1 - SIGMA_MARGIN : sigma));
   }
 
-  step(i: number, latent: Float32Array, velocity: Float32Array): void {
-    const sigma = this.#sigma(i);
-    const estimate = new Float32Array(latent.length);
-    for (let j = 0; j < latent.length; j++) estimate[j] = (latent[j] ?? 0) - sigma * (velocity[j] ?? 0);
-    if (this.#lastLatent !== undefined) {
-      this.#apply(this.#corrector(i), this.#lastLatent, this.#estimates, estimate, latent);
-    }
-    this.#estimates = [...this.#estimates, estimate].slice(-ORDER);
-    this.#order = Math.min(ORDER, this.#sigmas.length - 1 - i, this.#warmUp + 1);
-    const last = latent.slice();
+  step(i: number, latent: Float32Array, velocity: Float32Array, start: number = 0, end: number = latent.length): void {
+    const work = (this.#work = start === 0 ? this.#begin(i, latent.length) : this.#work);
+    if (work === undefined) throw new RangeError(`a step's range begins at ${start}, none at 0 before it`);
+    const { sigma, estimate, last, before, corrector, predictor } = work;
+    for (let j = start; j < end; j++) estimate[j] = (latent[j] ?? 0) - sigma * (velocity[j] ?? 0);
+    const range = { start, end };
+    if (corrector !== undefined) apply(corrector, this.#lastLatent ?? latent, before, estimate, latent, range);
+    last.set(latent.subarray(start, end), start);
+    if (predictor === undefined) latent.set(estimate.subarray(start, end), start);
+    else apply(predictor, last, this.#estimates, estimate, latent, range);
+    if (end < latent.length) return;
     this.#lastLatent = last;
-    if (this.#sigma(i + 1) === 0) latent.set(estimate);
-    else this.#apply(this.#predictor(i), last, this.#estimates, estimate, latent);
     this.#warmUp = Math.min(ORDER, this.#warmUp + 1);
+    this.#work = undefined;
+  }
+
+  #begin(i: number, values: number): Work {
+    const estimate = new Float32Array(values);
+    const before = this.#estimates;
+    // The corrector is of the order of the step before.
+    const corrector = this.#lastLatent && this.#corrector(i);
+    this.#estimates = [...before, estimate].slice(-ORDER);
+    this.#order = Math.min(ORDER, this.#sigmas.length - 1 - i, this.#warmUp + 1);
+    const predictor = this.#sigma(i + 1) === 0 ? undefined : this.#predictor(i);
+    return { sigma: this.#sigma(i), estimate, last: new Float32Array(values), before, corrector, predictor };
   }
 
   state(): SamplerState {
@@ -105,24 +129,25 @@ export class UniPcSampler implements Sampler {
     const rho2 = b1 - rho1;
     return { base, newest: weight, older: (weight * rho1) / r, estimate: weight * rho2 };
   }
+}
 
-  /** `estimates` are those kept so far, newest last; writes `out`. */
-  #apply(
-    update: Update,
-    base: Float32Array,
-    estimates: readonly Float32Array[],
-    estimate: Float32Array,
-    out: Float32Array,
-  ): void {
-    const newest = estimates.at(-1) ?? estimate;
-    const older = estimates.at(-2) ?? newest;
-    for (let j = 0; j < out.length; j++) {
-      const m = newest[j] ?? 0;
-      out[j] =
-        update.base * (base[j] ?? 0) -
-        update.newest * m -
-        update.older * ((older[j] ?? 0) - m) -
-        update.estimate * ((estimate[j] ?? 0) - m);
-    }
+/** `estimates` are those kept so far, newest last; writes the range of `out`. */
+function apply(
+  update: Update,
+  base: Float32Array,
+  estimates: readonly Float32Array[],
+  estimate: Float32Array,
+  out: Float32Array,
+  { start, end }: { readonly start: number; readonly end: number },
+): void {
+  const newest = estimates.at(-1) ?? estimate;
+  const older = estimates.at(-2) ?? newest;
+  for (let j = start; j < end; j++) {
+    const m = newest[j] ?? 0;
+    out[j] =
+      update.base * (base[j] ?? 0) -
+      update.newest * m -
+      update.older * ((older[j] ?? 0) - m) -
+      update.estimate * ((estimate[j] ?? 0) - m);
   }
 }

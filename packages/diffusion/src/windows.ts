@@ -72,17 +72,27 @@ export function cutWindow(latent: Float32Array, shape: Shape, window: LatentWind
   return part;
 }
 
-/** sum += weights * part, part being the window's velocity and `sum` that of the whole, of `shape`. */
-export function blendWindow(sum: Float32Array, shape: Shape, window: LatentWindow, part: Float32Array): void {
-  const [channels, total, height, width] = shape;
-  const { weights, start } = window;
+/**
+ * sum += weights * part, part being the window's velocity and `sum` that of the whole, of `shape`. Values of `part` from `start` to
+ * before `end`.
+ */
+export function blendWindow(
+  sum: Float32Array,
+  shape: Shape,
+  window: LatentWindow,
+  part: Float32Array,
+  start: number = 0,
+  end: number = part.length,
+): void {
+  const [, total, height, width] = shape;
+  const { weights } = window;
   const area = height * width;
-  for (let channel = 0; channel < channels; channel++) {
-    for (const [index, weight] of weights.entries()) {
-      if (weight === 0) continue;
-      const from = (channel * weights.length + index) * area;
-      const to = (channel * total + start + index) * area;
-      for (let i = 0; i < area; i++) sum[to + i] = (sum[to + i] ?? 0) + weight * (part[from + i] ?? 0);
-    }
+  for (let from = start, stop: number; from < end; from = stop) {
+    const row = Math.floor(from / area);
+    stop = Math.min((row + 1) * area, end);
+    const weight = weights[row % weights.length] ?? 0;
+    if (weight === 0) continue;
+    const ahead = (Math.floor(row / weights.length) * (total - weights.length) + window.start) * area;
+    for (let i = from; i < stop; i++) sum[ahead + i] = (sum[ahead + i] ?? 0) + weight * (part[i] ?? 0);
   }
 }

@@ -23,6 +23,6 @@ export {
   type TensorView,
   type TensorViews,
 } from "./onnx-thread.ts";
-export { pause } from "./pause.ts";
+export { pause, turn } from "./pause.ts";
 export { runService, type RunningService, type ServiceContext, type ServiceDescription } from "./service.ts";
 export { openTracing, traceIdOf, type SpanHandle, type Tracing } from "./tracing.ts";

@@ -1,4 +1,9 @@
-// The one timer that waits: every pause takes a signal.
+// The one timer that waits: every pause takes a signal. And the way to let others go first.
+
+/** Resolves after the timers and sockets that wait now have had their turn. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
 
 /** Resolves after `ms` milliseconds; rejects with the signal's reason when it aborts first. */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {

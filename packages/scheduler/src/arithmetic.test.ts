@@ -16,9 +16,9 @@ describe("start-latent", () => {
     expect(() => latentShape({ ...SPEC, seconds: 1e7 }, MODEL)).toThrow(/bytes/);
   });
 
-  it("is the same noise for the same seed", () => {
-    expect(startLatent(SPEC, SHAPE)).toEqual(startLatent({ ...SPEC, prompt: "other" }, SHAPE));
-    expect(startLatent(SPEC, SHAPE)).not.toEqual(startLatent({ ...SPEC, seed: 8 }, SHAPE));
+  it("is the same noise for the same seed", async () => {
+    expect(await startLatent(SPEC, SHAPE)).toEqual(await startLatent({ ...SPEC, prompt: "other" }, SHAPE));
+    expect(await startLatent(SPEC, SHAPE)).not.toEqual(await startLatent({ ...SPEC, seed: 8 }, SHAPE));
   });
 });
 

@@ -6,6 +6,7 @@ import type { DenoiseLane, DenoiseLanes } from "./denoise-stream.ts";
 import type { BranchContexts, Context } from "./encode.ts";
 import { retriesOf, type JobRun } from "./job-run.ts";
 import { retryPure } from "./retry.ts";
+import { inSlices } from "./slices.ts";
 import type { LatentShape } from "./start-latent.ts";
 import { f32Head, headAndChunks } from "./tensor-stream.ts";
 
@@ -33,7 +34,10 @@ export async function denoiseStep(run: JobRun, input: StepInput): Promise<Float3
     const velocity = new Float32Array(latent.length);
     const waiting = windows.values();
     const work = async (mine: DenoiseLane): Promise<void> => {
-      for (const window of waiting) blendWindow(velocity, shape, window, await velocityOf(window, mine));
+      for (const window of waiting) {
+        const part = await velocityOf(window, mine);
+        await inSlices(part.length, (start, end) => blendWindow(velocity, shape, window, part, start, end));
+      }
     };
     await Promise.all(lanes.all.map(work));
     return velocity;
@@ -58,7 +62,10 @@ async function windowVelocity(run: JobRun, input: StepInput, work: WindowWork): 
     branchVelocity(run, input, work, "conditional", conditional),
     unconditional && branchVelocity(run, input, work, "unconditional", unconditional),
   ]);
-  if (base !== undefined) guide(guided, base, run.spec.guidance, guided);
+  if (base !== undefined) {
+    const { guidance } = run.spec;
+    await inSlices(guided.length, (start, end) => guide(guided, base, guidance, guided, start, end));
+  }
   return guided;
 }
 

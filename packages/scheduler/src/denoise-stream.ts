@@ -2,6 +2,7 @@
 // router and pays for a call once. A stream that failed is left; the next evaluation opens another. Never retries.
 import { MoevieError, limit, type DenoiseHead, type DenoiseRequest, type DenoiseResponse } from "@moevie/contracts";
 import type { BidiCall, GrpcPeer, Loose } from "@moevie/runtime";
+import { inSlices } from "./slices.ts";
 import { TensorReader, bytesOf, headAndChunks } from "./tensor-stream.ts";
 
 type Router = GrpcPeer<"moevie.v1.DenoiseService">;
@@ -56,7 +57,7 @@ class DenoiseStream {
     stop.addEventListener("abort", onStop, { once: true });
     try {
       for await (const part of headAndChunks(head, bytesOf(latent))) await call.send(part);
-      return finite(await receive(call, head.latent.shape), head);
+      return await finite(await receive(call, head.latent.shape), head);
     } catch (thrown) {
       this.#call = undefined;
       call.cancel();
@@ -89,8 +90,12 @@ async function receive(call: Call, shape: readonly number[]): Promise<Float32Arr
   return velocity.end();
 }
 
-function finite(values: Float32Array, { timestep, branch }: Evaluation): Float32Array {
-  if (values.every((value) => Number.isFinite(value))) return values;
+async function finite(values: Float32Array, { timestep, branch }: Evaluation): Promise<Float32Array> {
+  let good = true;
+  await inSlices(values.length, (start, end) => {
+    for (let i = start; i < end && good; i++) good = Number.isFinite(values[i]);
+  });
+  if (good) return values;
   throw new MoevieError("INTERNAL", "The model gave values that are no numbers.", {
     detail: `timestep ${timestep}, ${branch}`,
   });

@@ -16,6 +16,7 @@ import type { BranchContexts } from "./encode.ts";
 import type { JobRun } from "./job-run.ts";
 import { denoiseProgress } from "./job-progress.ts";
 import { previewPng } from "./preview.ts";
+import { inSlices } from "./slices.ts";
 import { startLatent, type LatentShape } from "./start-latent.ts";
 
 /** A job between two steps. */
@@ -36,7 +37,7 @@ export async function denoise(
 ): Promise<Float32Array> {
   const { spec, model, held, settings } = run;
   const schedule = noiseSchedule({ steps: spec.steps, ...model.schedule });
-  const position = resume(run, shape, schedule, saved);
+  const position = await resume(run, shape, schedule, saved);
   const firstStep = position.step;
   let checkpointedStep = firstStep;
   const startMs = performance.now();
@@ -90,7 +91,8 @@ async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefi
   const preview = due
     ? previewPng({ latent, velocity, sigma: schedule.sigmas[step] ?? 0, shape }, run.model)
     : undefined;
-  position.sampler.step(step, latent, velocity);
+  // To its end whatever stops the job: the position must be whole.
+  await inSlices(latent.length, (start, end) => position.sampler.step(step, latent, velocity, start, end));
   position.step = step + 1;
   run.metrics.observe("moevie_denoise_step_duration_seconds", {}, (performance.now() - startMs) / 1000);
   run.metrics.add("moevie_denoise_steps_total");
@@ -98,7 +100,12 @@ async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefi
 }
 
 /** Where the job goes on: at its checkpoint if that is of exactly this job, else at the noise. */
-function resume(run: JobRun, shape: LatentShape, schedule: NoiseSchedule, saved: Uint8Array | null): Position {
+async function resume(
+  run: JobRun,
+  shape: LatentShape,
+  schedule: NoiseSchedule,
+  saved: Uint8Array | null,
+): Promise<Position> {
   const { spec, model, log } = run;
   const sampler = createSampler(samplerOf(spec.sampler), schedule);
   if (saved !== null) {
@@ -110,7 +117,7 @@ function resume(run: JobRun, shape: LatentShape, schedule: NoiseSchedule, saved:
     }
     log.warn("the checkpoint is of another build, bundle or job: starting from noise");
   }
-  return { step: 0, latent: startLatent(spec, shape), sampler };
+  return { step: 0, latent: await startLatent(spec, shape), sampler };
 }
 
 function samplerOf(name: string): (typeof SAMPLERS)[number] {

@@ -1,8 +1,9 @@
 // Step start-latent: the size of the job's latent and the seeded noise it begins as. Pure.
 import { MoevieError, limit } from "@moevie/contracts";
-import { seededNoise } from "@moevie/diffusion";
+import { fillNoise } from "@moevie/diffusion";
 import type { JobSpec } from "@moevie/job-store";
 import type { ModelFacts } from "./model-facts.ts";
+import { inSlices } from "./slices.ts";
 
 /** [channels, frames, height, width], in cells. */
 export type LatentShape = readonly [number, number, number, number];
@@ -32,6 +33,8 @@ export function latentShape(spec: JobSpec, model: ModelFacts): LatentShape {
 }
 
 /** Standard normal noise: the latent at sigma 1, the same for one seed on every machine. */
-export function startLatent(spec: JobSpec, shape: LatentShape): Float32Array {
-  return seededNoise(spec.seed, shape);
+export async function startLatent(spec: JobSpec, shape: LatentShape): Promise<Float32Array> {
+  const latent = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  await inSlices(latent.length, (start, end) => fillNoise(spec.seed, latent, start, end));
+  return latent;
 }

@@ -1,7 +1,7 @@
 """Trains a judge on drawn clips and scores a trained run on prompts of held-out combinations.
 
 The judge sees key frames at half size. It must also tell spoiled clips (subject cells noisy, mixed with
-another clip's, doubled, or shuffled) from sound ones: `sound` is the share of made clips it accepts, `strict` the
+another clip's, doubled, or shuffled, in some key frames or all) from sound ones: `sound` is the share of made clips it accepts, `strict` the
 share with the right subject that it also accepts. Usage: python judge.py RUN [prompts] [guidance] [minutes].
 """
 
@@ -58,12 +58,15 @@ def drawn(pca, rng, size, test=False):
     bad = torch.from_numpy(rng.random(size) < 0.5)
     soft = z + torch.rand(size, 1, 1, 1, 1) * 0.35 * torch.randn_like(z)
     for i in torch.nonzero(bad).flatten().tolist():
-        kind, hole = rng.integers(4), cover[i].float()
+        kind, hole = rng.integers(5), cover[i].float()
+        some = torch.from_numpy(rng.random(5) < 0.5)
+        some[int(rng.integers(5))] = True
+        hole = hole * some.view(1, 5, 1, 1)
         if kind == 0:
             wrong = z[i] + (0.8 + rng.random()) * torch.randn_like(z[i])
         elif kind == 1:
             wrong = 0.5 * z[i] + 0.5 * z[int(rng.integers(size))]
-        elif kind == 2:
+        elif kind <= 3:
             way = int(rng.choice([-5, -4, -3, -2, 2, 3, 4, 5]))
             wrong, hole = torch.roll(z[i], way, 3), torch.roll(hole, way, 3) * (1 - hole * (rng.random() < 0.5))
         else:

@@ -17,7 +17,7 @@ import train_decoder
 import train_dit
 import train_text
 
-SHARES = {"text": 0.05, "decoder": 0.25, "frames": 0.25, "clips": 0.45}
+SHARES = {"text": 0.05, "decoder": 0.25, "frames": 0.15, "clips": 0.43, "motion": 0.12}
 
 
 def main():
@@ -40,6 +40,8 @@ def main():
         "decoder": lambda m: train_decoder.train(run, m, device),
         "frames": lambda m: train_dit.train(run, m, frames=1, size=32, device=device, floor=0.4),
         "clips": lambda m: train_dit.train(run, m, frames=5, size=12, peak=1.2e-3, device=device),
+        # Which way a subject goes is decided in the noise, and is the last thing learned.
+        "motion": lambda m: train_dit.train(run, m, frames=5, size=12, peak=6e-4, text_share=0.5, device=device, shift=5.0, moving=0.7),
     }
     for name, stage in stages.items():
         if name not in done:

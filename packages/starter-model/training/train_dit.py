@@ -26,12 +26,14 @@ SHIFT = 2.0
 class Sampler:
     """Pools drawn clips (latents, cover, scene, origin in latent frames) and refreshes a few per batch; captions are always new."""
 
-    def __init__(self, pca, tok, seed, pool):
+    def __init__(self, pca, tok, seed, pool, moving):
         self.pca, self.tok, self.rng = pca, tok, np.random.default_rng(seed)
-        self.size, self.items = pool, []
+        self.size, self.items, self.moving = pool, [], moving
 
     def clip(self):
         scene = world.sample(self.rng)
+        if self.rng.random() < self.moving:
+            scene = world.still(scene, motion=world.MOTIONS[int(self.rng.integers(2))])
         origin = 0 if self.rng.random() < 0.5 else int(self.rng.integers(world.PERIOD // 4))
         pictures, masks = world.render(scene, world.keys(origin))
         return latents.encode(self.pca, pictures).half(), latents.cells(masks).half(), scene, origin
@@ -55,11 +57,11 @@ class Sampler:
         return z, cover, offset, torch.from_numpy(captions.encode(self.tok, texts))
 
 
-def loss_of(dit, text, batch, device, channel_weight):
+def loss_of(dit, text, batch, device, channel_weight, shift):
     z, cover, offset, ids = (x.to(device) for x in batch)
     context = F.pad(text(ids), (0, 0, 0, MAX_TOKENS - ids.shape[1]))
     sigma = torch.rand(len(z), device=device)
-    sigma = (SHIFT * sigma / (1 + (SHIFT - 1) * sigma)).clamp(1e-3, 1)
+    sigma = (shift * sigma / (1 + (shift - 1) * sigma)).clamp(1e-3, 1)
     noise = torch.randn_like(z)
     s = sigma.view(-1, 1, 1, 1, 1)
     made = dit((1 - s) * z + s * noise, (1000 * sigma).floor(), context, offset)
@@ -80,7 +82,8 @@ def share_gradients(parameters):
         g.copy_(part.view_as(g))
 
 
-def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu", seed=3, pool=3000, floor=0.0):
+def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu", seed=3, pool=3000, floor=0.0, shift=SHIFT, moving=0.0):
+    """`shift` moves the noise levels seen towards pure noise; `moving` is the share of clips made to have a subject that moves sideways."""
     run, rank = Path(run), 0
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
@@ -106,7 +109,7 @@ def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu",
     optim = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     channel = pca["latents_std"].pow(0.5).to(device)
     channel = (channel / channel.mean()).clamp(0.5, 2.0).view(-1, 1, 1, 1)
-    source = Sampler(pca, tok, [seed, state["frames"] + state["clips"], rank], pool)
+    source = Sampler(pca, tok, [seed, state["frames"] + state["clips"], rank], pool, moving)
     torch.manual_seed(seed + state["frames"] + state["clips"] + 1000003 * rank)
     turns = np.random.default_rng(seed)
     began = saved_at = time.time()
@@ -117,7 +120,7 @@ def train(run, minutes, frames, size, peak=1.6e-3, text_share=0.2, device="cpu",
             g["lr"] = peak * rate * g["share"]
         single = frames == 1 or turns.random() < 0.5 * (1 - spent / minutes)
         count = 32 if single else size
-        error, total = loss_of(dit, text, source.batch(count, 1 if single else frames), device, channel)
+        error, total = loss_of(dit, text, source.batch(count, 1 if single else frames), device, channel, shift)
         optim.zero_grad(set_to_none=True)
         total.backward()
         if dist.is_initialized():
@@ -165,4 +168,4 @@ if __name__ == "__main__":
     import sys
     torch.set_num_threads(1)
     train(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), peak=float(sys.argv[5]), text_share=float(sys.argv[6]),
-          floor=float(sys.argv[7]) if len(sys.argv) > 7 else 0.0)
+          **dict(zip(("floor", "shift", "moving"), map(float, sys.argv[7:]))))

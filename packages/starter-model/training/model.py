@@ -1,4 +1,4 @@
-"""The starter model's three networks: text encoder, expert diffusion transformer, causal decoder.
+"""The starter model's networks: text encoder, expert diffusion transformer, latent upsampler, causal decoder.
 
 Parameter names are the safetensors keys of `weights/`. Shapes are fixed by the importer: change nothing
 here without changing it there. No data and no training code.
@@ -18,6 +18,7 @@ DIT = dict(in_channels=24, out_channels=24, patch_size=[1, 2, 2], num_layers=4, 
            expert_hidden=512, gate={"scores": "softmax", "renormalise": True}, pooled_text=True,
            rope_theta=10000, pos_dim=96, train_grid=[5, 5, 9])
 DECODER = dict(latent_channels=24, temporal=4, spatial=8, width=96, mid=64, low=32, blocks=3)
+UPSAMPLER = dict(latent_channels=24, scale=2, width=96, blocks=4, fine_width=64, fine_blocks=2)
 MAX_TOKENS = 48
 
 
@@ -262,6 +263,43 @@ class Residual(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(2 * c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)
         nn.init.normal_(self.conv2.weight, std=0.01)
+
+
+class Plain(nn.Module):
+    """A residual block of two convolutions."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 3, padding=1)
+        nn.init.normal_(self.conv2.weight, std=0.01)
+
+    def forward(self, x):
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+class Upsampler(nn.Module):
+    """Latent frames at twice the height and width, each frame by itself: what the encoder would have made of a picture twice as fine."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = c = UPSAMPLER
+        n, a, b = c["latent_channels"], c["width"], c["fine_width"]
+        self.conv_in = nn.Conv2d(n, a, 3, padding=1)
+        self.coarse = nn.ModuleList(Plain(a) for _ in range(c["blocks"]))
+        self.up = nn.Conv2d(a, 4 * b, 3, padding=1)
+        self.fine = nn.ModuleList(Plain(b) for _ in range(c["fine_blocks"]))
+        self.out, self.skip = nn.Conv2d(b, n, 3, padding=1), nn.Conv2d(n, 4 * n, 1)
+        nn.init.normal_(self.out.weight, std=0.01)
+
+    def forward(self, z):
+        """Normalised latent frames [B, C, h, w] to [B, C, 2h, 2w]."""
+        a = self.conv_in(z)
+        for block in self.coarse:
+            a = block(a)
+        a = F.pixel_shuffle(self.up(F.silu(a)), 2)
+        for block in self.fine:
+            a = block(a)
+        return self.out(F.silu(a)) + F.pixel_shuffle(self.skip(z), 2)
 
 
 class Decoder(nn.Module):

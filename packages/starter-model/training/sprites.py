@@ -56,8 +56,8 @@ class Pen:
             inside ^= crosses & (self.x < (x1 - x0) * (self.y - y0) / (y1 - y0) + x0)
         self.fill(inside, colour)
 
-    def done(self, outline):
-        """Adds an outline of about 1.5 px and reduces to [BOX, BOX, 4] float, alpha 0..1."""
+    def done(self, outline, detail):
+        """Adds an outline of about 1.5 px and reduces to [BOX * detail, BOX * detail, 4] float, alpha 0..1."""
         solid = self.rgba[..., 3] > 0
         grown = solid.copy()
         for _ in range(6):
@@ -70,7 +70,7 @@ class Pen:
         self.rgba[grown & ~solid] = (*outline, 255.0)
         alpha = self.rgba[..., 3:] / 255.0
         packed = np.concatenate([self.rgba[..., :3] * alpha, alpha], -1)
-        return packed.reshape(BOX, SCALE, BOX, SCALE, 4).mean((1, 3))
+        return packed.reshape(BOX * detail, SCALE // detail, BOX * detail, SCALE // detail, 4).mean((1, 3))
 
 
 def shade(colour, factor):
@@ -172,10 +172,10 @@ DRAW = {"ball": ball, "dog": dog, "cyclist": cyclist, "boat": boat, "bird": bird
 
 
 @lru_cache(maxsize=4096)
-def sprite(subject, colour, phase, left):
-    """Premultiplied RGBA sprite [BOX, BOX, 4] float32 (alpha 0..1); `left` mirrors it."""
+def sprite(subject, colour, phase, left, detail=1):
+    """Premultiplied RGBA sprite [BOX * detail, BOX * detail, 4] float32 (alpha 0..1); `left` mirrors it; detail 1, 2 or 4."""
     pen = Pen()
     DRAW[subject](pen, COLOURS[colour], phase)
     outline = (235, 235, 240) if colour == "black" else (26, 22, 30)
-    picture = pen.done(outline)
+    picture = pen.done(outline, detail)
     return np.ascontiguousarray(picture[:, ::-1] if left else picture)

@@ -75,8 +75,9 @@ def place_subject(scene, frame):
 
 def stamp(picture, mask, cut, start, top):
     """Lays a premultiplied sprite on the picture, its upper left corner at (start, top); what lies outside is cut off."""
-    r0, r1 = max(top, 0), min(top + BOX, HEIGHT)
-    c0, c1 = max(start, 0), min(start + BOX, WIDTH)
+    size, height, width = len(cut), *mask.shape
+    r0, r1 = max(top, 0), min(top + size, height)
+    c0, c1 = max(start, 0), min(start + size, width)
     if c0 >= c1:
         return
     part = cut[r0 - top:r1 - top, c0 - start:c1 - start]
@@ -91,20 +92,20 @@ def keys(origin):
     return tuple(4 * (origin + k) for k in range(len(KEYS)))
 
 
-def render(scene, frames=KEYS):
-    """Pictures [n, HEIGHT, WIDTH, 3] float32 in -1..1 and the subject's cover [n, HEIGHT, WIDTH]."""
-    base = background(scene.place, scene.time, scene.weather, scene.variant) * np.array(scene.tint, np.float32)
+def render(scene, frames=KEYS, detail=1):
+    """Pictures [n, H, W, 3] float32 in -1..1 and the subject's cover [n, H, W]; H, W = `detail` times HEIGHT, WIDTH (detail 1, 2 or 4)."""
+    base = background(scene.place, scene.time, scene.weather, scene.variant, detail) * np.array(scene.tint, np.float32)
     pictures = np.repeat(base[None], len(frames), 0)
-    masks = np.zeros((len(frames), HEIGHT, WIDTH), np.float32)
+    masks = np.zeros(pictures.shape[:3], np.float32)
     still = scene.motion == "stays"
     for n, frame in enumerate(frames):
         x, y, left = place_subject(scene, frame)
         moving = not still or scene.subject in ("bird", "dog")
-        picture = sprite(scene.subject, scene.colour, frame % 8 if moving else 0, left)
+        picture = sprite(scene.subject, scene.colour, frame % 8 if moving else 0, left, detail)
         for at in (x - TRACK, x, x + TRACK):
-            stamp(pictures[n], masks[n], picture, at - BOX // 2, y - (BOX - 8))
+            stamp(pictures[n], masks[n], picture, (at - BOX // 2) * detail, (y - (BOX - 8)) * detail)
         if scene.weather != "clear":
-            veil = falling(scene.weather, frame % 4)
+            veil = falling(scene.weather, frame % 4, detail)
             pictures[n] *= 1 - veil[..., 3:]
             pictures[n] += veil[..., :3]
     return np.clip(pictures / 127.5 - 1, -1, 1), masks

@@ -1,0 +1,39 @@
+"""A bank of drawn clips in memory from which training takes crops, so that drawing does not set the pace."""
+
+import numpy as np
+import torch
+
+import latents
+import world
+
+FRAMES = 17
+
+
+class Bank:
+    """Clips of 17 frames from anywhere in the world's period, drawn at details 1 and 2; old ones give way to new ones."""
+
+    def __init__(self, rng, size, pca):
+        self.rng, self.pca = rng, pca
+        self.clips = [self.draw() for _ in range(size)]
+
+    def draw(self):
+        scene, start = world.sample(self.rng), int(self.rng.integers(world.PERIOD))
+        frames = tuple(range(start, start + FRAMES))
+        coarse, mask = world.render(scene, frames)
+        fine, fine_mask = world.render(scene, frames, 2)
+        keep = tuple(((p + 1) * 127.5 + 0.5).astype(np.uint8) for p in (coarse, fine))
+        return {"pictures": keep, "masks": (mask > 0.1, fine_mask > 0.1),
+                "latents": (latents.encode(self.pca, coarse[::4]), latents.encode(self.pca, fine[::4]))}
+
+    def pick(self):
+        """A random clip: pictures (detail 1, detail 2) uint8, masks bool, normalised latents [24, 5, h, w] of the key frames."""
+        return self.clips[self.rng.integers(len(self.clips))]
+
+    def refresh(self):
+        """Draws one clip anew."""
+        self.clips[self.rng.integers(len(self.clips))] = self.draw()
+
+
+def unit(pictures):
+    """uint8 pictures to float in -1..1."""
+    return torch.from_numpy(pictures.astype(np.float32) / 127.5 - 1)

@@ -1,4 +1,5 @@
-// The causal video decoder in plain loops and float64 over a whole clip, without caches: the reference for the two graphs.
+// The causal video decoder in plain loops and float64 over a whole clip, without caches: the reference for the two graphs; and the
+// latent upsampler likewise.
 import type { Dense } from "./safetensors-file.ts";
 
 /** [channels][height][width]. */
@@ -100,4 +101,16 @@ export function slowDecode(weights: Weights, facts: DecoderFacts, latents: reado
       return picture.map((rows) => rows.map((row) => row.map((v) => Math.min(1, Math.max(-1, v)))));
     });
   });
+}
+
+/** One normalised latent frame [C][h][w] made finer, [C][2h][2w]. */
+export function slowUpsample(weights: Weights, blocks: { coarse: number; fine: number }, z: Picture): Picture {
+  const chain = (from: Picture, part: string, count: number): Picture =>
+    Array.from({ length: count }, (_, block) => `${part}.${block}`).reduce(
+      (a, at) => add(a, conv(weights, `${at}.conv2`, silu(conv(weights, `${at}.conv1`, silu(a))))),
+      from,
+    );
+  const coarse = chain(conv(weights, "conv_in", z), "coarse", blocks.coarse);
+  const fine = chain(shuffle(conv(weights, "up", silu(coarse)), 2), "fine", blocks.fine);
+  return add(conv(weights, "out", silu(fine)), shuffle(conv(weights, "skip", z), 2));
 }

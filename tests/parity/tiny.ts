@@ -19,6 +19,8 @@ export type TinyOptions = {
   readonly pixelWidth?: number;
   readonly pixelHeight?: number;
   readonly seed?: number;
+  /** Comes with a latent upsampler. */
+  readonly upsampler?: boolean;
 };
 export type TinySizes = Required<TinyOptions>;
 
@@ -38,6 +40,7 @@ function tinySizes(options: TinyOptions = {}): TinySizes {
     pixelWidth: 64,
     pixelHeight: 48,
     seed: 1,
+    upsampler: false,
     ...options,
   };
 }
@@ -208,6 +211,26 @@ function decoder({ channels, seed }: TinySizes): { config: object; tensors: Map<
   return { config, tensors: recipe.tensors };
 }
 
+/** Twice as many rows and columns. */
+function upsampler({ channels, seed }: TinySizes): { config: object; tensors: Map<string, Dense> } {
+  const recipe = new Recipe(seed + 5);
+  const [width, fine] = [12, 8];
+  recipe.conv("conv_in", width, channels, 3);
+  for (const [part, size] of [
+    ["coarse.0", width],
+    ["coarse.1", width],
+    ["fine.0", fine],
+  ] as const) {
+    recipe.conv(`${part}.conv1`, size, size, 3);
+    recipe.conv(`${part}.conv2`, size, size, 3, 0.5);
+  }
+  recipe.conv("up", 4 * fine, width, 3);
+  recipe.conv("out", channels, fine, 3, 0.3);
+  recipe.conv("skip", 4 * channels, channels, 1, 0.5);
+  const config = { latent_channels: channels, scale: 2, width, blocks: 2, fine_width: fine, fine_blocks: 1 };
+  return { config, tensors: recipe.tensors };
+}
+
 /** A tokenizer that spells: one token a letter. Unigram, as T5's, with the closing 1. */
 function tokenizer(): object {
   const special = ["<pad>", "</s>", "<unk>"];
@@ -255,6 +278,7 @@ export function writeTinyModel(folder: string, options: TinyOptions = {}): TinyS
     text_encoder: textEncoder(sizes),
     transformer: transformer(sizes),
     vae: decoder(sizes),
+    ...(sizes.upsampler && { upsampler: upsampler(sizes) }),
   })) {
     mkdirSync(join(folder, part), { recursive: true });
     writeFileSync(join(folder, part, "config.json"), JSON.stringify(config, null, 1));
@@ -266,6 +290,7 @@ export function writeTinyModel(folder: string, options: TinyOptions = {}): TinyS
     _class_name: "MoevieStarterPipeline",
     name: "moevie-tiny",
     frame_rate: 8,
+    ...(sizes.upsampler && { upsampler: true }),
     windows: { overlap: 1, lead_in: 0, period: 3 },
     frames: sizes.frames,
     width: sizes.pixelWidth,

@@ -45,6 +45,8 @@ export type Manifest = {
     readonly channels: number;
     readonly temporalStride: number;
     readonly spatialStride: number;
+    /** Rows and columns that the graph latent-upsampler makes of one before decoding; 1: there is no such graph. */
+    readonly upsampling: number;
     readonly mean: readonly number[];
     readonly std: readonly number[];
     /** [channels][3]: normalised latent to colour in [-1, 1]. */
@@ -118,7 +120,9 @@ const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[]
   ["sampler", isText, "a string"],
   ["guidance", isNumber, "a number"],
   ...["frameRate", "modelFrames", "width", "height", "steps"].map((path) => [path, isCount, COUNT] as const),
-  ...["channels", "temporalStride", "spatialStride"].map((key) => [`latent.${key}`, isCount, COUNT] as const),
+  ...["channels", "temporalStride", "spatialStride", "upsampling"].map(
+    (key) => [`latent.${key}`, isCount, COUNT] as const,
+  ),
   ...["mean", "std", "toRgbBias"].map((key) => [`latent.${key}`, isNumbers, "numbers"] as const),
   ["latent.toRgb", (value) => Array.isArray(value) && value.every(isNumbers), "rows of numbers"],
   ["text.tokenizer", isText, "a path"],

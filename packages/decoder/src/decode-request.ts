@@ -17,7 +17,8 @@ export interface ServedModel {
   readonly frameRate: number;
   readonly channels: number;
   readonly temporalStride: number;
-  readonly spatialStride: number;
+  /** Pixels a side that one cell of the latent becomes. */
+  readonly pixelsPerCell: number;
 }
 
 export interface ValidDecode {
@@ -134,7 +135,7 @@ function validDecode(head: DecodeHead, bytes: Uint8Array, model: ServedModel): V
   widenToF32(ELEMENT_TYPES[head.latent?.elementType ?? "ELEMENT_TYPE_F32"] ?? "f32", bytes, values);
   return {
     latent: { values, shape: [channels, frames, height, width] },
-    from: { width: width * model.spatialStride, height: height * model.spatialStride, fps: model.frameRate },
+    from: { width: width * model.pixelsPerCell, height: height * model.pixelsPerCell, fps: model.frameRate },
     to: { width: head.width, height: head.height, fps: head.fps },
     frameCount: head.frameCount,
   };

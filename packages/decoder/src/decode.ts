@@ -34,11 +34,8 @@ export async function* decode(
 ): AsyncGenerator<DecodePart, void> {
   await using file = await privateFile(settings.folder, "clip.mp4");
   const startMs = performance.now();
-  let vaeUs = 0;
-  const pictures = readAhead(
-    decoder.frames(request.latent, signal, (us) => (vaeUs += us)),
-    PICTURES_AHEAD_MAX,
-  );
+  const times = { vaeUs: 0, upsampleUs: 0 };
+  const pictures = readAhead(decoder.frames(request.latent, signal, times), PICTURES_AHEAD_MAX);
   const { from, to, frameCount } = request;
   for await (const framesEncoded of encodeClip(pictures, {
     path: file.path,
@@ -58,7 +55,9 @@ export async function* decode(
     });
   }
   const sent = yield* fileChunks(file.path, signal);
-  yield { facts: { ...probed, ...sent, vaeUs: Math.round(vaeUs), encodeUs } };
+  yield {
+    facts: { ...probed, ...sent, encodeUs, vaeUs: Math.round(times.vaeUs), upsampleUs: Math.round(times.upsampleUs) },
+  };
 }
 
 async function* fileChunks(

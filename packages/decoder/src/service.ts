@@ -14,6 +14,7 @@ import { decode, type DecodeSettings } from "./decode.ts";
 import { readDecodeRequest, type ServedModel } from "./decode-request.ts";
 import { h264Encoder } from "./media/native.ts";
 import { CausalDecoder } from "./vae/causal-decoder.ts";
+import { LatentUpsampler } from "./vae/latent-upsampler.ts";
 
 /** Loads, proves and serves. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING, CONFIG_INVALID. */
 export async function startDecoder(context: ServiceContext): Promise<RunningService> {
@@ -22,8 +23,7 @@ export async function startDecoder(context: ServiceContext): Promise<RunningServ
   const thread = OnnxThread.start({ name: "decoder", device: config.device, intraOpThreads: config.threads });
   try {
     const bundle = await openBundle(config.bundleFolder);
-    const graphs = { first: await bundle.graph("decoder.first"), next: await bundle.graph("decoder.next") };
-    const decoder = await CausalDecoder.load(thread, graphs, bundle.manifest.latent.spatialStride);
+    const decoder = await loadDecoder(thread, bundle);
     await proveDecoder(decoder, bundle.manifest);
     const settings = { folder: config.temporaryFolder, encoderThreads: config.threads };
     return { grpc: [decodeService(decoder, servedModel(bundle), settings, context)], close: () => thread.close() };
@@ -34,21 +34,30 @@ export async function startDecoder(context: ServiceContext): Promise<RunningServ
   }
 }
 
+async function loadDecoder(thread: OnnxThread, bundle: Bundle): Promise<CausalDecoder> {
+  const { spatialStride, upsampling } = bundle.manifest.latent;
+  const graphs = { first: await bundle.graph("decoder.first"), next: await bundle.graph("decoder.next") };
+  const upsampler =
+    upsampling > 1 ? await LatentUpsampler.load(thread, await bundle.graph("latent-upsampler")) : undefined;
+  return CausalDecoder.load(thread, graphs, { perCell: spatialStride * upsampling, upsampler });
+}
+
 function servedModel({ digest, manifest: { frameRate, latent } }: Bundle): ServedModel {
   return {
     digest,
     frameRate,
     channels: latent.channels,
     temporalStride: latent.temporalStride,
-    spatialStride: latent.spatialStride,
+    pixelsPerCell: latent.spatialStride * latent.upsampling,
   };
 }
 
-/** Both graphs run once on a small zero latent. */
+/** Every graph runs once on a small zero latent. */
 async function proveDecoder(decoder: CausalDecoder, { latent }: Bundle["manifest"]): Promise<void> {
   const shape = [latent.channels, 2, 2, 2] as const;
   const zeros = new Float32Array(latent.channels * 2 * 2 * 2);
-  for await (const picture of decoder.frames({ values: zeros, shape }, new AbortController().signal, () => undefined))
+  const times = { vaeUs: 0, upsampleUs: 0 };
+  for await (const picture of decoder.frames({ values: zeros, shape }, new AbortController().signal, times))
     void picture;
 }
 

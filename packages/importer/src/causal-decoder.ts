@@ -1,6 +1,7 @@
 // The causal video decoder as two graphs over the same weights: `first` makes one frame of the first latent frame, `next` four
 // frames of a later one, with what it needs of the past as caches in and out. Normalised latents in, frames in [-1, 1] out.
 import type { ConfigFile } from "./config-file.ts";
+import { conv, pixelShuffle, residual } from "./convolutions.ts";
 import { GraphBuilder, type Name } from "./graph-builder.ts";
 import type { WeightFile } from "./weight-file.ts";
 
@@ -25,24 +26,6 @@ export function decoderSizes(config: ConfigFile): DecoderSizes {
     width: config.count("width"),
     blocks: config.count("blocks"),
   };
-}
-
-function conv(g: GraphBuilder, weights: WeightFile, name: string, value: Name): Name {
-  const kernel = weights.tensor(`${name}.weight`).shape.at(-1)!;
-  const pad = (kernel - 1) / 2;
-  return g.op("Conv", [value, g.weight(weights, `${name}.weight`), g.weight(weights, `${name}.bias`)], {
-    kernel_shape: { ints: [kernel, kernel] },
-    pads: { ints: [pad, pad, pad, pad] },
-  });
-}
-
-function pixelShuffle(g: GraphBuilder, value: Name, factor: number): Name {
-  return g.op("DepthToSpace", [value], { blocksize: { int: factor }, mode: { text: "CRD" } });
-}
-
-/** value + b(silu(a(silu(value)))). */
-function residual(g: GraphBuilder, weights: WeightFile, a: string, b: string, value: Name): Name {
-  return g.add(value, conv(g, weights, b, g.silu(conv(g, weights, a, g.silu(value)))));
 }
 
 /** Frames of `features` [frames, width, h, w] -> [frames, 3, 8h, 8w], each frame by itself. */

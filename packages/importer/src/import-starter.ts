@@ -8,6 +8,7 @@ import { decoderGraph, decoderSizes, type DecoderSizes } from "./causal-decoder.
 import { ConfigFileError, readConfigFile, type ConfigFile } from "./config-file.ts";
 import { expertGraph, expertSlotsGraph } from "./experts.ts";
 import type { GraphBuilder } from "./graph-builder.ts";
+import { upsamplerGraph, upsamplerSizes, type UpsamplerSizes } from "./latent-upsampler.ts";
 import { ditSizes, MoeDit, type DitSizes } from "./moe-dit.ts";
 import { textEncoderGraph, textEncoderSizes, type TextEncoderSizes } from "./text-encoder.ts";
 import { openWeightFile, type WeightFile } from "./weight-file.ts";
@@ -21,6 +22,8 @@ type Starter = {
   readonly text: { weights: WeightFile; sizes: TextEncoderSizes };
   readonly denoiser: { weights: WeightFile; sizes: DitSizes };
   readonly decoder: { weights: WeightFile; sizes: DecoderSizes; config: ConfigFile };
+  /** A model may come without one. */
+  readonly upsampler: { weights: WeightFile; sizes: UpsamplerSizes } | undefined;
 };
 
 async function openStarter(folder: string): Promise<Starter> {
@@ -31,6 +34,12 @@ async function openStarter(folder: string): Promise<Starter> {
     weights: await openWeightFile(join(folder, name, "model.safetensors"), `${ROOT}/${name}/model.safetensors`),
   });
   const [text, denoiser, decoder] = await Promise.all([part("text_encoder"), part("transformer"), part("vae")]);
+  const upsampler = index.has("upsampler") && index.flag("upsampler") ? await part("upsampler") : undefined;
+  upsampler?.config.expect(
+    "latent_channels",
+    upsampler.config.count("latent_channels") === decoder.config.count("latent_channels"),
+    "the decoder's",
+  );
   const sizes = ditSizes(denoiser.config);
   const { experts } = sizes.gate;
   for (let block = 0; block < sizes.layers; block++) {
@@ -44,6 +53,7 @@ async function openStarter(folder: string): Promise<Starter> {
     text: { weights: text.weights, sizes: textEncoderSizes(text.config) },
     denoiser: { weights: denoiser.weights, sizes },
     decoder: { ...decoder, sizes: decoderSizes(decoder.config) },
+    upsampler: upsampler && { weights: upsampler.weights, sizes: upsamplerSizes(upsampler.config) },
   };
 }
 
@@ -63,8 +73,10 @@ function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
     ),
     decoderGraph(starter.decoder.weights, starter.decoder.sizes, "first"),
     decoderGraph(starter.decoder.weights, starter.decoder.sizes, "next"),
+    ...(starter.upsampler ? [upsamplerGraph(starter.upsampler.weights, starter.upsampler.sizes)] : []),
   ];
-  for (const part of [starter.text, starter.denoiser, starter.decoder]) part.weights.expectAllAsked();
+  for (const part of [starter.text, starter.denoiser, starter.decoder, starter.upsampler])
+    part?.weights.expectAllAsked();
   return new Map(graphs.map((graph) => [graph.name, graph]));
 }
 
@@ -75,11 +87,12 @@ async function describeFile(folder: string, path: string): Promise<{ path: strin
   return { path: `${ROOT}/${path}`, bytes: (await stat(file)).size, sha256: hash.digest("hex") };
 }
 
-function latentFacts({ sizes, config }: Starter["decoder"]): object {
+function latentFacts({ decoder: { sizes, config }, upsampler }: Starter): object {
   return {
     channels: sizes.channels,
     temporalStride: sizes.temporal,
     spatialStride: sizes.spatial,
+    upsampling: upsampler?.sizes.scale ?? 1,
     mean: sizes.mean,
     std: sizes.std,
     toRgb: config.rows("latent_to_rgb", sizes.channels, 3),
@@ -117,7 +130,7 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
     modelFrames: index.count("frames"),
     width: index.count("width"),
     height: index.count("height"),
-    latent: latentFacts(starter.decoder),
+    latent: latentFacts(starter),
     text: {
       tokenizer: `${ROOT}/${TOKENIZER}`,
       maxTokens: index.count("max_text_tokens"),
@@ -137,6 +150,7 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
       "text-encoder": starter.text.weights.parameters,
       denoiser: starter.denoiser.weights.parameters,
       decoder: starter.decoder.weights.parameters,
+      ...(starter.upsampler && { upsampler: starter.upsampler.weights.parameters }),
     },
     graphs,
     precision: "f32",
@@ -200,7 +214,8 @@ export async function importStarter(weightsDir: string, outDir: string): Promise
       graphs[name] = { file: path, ...graph.signature() };
       files.push({ path, bytes: bytes.byteLength, sha256: createHash("sha256").update(bytes).digest("hex") });
     }
-    const stored = ["text_encoder", "transformer", "vae"].map((part) => `${part}/model.safetensors`);
+    const parts = ["text_encoder", "transformer", "vae", ...(starter.upsampler ? ["upsampler"] : [])];
+    const stored = parts.map((part) => `${part}/model.safetensors`);
     files.push(...(await Promise.all([...stored, TOKENIZER].map((path) => describeFile(weights, path)))));
     const manifest = `${JSON.stringify(manifestOf(starter, { [ROOT]: relative(target, weights) }, files, graphs), null, 1)}\n`;
     await writeFile(join(scratch, "manifest.json"), manifest);

@@ -38,11 +38,12 @@ def main(run, home=export.HOME):
     run.mkdir(parents=True, exist_ok=True)
     pca = encoder(load_file(Path(home) / "parity/decoder.safetensors")["latents"][0].float())
     parts = {name: {k: v.float() for k, v in load_file(weights / folder / "model.safetensors").items()}
-             for name, folder in (("text", "text_encoder"), ("dit", "transformer"), ("model", "vae"))}
+             for name, folder in (("text", "text_encoder"), ("dit", "transformer"), ("decoder", "vae"), ("upsampler", "upsampler"))}
     shutil.copyfile(weights / "tokenizer/tokenizer.json", run / "tokenizer.json")
     torch.save(pca, run / "pca.pt")
     torch.save({"model": parts["text"]}, run / "text.pt")
-    torch.save({"model": parts["model"]}, run / "decoder.pt")
+    for name in ("decoder", "upsampler"):
+        torch.save({"model": parts[name], "seen": 0}, run / f"{name}.pt")
     torch.save({"frames": 0, "clips": 0, "minutes": 0.0, "dit": parts["dit"], "text": parts["text"],
                 "ema_dit": parts["dit"], "ema_text": parts["text"]}, run / "dit.pt")
 

@@ -24,7 +24,7 @@ def sigmas(steps, shift):
 @torch.no_grad()
 def latents_for(nets, tok, prompts, seed=0, steps=20, shift=3.0, guidance=2.0, frames=5):
     """Normalised latents [n, 24, frames, 10, 18] by Euler steps with guidance."""
-    text, dit, _ = nets
+    text, dit = nets[:2]
     _, context = export.context_of(text, tok, [*prompts, ""])
     n = len(prompts)
     both = torch.cat((context[:n], context[n:].expand(n, -1, -1)))

@@ -16,8 +16,9 @@ import latents
 import train_decoder
 import train_dit
 import train_text
+import train_upsampler
 
-SHARES = {"text": 0.05, "decoder": 0.25, "frames": 0.15, "clips": 0.43, "motion": 0.12}
+SHARES = {"text": 0.05, "upsampler": 0.1, "decoder": 0.25, "frames": 0.12, "clips": 0.38, "motion": 0.1}
 
 
 def main():
@@ -37,6 +38,7 @@ def main():
     done = json.loads(done_path.read_text()) if done_path.exists() else []
     stages = {
         "text": lambda m: train_text.train(run, m, device),
+        "upsampler": lambda m: train_upsampler.train(run, m, device),
         "decoder": lambda m: train_decoder.train(run, m, device),
         "frames": lambda m: train_dit.train(run, m, frames=1, size=32, device=device, floor=0.4),
         "clips": lambda m: train_dit.train(run, m, frames=5, size=12, peak=1.2e-3, device=device),

@@ -231,6 +231,7 @@ export interface ClipFacts {
   frameCount: number;
   vaeUs: number;
   encodeUs: number;
+  upsampleUs: number;
 }
 
 export interface Operation {

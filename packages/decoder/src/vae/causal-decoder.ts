@@ -4,6 +4,7 @@ import { MoevieError } from "@moevie/contracts";
 import type { OnnxThread, TensorView } from "@moevie/runtime";
 import { throwIfCancelled } from "../cancel.ts";
 import { toRgb } from "../frames/to-rgb.ts";
+import type { LatentUpsampler } from "./latent-upsampler.ts";
 
 /** A normalised latent, f32 [channels, frames, height, width]. */
 export interface Latent {
@@ -16,53 +17,71 @@ export interface DecoderGraphs {
   readonly next: Uint8Array;
 }
 
+export interface LatentPixels {
+  /** Pixels a side that one cell of the latent becomes, upsampling included. */
+  readonly perCell: number;
+  /** Makes latent frames finer before they are decoded. */
+  readonly upsampler?: LatentUpsampler | undefined;
+}
+
+/** Microseconds of graph runs so far. */
+export interface DecodeTimes {
+  vaeUs: number;
+  upsampleUs: number;
+}
+
 const FIRST = "decoder.first";
 const NEXT = "decoder.next";
 
 export class CausalDecoder {
   readonly #thread: OnnxThread;
-  readonly #spatialStride: number;
+  readonly #pixels: LatentPixels;
 
-  private constructor(thread: OnnxThread, spatialStride: number) {
+  private constructor(thread: OnnxThread, pixels: LatentPixels) {
     this.#thread = thread;
-    this.#spatialStride = spatialStride;
+    this.#pixels = pixels;
   }
 
   /** Loads both graphs on `thread`. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING, OUT_OF_MEMORY. */
-  static async load(thread: OnnxThread, graphs: DecoderGraphs, spatialStride: number): Promise<CausalDecoder> {
+  static async load(thread: OnnxThread, graphs: DecoderGraphs, pixels: LatentPixels): Promise<CausalDecoder> {
     await thread.load(FIRST, graphs.first);
     await thread.load(NEXT, graphs.next);
-    return new CausalDecoder(thread, spatialStride);
+    return new CausalDecoder(thread, pixels);
   }
 
-  /** Pictures as RGB bytes [height * stride, width * stride, 3] in time order; `spent` is told the microseconds of every graph run. */
-  async *frames(
-    latent: Latent,
-    signal: AbortSignal,
-    spent: (computeUs: number) => void,
-  ): AsyncGenerator<Uint8Array, void> {
-    const [channels, count, height, width] = latent.shape;
+  /** Pictures as RGB bytes [height * perCell, width * perCell, 3] in time order; what every graph run took is added to `times`. */
+  async *frames(latent: Latent, signal: AbortSignal, times: DecodeTimes): AsyncGenerator<Uint8Array, void> {
+    const [, count, height, width] = latent.shape;
+    const { perCell } = this.#pixels;
     let caches: Record<string, TensorView> = {};
     for (let t = 0; t < count; t++) {
       throwIfCancelled(signal);
-      const z: TensorView = { type: "float32", dims: [1, channels, height, width], data: latentFrame(latent, t) };
+      const z = await this.#finer(latentFrame(latent, t), times);
       const { outputs, computeUs } = await this.#thread.timedRun(t === 0 ? FIRST : NEXT, { z, ...caches });
-      spent(computeUs);
+      times.vaeUs += computeUs;
       caches = carried(outputs);
-      yield* pictures(outputs[t === 0 ? "frame" : "frames"], width * this.#spatialStride, height * this.#spatialStride);
+      yield* pictures(outputs[t === 0 ? "frame" : "frames"], width * perCell, height * perCell);
     }
+  }
+
+  async #finer(z: TensorView, times: DecodeTimes): Promise<TensorView> {
+    const { upsampler } = this.#pixels;
+    if (upsampler === undefined) return z;
+    const { fine, computeUs } = await upsampler.finer(z);
+    times.upsampleUs += computeUs;
+    return fine;
   }
 }
 
-/** [channels, height, width] of latent frame `t`. */
-function latentFrame({ values, shape: [channels, count, height, width] }: Latent, t: number): Float32Array {
+/** Latent frame `t` as [1, channels, height, width]. */
+function latentFrame({ values, shape: [channels, count, height, width] }: Latent, t: number): TensorView {
   const plane = height * width;
   const out = new Float32Array(channels * plane);
   for (let c = 0; c < channels; c++) {
     const start = (c * count + t) * plane;
     out.set(values.subarray(start, start + plane), c * plane);
   }
-  return out;
+  return { type: "float32", dims: [1, channels, height, width], data: out };
 }
 
 /** cache_out.N of one run are cache.N of the next. */

@@ -10,11 +10,12 @@ FRAMES = 17
 
 
 class Bank:
-    """Clips of 17 frames from anywhere in the world's period, drawn at details 1 and 2; old ones give way to new ones."""
+    """Clips of 17 frames from anywhere in the world's period, drawn at details 1 and 2. Begins with a few, grows to `size`; then old
+    ones give way to new ones."""
 
     def __init__(self, rng, size, pca):
-        self.rng, self.pca = rng, pca
-        self.clips = [self.draw() for _ in range(size)]
+        self.rng, self.size, self.pca = rng, size, pca
+        self.clips = [self.draw() for _ in range(48)]
 
     def draw(self):
         scene, start = world.sample(self.rng), int(self.rng.integers(world.PERIOD))
@@ -30,8 +31,11 @@ class Bank:
         return self.clips[self.rng.integers(len(self.clips))]
 
     def refresh(self):
-        """Draws one clip anew."""
-        self.clips[self.rng.integers(len(self.clips))] = self.draw()
+        """Draws one more clip, or one anew."""
+        if len(self.clips) < self.size:
+            self.clips.append(self.draw())
+        else:
+            self.clips[self.rng.integers(self.size)] = self.draw()
 
 
 def unit(pictures):

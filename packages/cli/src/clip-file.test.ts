@@ -44,10 +44,12 @@ describe("the file of a clip", () => {
     ["a device", () => "/dev/null", "device"],
     ["an empty name", () => "", "the path of a file"],
     ["a place that takes no files", () => "/proc/clip.mp4", "cannot"],
+    ["a file that is read-only", () => join(folder, "kept"), "read-only"],
   ])("is refused when it is %s, before anything is written", (_case, path, words) => {
     writeFileSync(join(folder, "file"), "");
+    writeFileSync(join(folder, "kept"), "", { mode: 0o444 });
     expect(() => chooseClipFile(path(), "x.mp4")).toThrow(words);
-    expect(readdirSync(folder)).toEqual(["file"]);
+    expect(readdirSync(folder)).toEqual(["file", "kept"]);
   });
 
   it("is written whole, and straight into its place", async () => {

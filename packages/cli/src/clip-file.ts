@@ -17,6 +17,7 @@ import { pipeline } from "node:stream/promises";
 import { CommandError, UsageError } from "./failure.ts";
 
 const SLUG_CHARACTERS_MAX = 40;
+const ANYONE_MAY_WRITE = 0o222;
 
 /** The words of a prompt as a file name: letters and digits of any script, joined by "-". */
 export function slugOf(prompt: string): string {
@@ -43,6 +44,8 @@ function obstacle(path: string): string | undefined {
   const facts = statSync(path, { throwIfNoEntry: false });
   if (facts?.isDirectory() === true) return "the path of a file; this is a folder";
   if (facts !== undefined && !facts.isFile()) return "the path of a regular file; this is a device, pipe or socket";
+  if (facts !== undefined && (facts.mode & ANYONE_MAY_WRITE) === 0)
+    return "a file that may be written; this one is read-only";
   const folder = statSync(dirname(path), { throwIfNoEntry: false });
   if (folder === undefined) return `a file in a folder that exists; there is no ${dirname(path)}`;
   if (!folder.isDirectory()) return `a file in a folder; ${dirname(path)} is none`;

@@ -1,6 +1,6 @@
 // The CLI's settings from the environment. The only file of the CLI that reads process.env.
 import { homedir, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export interface CliConfig {
@@ -37,7 +37,7 @@ export function readCliConfig(env: NodeJS.ProcessEnv = process.env): CliConfig {
   const dataHome = env["XDG_DATA_HOME"];
   return Object.freeze({
     root,
-    cacheDir: env["MOEVIE_CACHE"] ?? join(root, ".cache"),
+    cacheDir: resolve(env["MOEVIE_CACHE"] || join(root, ".cache")),
     dataDir: join(
       dataHome !== undefined && dataHome.startsWith("/") ? dataHome : join(homedir(), ".local", "share"),
       "moevie",

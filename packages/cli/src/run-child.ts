@@ -13,6 +13,8 @@ export interface ChildEnd {
   readonly stderr: string;
 }
 
+/** Ends the child when this process is gone: see there. */
+const END_WITH_PARENT = new URL("end-with-parent.ts", import.meta.url).href;
 /** Longest output kept of a captured child. */
 const CAPTURED_CHARACTERS_MAX = 1_000_000;
 
@@ -22,9 +24,10 @@ export async function runNode(
   args: readonly string[],
   options: { readonly capture: boolean; readonly cwd?: string; readonly interruption: Interruption },
 ): Promise<ChildEnd> {
-  const child = spawn(process.execPath, [...NODE_ARGUMENTS, ...args], {
+  const output = options.capture ? "pipe" : "inherit";
+  const child = spawn(process.execPath, [...NODE_ARGUMENTS, "--import", END_WITH_PARENT, ...args], {
     env: { ...context.config.environment },
-    stdio: options.capture ? ["ignore", "pipe", "pipe"] : ["ignore", "inherit", "inherit"],
+    stdio: ["ignore", output, output, "pipe"],
     detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });

@@ -25,6 +25,10 @@ describe("run folders", () => {
     expect(statSync(createRunFolder(parent)).mode & 0o777).toBe(0o700);
   });
 
+  it("need a place that exists, and say which setting names it", () => {
+    expect(() => createRunFolder(join(parent, "no"))).toThrow(/^TMPDIR is ".*\/no"; allowed: a folder that exists/);
+  });
+
   it("of dead supervisors are removed, all others stay", () => {
     const deadPid = spawnSync(process.execPath, ["-e", ""]).pid;
     const dead = folderOf("moevie-dead", `${deadPid} 12345`);

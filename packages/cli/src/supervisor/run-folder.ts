@@ -2,6 +2,7 @@
 // the last; folders whose supervisor died are removed by the next start. Touches only folders it can prove are its own kind.
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { CommandError } from "../failure.ts";
 import { isAlive, processIdentity } from "./process-identity.ts";
 
 const PREFIX = "moevie-";
@@ -10,9 +11,15 @@ const OWNER_FILE = "supervisor.pid";
 /** Folders looked at in one clean-up. */
 const STALE_FOLDERS_MAX = 1000;
 
-/** Makes the folder, mode 0700, with the owner's identity in it. */
+/** Makes the folder, mode 0700, with the owner's identity in it. Throws CommandError when `temporaryDir` is no place for it. */
 export function createRunFolder(temporaryDir: string): string {
-  const path = mkdtempSync(join(temporaryDir, PREFIX));
+  let path: string;
+  try {
+    path = mkdtempSync(join(temporaryDir, PREFIX));
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "unknown";
+    throw new CommandError(`TMPDIR is "${temporaryDir}"; allowed: a folder that exists and can be written (${code})`);
+  }
   writeFileSync(join(path, OWNER_FILE), processIdentity(process.pid), { mode: 0o600 });
   mkdirSync(join(path, "logs"), { mode: 0o700 });
   return path;

@@ -33,7 +33,7 @@ const RULES: readonly Rule[] = [
     what: "sets a timer",
     pattern: /\bset(Timeout|Interval|Immediate)\(/,
     allowed: {
-      "packages/fabric/src/timer.ts": "deadlines of exchanges and of waits for credit",
+      "packages/fabric/src/timer.ts": "deadlines of exchanges and of waits for credit, silence of peers",
       "packages/runtime/src/pause.ts": "the pause of every service",
       "packages/job-store/src/sqlite-thread.ts": "polls the file for changes by other processes",
       "packages/runtime/src/grpc-server.ts": "the grace of a closing server",

@@ -53,7 +53,10 @@ export const LIMITS = {
     what: "Clips one gateway sends at once, gRPC and HTTP together; beyond it TOO_MANY_OPEN_CALLS.",
   },
   openCallsRetryAfterMs: { value: 5_000, what: "What TOO_MANY_OPEN_CALLS tells the caller to wait." },
-  silenceMsMax: { value: 30_000, what: "Silence after which a gRPC connection or a watch counts as dead." },
+  silenceMsMax: {
+    value: 30_000,
+    what: "Silence after which a gRPC connection, an exchange or a watch counts as dead.",
+  },
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
   metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
   checkpointBytesMax: { value: 1025 * MIB, what: "One checkpoint, a file beside the job store." },

@@ -16,8 +16,12 @@ test("whatever routers do, grants stay within the budget and idle streams reach 
   fc.assert(
     fc.property(fc.array(action, { maxLength: 80 }), (actions) => {
       const ledger = new CreditLedger<number>(budgetBytes);
+      /** By open stream; every opening is a stream of its own. */
       const unspent = new Map<number, number>();
+      /** By stream, also of those that are closed since. */
       const spent = new Map<number, number[]>();
+      const current = new Map<number, number>();
+      let streams = 0;
       const obey = (orders: readonly CreditOrder<number>[]): void => {
         for (const order of orders) {
           const have = unspent.get(order.stream) ?? 0;
@@ -30,17 +34,25 @@ test("whatever routers do, grants stay within the budget and idle streams reach 
             if (next !== false) obey(next);
           }
         }
+        const held = [...spent.values()].flat().reduce((sum, one) => sum + one, 0);
+        const granted = [...unspent.values()].reduce((sum, one) => sum + one, 0);
+        expect(ledger.outstandingBytes).toBe(held + granted);
         expect(ledger.outstandingBytes).toBeLessThanOrEqual(budgetBytes);
       };
-      for (const { stream, kind, bytes } of actions) {
-        const open = unspent.has(stream);
+      for (const { stream: place, kind, bytes } of actions) {
+        const open = current.has(place);
+        if (kind === "open" && !open) current.set(place, streams++);
+        const stream = current.get(place) ?? -1;
         if (kind === "open" && !open) {
           unspent.set(stream, 0);
           spent.set(stream, []);
           obey(ledger.open(stream));
         } else if (kind === "close" && open) {
           unspent.delete(stream);
-          obey(ledger.close(stream));
+          current.delete(place);
+          // A request that was coming in is never whole.
+          const arriving = bytes % 2 === 0 ? (spent.get(stream)?.pop() ?? 0) : 0;
+          obey(ledger.close(stream, arriving));
         } else if (kind === "spend" && open) {
           const allowed = (unspent.get(stream) ?? 0) >= bytes;
           expect(ledger.spend(stream, bytes)).toBe(allowed);
@@ -48,11 +60,14 @@ test("whatever routers do, grants stay within the budget and idle streams reach 
             unspent.set(stream, (unspent.get(stream) ?? 0) - bytes);
             spent.get(stream)?.push(bytes);
           }
-        } else if (kind === "settle" && open) obey(ledger.settle(stream, spent.get(stream)?.pop() ?? 0));
+        } else if (kind === "settle") {
+          const [busy, requests] = [...spent].find(([, list]) => list.length > 0) ?? [];
+          if (busy !== undefined) obey(ledger.settle(busy, requests?.pop() ?? 0));
+        }
       }
-      for (const [stream, requests] of spent) {
-        if (unspent.has(stream)) for (const bytes of requests) obey(ledger.settle(stream, bytes));
-      }
+      for (const [stream, requests] of spent)
+        for (let bytes = requests.pop(); bytes !== undefined; bytes = requests.pop())
+          obey(ledger.settle(stream, bytes));
       for (const bytes of unspent.values()) expect(bytes).toBeGreaterThanOrEqual(ledger.shareBytes - unspent.size);
     }),
   );

@@ -11,6 +11,8 @@ interface Account {
   outstandingBytes: number;
   /** Of those, what the router has not spent yet. */
   unspentBytes: number;
+  /** The stream is gone; what it spent is not yet done with. */
+  closed: boolean;
 }
 
 export class CreditLedger<S> {
@@ -23,7 +25,7 @@ export class CreditLedger<S> {
 
   /** The share of the budget each open stream is due. */
   get shareBytes(): number {
-    return Math.floor(this.#budgetBytes / Math.max(1, this.#accounts.size));
+    return Math.floor(this.#budgetBytes / Math.max(1, this.#openAccounts().length));
   }
 
   get outstandingBytes(): number {
@@ -34,9 +36,9 @@ export class CreditLedger<S> {
 
   /** A new stream: the others are asked for what they hold above the new share. */
   open(stream: S): CreditOrder<S>[] {
-    this.#accounts.set(stream, { outstandingBytes: 0, unspentBytes: 0 });
+    this.#accounts.set(stream, { outstandingBytes: 0, unspentBytes: 0, closed: false });
     const orders: CreditOrder<S>[] = [];
-    for (const [other, account] of this.#accounts) {
+    for (const [other, account] of this.#openAccounts()) {
       if (account.outstandingBytes > this.shareBytes) {
         orders.push({ kind: "recall", stream: other, keepBytes: this.shareBytes });
       }
@@ -44,8 +46,17 @@ export class CreditLedger<S> {
     return [...orders, ...this.#grants()];
   }
 
-  close(stream: S): CreditOrder<S>[] {
-    this.#accounts.delete(stream);
+  /**
+   * A stream is gone. What it had not spent is free, and what it spent on a request of `arrivingBytes` that will never be whole; the rest
+   * once its requests are settled: their bodies are still held.
+   */
+  close(stream: S, arrivingBytes = 0): CreditOrder<S>[] {
+    const account = this.#accounts.get(stream);
+    if (account === undefined) return [];
+    account.outstandingBytes -= account.unspentBytes + arrivingBytes;
+    account.unspentBytes = 0;
+    account.closed = true;
+    if (account.outstandingBytes === 0) this.#accounts.delete(stream);
     return this.#grants();
   }
 
@@ -61,6 +72,7 @@ export class CreditLedger<S> {
   settle(stream: S, bytes: number): CreditOrder<S>[] {
     const account = this.#accounts.get(stream);
     if (account !== undefined) account.outstandingBytes -= bytes;
+    if (account?.closed === true && account.outstandingBytes === 0) this.#accounts.delete(stream);
     return this.#grants();
   }
 
@@ -73,12 +85,16 @@ export class CreditLedger<S> {
     return this.#grants();
   }
 
+  #openAccounts(): [S, Account][] {
+    return [...this.#accounts].filter(([, account]) => !account.closed);
+  }
+
   /** Free credit goes to the streams below their share, the poorest first. */
   #grants(): CreditOrder<S>[] {
     let free = this.#budgetBytes - this.outstandingBytes;
     const share = this.shareBytes;
     const orders: CreditOrder<S>[] = [];
-    const poorestFirst = [...this.#accounts].sort((a, b) => a[1].outstandingBytes - b[1].outstandingBytes);
+    const poorestFirst = this.#openAccounts().sort((a, b) => a[1].outstandingBytes - b[1].outstandingBytes);
     for (const [stream, account] of poorestFirst) {
       const bytes = Math.min(share - account.outstandingBytes, free);
       if (bytes <= 0) continue;

@@ -11,38 +11,36 @@ import {
   H2_FRAME_BYTES,
   H2_WINDOW_BYTES,
   H2_WINDOW_BYTES_MAX,
-  PREFACE,
+  goAwayFrame,
   h2Frame,
   h2Header,
   h2Number,
-  settingsFrame,
+  readSettings,
 } from "./h2-frame.ts";
 import type { H2Header } from "./h2-frame.ts";
 import { H2Parser, H2Violation, expectLength } from "./h2-parser.ts";
 import type { H2Frames, PayloadSink } from "./h2-parser.ts";
-import { H2StreamState } from "./h2-stream.ts";
+import {
+  COSTLY_FRAMES_MAX,
+  COSTLY_FRAMES_MS,
+  FRAME_BYTES_MAX,
+  GO_AWAY_MS_MAX,
+  HANDSHAKE_MS_MAX,
+  PING_BYTES,
+  QUEUED_BYTES_MAX,
+  STREAMS_MAX,
+  WINDOW_BYTES,
+  greeting,
+} from "./h2-limits.ts";
+import { H2StreamState, lateSink } from "./h2-stream.ts";
 import type { H2Stream, H2StreamSink } from "./h2-stream.ts";
 import { HeaderBlocks } from "./header-blocks.ts";
 import type { HeaderBlock } from "./header-blocks.ts";
 import { encodeHeaders } from "./hpack.ts";
 import type { Headers } from "./hpack.ts";
+import { watchSilence } from "./keep-alive.ts";
 import { RateBound } from "./rate-bound.ts";
 import { startTimer } from "./timer.ts";
-
-/** Window of every stream and of the connection, and the largest frame this end takes. */
-const WINDOW_BYTES = limit("frameBytesMax");
-const FRAME_BYTES_MAX = 1_048_576;
-const STREAMS_MAX = 64;
-/** Frames that cost an answer or a stream, in a row of seconds. */
-const COSTLY_FRAMES_MAX = 1000;
-const COSTLY_FRAMES_MS = 10_000;
-/** What may wait for one peer: all the answers its credit can ask for, and then some. */
-const QUEUED_BYTES_MAX = limit("shardCreditBytes") + 4 * limit("frameBytesMax");
-const NOTHING = Buffer.alloc(0);
-/** From the connection to the peer's SETTINGS. */
-const HANDSHAKE_MS_MAX = 10_000;
-/** For the good-bye to go out. */
-const GO_AWAY_MS_MAX = 1_000;
 
 export interface H2ConnectionOptions {
   readonly role: "client" | "server";
@@ -50,7 +48,11 @@ export interface H2ConnectionOptions {
   readonly onStream?: (stream: H2Stream, headers: Headers) => H2StreamSink;
   /** The connection is gone, whatever the cause. Called once. */
   readonly onClose: () => void;
+  /** Silence after which the peer counts as gone. */
+  readonly silenceMs?: number;
 }
+
+const NOTHING = Buffer.alloc(0);
 
 export class H2Connection implements H2Frames {
   readonly parser: H2Parser;
@@ -68,6 +70,8 @@ export class H2Connection implements H2Frames {
   #peerWindowBytes = H2_WINDOW_BYTES;
   #peerFrameBytesMax = H2_FRAME_BYTES;
   #closed = false;
+  /** The peer said good-bye. */
+  #leaving = false;
 
   constructor(options: H2ConnectionOptions) {
     this.#options = options;
@@ -84,16 +88,10 @@ export class H2Connection implements H2Frames {
       if (!this.#settingsSeen) socket.destroy();
     });
     socket.on("close", stopTimer);
-    if (this.#options.role === "client") socket.write(PREFACE);
-    socket.write(
-      settingsFrame([
-        [H2Setting.enablePush, 0],
-        [H2Setting.concurrentStreamsMax, STREAMS_MAX],
-        [H2Setting.initialWindow, WINDOW_BYTES],
-        [H2Setting.frameBytesMax, FRAME_BYTES_MAX],
-      ]),
+    watchSilence(socket, this.#options.silenceMs ?? limit("silenceMsMax"), () =>
+      socket.write(h2Frame(H2Type.ping, 0, 0, Buffer.alloc(PING_BYTES))),
     );
-    socket.write(h2Number(H2Type.windowUpdate, 0, WINDOW_BYTES - H2_WINDOW_BYTES));
+    socket.write(greeting(this.#options.role));
   }
 
   /** Opens a stream (client only). */
@@ -164,10 +162,13 @@ export class H2Connection implements H2Frames {
       case H2Type.windowUpdate:
         return this.#windowUpdate(id, payload);
       case H2Type.ping:
-        expectLength(payload, 8);
+        expectLength(payload, PING_BYTES);
         this.#count();
-        if ((flags & H2Flag.ack) === 0) this.#socket?.write(h2Frame(H2Type.ping, H2Flag.ack, 0, payload));
+        if ((flags & H2Flag.ack) === 0) this.#answer(h2Frame(H2Type.ping, H2Flag.ack, 0, payload));
         return;
+      case H2Type.goAway:
+        if (payload.length < 8) throw new H2Violation(H2Error.frameSize, "GOAWAY of a broken length");
+        return this.#peerGoesAway(payload.readUInt32BE(0) & 0x7fff_ffff);
       case H2Type.reset: {
         expectLength(payload, 4);
         this.#count();
@@ -178,7 +179,7 @@ export class H2Connection implements H2Frames {
       case H2Type.pushPromise:
         throw new H2Violation(H2Error.protocol, "a push, though none is taken");
       default:
-      // PRIORITY and frames of later versions mean nothing here. After GOAWAY streams end as they would: no new ones are opened.
+      // PRIORITY and frames of later versions mean nothing here.
     }
   }
 
@@ -212,9 +213,8 @@ export class H2Connection implements H2Frames {
     if (stream !== 0) throw new H2Violation(H2Error.protocol, "SETTINGS on a stream");
     if ((flags & H2Flag.ack) !== 0) return expectLength(payload, 0);
     if (payload.length % 6 !== 0) throw new H2Violation(H2Error.frameSize, "SETTINGS of a broken length");
-    for (let at = 0; at < payload.length; at += 6)
-      this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
-    this.#socket?.write(h2Frame(H2Type.settings, H2Flag.ack, 0, Buffer.alloc(0)));
+    for (const [id, value] of readSettings(payload)) this.#setting(id, value);
+    this.#answer(h2Frame(H2Type.settings, H2Flag.ack, 0, NOTHING));
     this.#flush();
   }
 
@@ -268,15 +268,23 @@ export class H2Connection implements H2Frames {
     }
     // The owner may write while it is being made: the stream is known by then, and asks for its owner when something comes.
     let sink: H2StreamSink | undefined;
-    const state = this.#open(id, {
-      target: () => (sink as H2StreamSink).target(),
-      advance: (bytes) => sink?.advance(bytes),
-      refuse: (thrown) => sink?.refuse(thrown),
-      headers: (trailers) => sink?.headers(trailers),
-      end: () => sink?.end(),
-      close: () => sink?.close(),
-    });
+    const state = this.#open(
+      id,
+      lateSink(() => sink),
+    );
     sink = this.#options.onStream?.(this.#handle(state), headers);
+  }
+
+  /** Streams that the peer never took end at once, the others as they would; after the last the connection is of no use. */
+  #peerGoesAway(lastTaken: number): void {
+    this.#leaving = true;
+    if (this.#options.role === "client")
+      for (const stream of this.#streams.values()) if (stream.id > lastTaken) this.#close(stream);
+    this.#leaveWhenDone();
+  }
+
+  #leaveWhenDone(): void {
+    if (this.#leaving && this.#streams.size === 0) this.close();
   }
 
   #peerEnded(stream: H2StreamState): void {
@@ -325,28 +333,23 @@ export class H2Connection implements H2Frames {
       while (stream.queue.length > 0) {
         const bytesMax = Math.min(this.#sendWindowBytes, stream.sendWindowBytes, this.#peerFrameBytesMax);
         if (bytesMax <= 0) break;
-        this.#sendData(socket, stream, bytesMax);
+        this.#sendWindowBytes -= stream.sendTo(socket, bytesMax);
       }
       if (stream.queue.length === 0 && stream.endAfterQueue && !stream.sentEnd) this.#sendEnd(socket, stream);
     }
     socket.uncork();
   }
 
+  #answer(frame: Buffer): void {
+    this.#socket?.write(frame);
+    this.#boundQueue();
+  }
+
   /** A peer that asks and does not read is cut off: what waits for it must not fill the memory. */
   #boundQueue(): void {
     let bytes = this.#socket?.writableLength ?? 0;
     for (const { queuedBytes } of this.#streams.values()) bytes += queuedBytes;
-    if (bytes > QUEUED_BYTES_MAX) this.#socket?.destroy();
-  }
-
-  #sendData(socket: Socket, stream: H2StreamState, bytesMax: number): void {
-    const { slices, bytes, done } = stream.take(bytesMax);
-    this.#sendWindowBytes -= bytes;
-    stream.sendWindowBytes -= bytes;
-    socket.write(h2Header(bytes, H2Type.data, 0, stream.id));
-    const sent = done.length === 0 ? undefined : (): void => done.forEach((call) => call());
-    slices.forEach((slice, index) => socket.write(slice, index === slices.length - 1 ? sent : undefined));
-    if (slices.length === 0) sent?.();
+    if (bytes > QUEUED_BYTES_MAX) this.#goAway(H2Error.enhanceYourCalm, "too much waits to be read");
   }
 
   #sendEnd(socket: Socket, stream: H2StreamState): void {
@@ -372,21 +375,18 @@ export class H2Connection implements H2Frames {
       else done?.();
     });
     stream.sink.close();
+    this.#leaveWhenDone();
   }
 
   #goAway(code: H2Error, message: string): void {
     if (this.#closed) return;
-    this.parser.stop();
-    const payload = Buffer.alloc(8 + Buffer.byteLength(message));
-    payload.writeUInt32BE(this.#lastPeerStream, 0);
-    payload.writeUInt32BE(code, 4);
-    payload.write(message, 8);
     const socket = this.#socket;
-    socket?.write(h2Frame(H2Type.goAway, 0, 0, payload));
+    socket?.write(goAwayFrame(this.#lastPeerStream, code, message));
+    // Streams first: what they still hand to the socket must not come behind its end.
+    this.#gone();
     socket?.destroySoon();
     // A peer that does not read must not keep the socket.
     startTimer(GO_AWAY_MS_MAX, () => socket?.destroy());
-    this.#gone();
   }
 
   #gone(): void {

@@ -89,3 +89,17 @@ export function settingsFrame(settings: readonly (readonly [id: number, value: n
   });
   return h2Frame(H2Type.settings, 0, 0, payload);
 }
+
+/** The (identifier, value) pairs of a SETTINGS payload whose length is a multiple of 6. */
+export function* readSettings(payload: Buffer): Generator<readonly [id: number, value: number]> {
+  for (let at = 0; at < payload.length; at += 6) yield [payload.readUInt16BE(at), payload.readUInt32BE(at + 2)];
+}
+
+/** GOAWAY: the last stream of the peer's that was taken, why, and words for whoever reads a capture. */
+export function goAwayFrame(lastStream: number, code: H2Error, message: string): Buffer {
+  const payload = Buffer.alloc(8 + Buffer.byteLength(message));
+  payload.writeUInt32BE(lastStream, 0);
+  payload.writeUInt32BE(code, 4);
+  payload.write(message, 8);
+  return h2Frame(H2Type.goAway, 0, 0, payload);
+}

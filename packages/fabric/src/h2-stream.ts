@@ -1,5 +1,6 @@
 // One stream of an HTTP/2 link: what waits to be sent within the peer's window, and where received payload goes.
-import { H2Error, H2_WINDOW_BYTES_MAX } from "./h2-frame.ts";
+import type { Socket } from "node:net";
+import { H2Error, H2Type, H2_WINDOW_BYTES_MAX, h2Header } from "./h2-frame.ts";
 import { H2Violation } from "./h2-parser.ts";
 import type { Headers } from "./hpack.ts";
 
@@ -17,6 +18,18 @@ export interface H2StreamSink {
   end(): void;
   /** The stream is gone, whatever the cause. Called once. */
   close(): void;
+}
+
+/** A sink whose owner is there by the time something comes for it. */
+export function lateSink(owner: () => H2StreamSink | undefined): H2StreamSink {
+  return {
+    target: () => (owner() as H2StreamSink).target(),
+    advance: (bytes) => owner()?.advance(bytes),
+    refuse: (thrown) => owner()?.refuse(thrown),
+    headers: (trailers) => owner()?.headers(trailers),
+    end: () => owner()?.end(),
+    close: () => owner()?.close(),
+  };
 }
 
 /** The sending side of one stream. */
@@ -106,6 +119,17 @@ export class H2StreamState {
   enqueue(message: Outgoing): void {
     this.queue.push(message);
     for (const part of message.parts) this.queuedBytes += part.length;
+  }
+
+  /** Sends one DATA frame of up to `bytesMax` bytes; answers how many it took of the windows. */
+  sendTo(socket: Socket, bytesMax: number): number {
+    const { slices, bytes, done } = this.take(bytesMax);
+    this.sendWindowBytes -= bytes;
+    socket.write(h2Header(bytes, H2Type.data, 0, this.id));
+    const sent = done.length === 0 ? undefined : (): void => done.forEach((call) => call());
+    slices.forEach((slice, index) => socket.write(slice, index === slices.length - 1 ? sent : undefined));
+    if (slices.length === 0) sent?.();
+    return bytes;
   }
 
   /** Takes up to `bytesMax` bytes off the queue: slices to send, and who wants to know when they are sent. */

@@ -45,6 +45,8 @@ export class ServerStream {
   readonly #stream: H2Stream;
   readonly #host: ExchangeHost;
   #running = 0;
+  /** Credit spent on the request that is coming in. */
+  #arrivingBytes = 0;
   #greeted = false;
   #whenIdle: (() => void)[] = [];
 
@@ -71,7 +73,7 @@ export class ServerStream {
         stream.end(grpcTrailers(code, text));
       },
       close: () => {
-        this.#send(host.ledger.close(this));
+        this.#send(host.ledger.close(this, this.#arrivingBytes));
         closed(this);
       },
     };
@@ -104,6 +106,7 @@ export class ServerStream {
         if (!this.#host.ledger.spend(this, header.bodyBytes)) {
           throw exchangeError("CREDITS_EXHAUSTED", "the router sent more than its credit");
         }
+        this.#arrivingBytes = header.bodyBytes;
         return new Uint8Array(this.#host.pool.take(header.bodyBytes));
       default:
         throw exchangeError("INVALID_FIELD", `a router does not send frames of kind ${header.kind}`);
@@ -120,7 +123,10 @@ export class ServerStream {
       const orders = this.#host.ledger.giveBack(this, header.creditBytes);
       if (orders === false) throw exchangeError("INVALID_FIELD", "the router gave back more credit than it had");
       this.#send(orders);
-    } else void this.#answer(header, body);
+    } else {
+      this.#arrivingBytes = 0;
+      void this.#answer(header, body);
+    }
   }
 
   async #answer(header: FrameHeader, body: Uint8Array): Promise<void> {

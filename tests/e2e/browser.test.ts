@@ -1,4 +1,6 @@
 // Finished clips as a browser has them: size, length, every frame where it belongs, and the colours that the file was given.
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -75,6 +77,20 @@ async function look(page: Page, url: string, times: readonly number[]): Promise<
   return (await page.evaluate(script)) as SeenClip;
 }
 
+/** Width and height of the picture at `url`, as the browser decodes it. */
+async function pictureSize(page: Page, url: string): Promise<readonly number[]> {
+  await page.goto(url);
+  const script =
+    "(async () => { const [p] = document.images; await p.decode(); return [p.naturalWidth, p.naturalHeight]; })()";
+  return (await page.evaluate(script)) as number[];
+}
+
+async function sha256Of(path: string): Promise<string> {
+  return createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
+}
+
 /** Mean colour of the cells of an RGB frame, as the page takes them. */
 function cellColours(frame: Uint8Array, width: number, height: number): number[] {
   const sums = new Float64Array(CELLS * CELLS * 3);
@@ -129,8 +145,21 @@ for (const [size, fps, seconds] of [
       `${http}/files/${name.replace("videos/", "")}.mp4`,
       looked.map((frame) => (frame + 0.5) / fps),
     );
-    await page.close();
     expect(seen).toMatchObject({ width, height });
+    const beside = `${http}/files/${name.replace("videos/", "")}`;
+    const { assertions } = (await (await fetch(`${beside}.credentials.json`)).json()) as {
+      assertions: { label: string; data: Record<string, unknown> }[];
+    };
+    const said = Object.fromEntries(assertions.map(({ label, data }) => [label, data]));
+    expect(said["moevie.generation"]).toMatchObject({ seed: 4, width, height, fps, frameCount });
+    expect(said["c2pa.hash.data"]).toEqual({ alg: "sha256", hash: await sha256Of(path) });
+    const { columns, cellWidth, cellHeight, count } = said["moevie.sprites"] as Record<string, number>;
+    const rows = Math.ceil(count! / columns!);
+    expect(await pictureSize(page, `${beside}.sprites.jpg`)).toEqual([columns! * cellWidth!, rows * cellHeight!]);
+    const [thumbnailWidth = 0, thumbnailHeight = 0] = await pictureSize(page, `${beside}.thumbnail.jpg`);
+    expect(Math.max(thumbnailWidth, thumbnailHeight)).toBe(320);
+    expect(Math.abs(thumbnailWidth / thumbnailHeight - width / height)).toBeLessThan(0.02);
+    await page.close();
     expect(Math.abs(seen.seconds - seconds)).toBeLessThan(0.5 / fps);
     for (const [at, frame] of looked.entries()) {
       const want = cellColours(frames[frame]!, width, height);

@@ -26,6 +26,8 @@ export interface ValidDecode {
   readonly from: PictureShape;
   readonly to: PictureShape;
   readonly frameCount: number;
+  /** Frames the model makes of the latent. */
+  readonly pictureCount: number;
 }
 
 const ELEMENT_TYPES: Readonly<Record<ElementType, "f32" | "bf16" | "f16" | undefined>> = {
@@ -138,6 +140,7 @@ function validDecode(head: DecodeHead, bytes: Uint8Array, model: ServedModel): V
     from: { width: width * model.pixelsPerCell, height: height * model.pixelsPerCell, fps: model.frameRate },
     to: { width: head.width, height: head.height, fps: head.fps },
     frameCount: head.frameCount,
+    pictureCount: modelFrames(frames, model),
   };
 }
 

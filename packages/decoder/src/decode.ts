@@ -9,6 +9,7 @@ import { readAhead } from "./frames/read-ahead.ts";
 import { probeFinishedClip } from "./media/clip-probe.ts";
 import { encodeClip } from "./media/encode-clip.ts";
 import { privateFile } from "./media/private-file.ts";
+import { StillsTaker } from "./media/stills.ts";
 import type { CausalDecoder } from "./vae/causal-decoder.ts";
 
 /** Pictures decoded before the encoder takes them: one latent frame's worth and the next. */
@@ -17,6 +18,8 @@ const PICTURES_AHEAD_MAX = 8;
 export type DecodePart =
   | { readonly progress: DecodeProgress }
   | { readonly mp4Chunk: Buffer }
+  | { readonly thumbnailJpeg: Buffer }
+  | { readonly spritesJpeg: Buffer }
   | { readonly facts: ClipFacts };
 
 export interface DecodeSettings {
@@ -37,7 +40,8 @@ export async function* decode(
   const times = { vaeUs: 0, upsampleUs: 0 };
   const pictures = readAhead(decoder.frames(request.latent, signal, times), PICTURES_AHEAD_MAX);
   const { from, to, frameCount } = request;
-  for await (const framesEncoded of encodeClip(pictures, {
+  using taker = new StillsTaker(from, to, Math.min(request.pictureCount, Math.ceil((frameCount * from.fps) / to.fps)));
+  for await (const framesEncoded of encodeClip(taker.watch(pictures), {
     path: file.path,
     from,
     to,
@@ -54,9 +58,19 @@ export async function* decode(
       detail: JSON.stringify(probed),
     });
   }
+  const stills = await taker.finish();
   const sent = yield* fileChunks(file.path, signal);
+  yield { thumbnailJpeg: stills.thumbnailJpeg };
+  yield { spritesJpeg: stills.spritesJpeg };
   yield {
-    facts: { ...probed, ...sent, encodeUs, vaeUs: Math.round(times.vaeUs), upsampleUs: Math.round(times.upsampleUs) },
+    facts: {
+      ...probed,
+      ...sent,
+      sprites: stills.sprites,
+      encodeUs,
+      vaeUs: Math.round(times.vaeUs),
+      upsampleUs: Math.round(times.upsampleUs),
+    },
   };
 }
 

@@ -67,6 +67,7 @@ beforeAll(async () => {
   if (lease === null) throw new Error("no job waits");
   const attempt = await store.artefacts.createAttempt(lease);
   await attempt.write(BYTES);
+  await attempt.writeCompanion("sprites.jpg", "a picture");
   await attempt.commit();
   await store.finish(lease, { kind: "completed", artefact: FACTS });
   ({ id: waiting } = await store.submit(SPEC));
@@ -77,8 +78,8 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const get = (id: string, init: RequestInit = {}): Promise<Response> =>
-  fetch(`http://${edge.address}/files/${id}.mp4`, init);
+const get = (id: string, init: RequestInit = {}, file = "mp4"): Promise<Response> =>
+  fetch(`http://${edge.address}/files/${id}.${file}`, init);
 
 test("a whole clip comes with its type, length and the promise of ranges", async () => {
   const response = await get(done);
@@ -116,6 +117,18 @@ test("an unfinished clip is a conflict, an unknown one not found, and no path le
   expect((await get(waiting)).status).toBe(409);
   expect((await get("00000000-0000-0000-0000-000000000000")).status).toBe(404);
   expect((await get("..%2f..%2fjobs")).status).toBe(404);
+});
+
+test("what lies beside a clip comes with its own type, and nothing else does", async () => {
+  const response = await get(done, {}, "sprites.jpg");
+  expect([response.status, response.headers.get("content-type"), await response.text()]).toEqual([
+    200,
+    "image/jpeg",
+    "a picture",
+  ]);
+  expect((await get(done, {}, "thumbnail.jpg")).status).toBe(409);
+  for (const other of ["checkpoint", "toString", "mp4.mp4", "jpg"])
+    expect((await get(done, {}, other)).status).toBe(404);
 });
 
 test("one download too many is told when to come back, and is served once another one ended", async () => {

@@ -1,14 +1,22 @@
-// The gateway's HTTP paths: the machine's metrics on one page and finished clips by id, with byte ranges.
+// The gateway's HTTP paths: the machine's metrics on one page; finished clips and what lies beside them by id, with byte ranges.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { asMoevieError, GRPC_CODE, type MoevieError } from "@moevie/contracts";
+import type { Companion } from "@moevie/job-store";
 import type { HttpHandler } from "@moevie/runtime";
 import { openClip } from "./clip-bytes.ts";
 import type { MetricsPeer } from "./config.ts";
 import type { Gateway } from "./gateway.ts";
 import { mergedMetrics } from "./metrics-page.ts";
 
-const FILE = /^\/files\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.mp4$/;
+const FILE = /^\/files\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([a-z0-9.]+)$/;
+const CONTENT_TYPES = {
+  mp4: "video/mp4",
+  "thumbnail.jpg": "image/jpeg",
+  "sprites.jpg": "image/jpeg",
+  "credentials.json": "application/json",
+} as const satisfies Readonly<Record<"mp4" | Companion, string>>;
+type FileKind = keyof typeof CONTENT_TYPES;
 const HTTP_STATUS: Readonly<Record<number, number>> = {
   [GRPC_CODE.NOT_FOUND]: 404,
   [GRPC_CODE.FAILED_PRECONDITION]: 409,
@@ -25,22 +33,26 @@ export function gatewayHttp(gateway: Gateway, peers: readonly MetricsPeer[]): Ht
       response.end(await mergedMetrics(await gateway.metrics.text(), peers));
       return true;
     }
-    const id = FILE.exec(path)?.[1];
-    if (id === undefined) return false;
+    const [, id = "", file = ""] = FILE.exec(path) ?? [];
+    if (!isFileKind(file)) return false;
     await gateway.calls
-      .during("downloads", () => sendClip(gateway, id, request, response))
+      .during("downloads", () => sendFile(gateway, { id, file }, request, response))
       .catch((thrown: unknown) => sendError(asMoevieError(thrown), response));
     return true;
   };
 }
 
-async function sendClip(
+function isFileKind(name: string): name is FileKind {
+  return Object.hasOwn(CONTENT_TYPES, name);
+}
+
+async function sendFile(
   gateway: Gateway,
-  id: string,
+  { id, file }: { readonly id: string; readonly file: FileKind },
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const clip = await openClip(gateway, id);
+  const clip = await openClip(gateway, id, file);
   const range = rangeOf(request.headers.range, clip.sizeBytes);
   if (range === "bad") {
     response.writeHead(416, { "content-range": `bytes */${clip.sizeBytes}` }).end();
@@ -48,7 +60,7 @@ async function sendClip(
   }
   const { start, end } = range ?? { start: 0, end: clip.sizeBytes - 1 };
   response.writeHead(range === undefined ? 200 : 206, {
-    "content-type": "video/mp4",
+    "content-type": CONTENT_TYPES[file],
     "content-length": end - start + 1,
     "accept-ranges": "bytes",
     ...(range === undefined ? {} : { "content-range": `bytes ${start}-${end}/${clip.sizeBytes}` }),

@@ -1,11 +1,15 @@
 // Files of jobs on disk: one folder a job; every file belongs to the lease whose token begins its name. A clip becomes visible only
 // when the job's record names its attempt as the finished one, so a late scheduler can write but never publish. Knows no state of jobs.
-import { open, mkdir, readdir, rm, stat, type FileHandle } from "node:fs/promises";
+import { open, mkdir, readdir, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
 import { createReadStream, type ReadStream } from "node:fs";
 import { join } from "node:path";
 import { MoevieError } from "@moevie/contracts";
 
 const ID = /^[0-9a-f-]{36}$/;
+
+/** What may lie beside a clip. */
+const COMPANIONS = ["thumbnail.jpg", "sprites.jpg", "credentials.json"] as const;
+export type Companion = (typeof COMPANIONS)[number];
 
 /** Which attempt: a lease is one. */
 export interface AttemptName {
@@ -33,6 +37,15 @@ export class ArtefactAttempt {
     this.#sizeBytes += chunk.byteLength;
   }
 
+  /** A small file beside the clip, whole and durable. Throws DISK_FULL. */
+  async writeCompanion(name: Companion, bytes: Uint8Array | string): Promise<void> {
+    try {
+      await writeFile(this.#companion(name), bytes, { mode: 0o600, flush: true });
+    } catch (thrown) {
+      throw diskError(thrown);
+    }
+  }
+
   /** Makes the bytes durable; the job's `finish` makes them visible. Answers the size. */
   async commit(): Promise<number> {
     try {
@@ -47,7 +60,12 @@ export class ArtefactAttempt {
 
   async discard(): Promise<void> {
     await this.#file.close();
-    await rm(this.path, { force: true });
+    const paths = [this.path, ...COMPANIONS.map((name) => this.#companion(name))];
+    await Promise.all(paths.map((path) => rm(path, { force: true })));
+  }
+
+  #companion(name: Companion): string {
+    return this.path.replace(/mp4$/, name);
   }
 }
 
@@ -74,12 +92,12 @@ export class Artefacts {
     }
   }
 
-  /** The file of an attempt; callers pass the token the finished record names. Throws VIDEO_NOT_READY when it is gone. */
-  async open(attempt: AttemptName): Promise<OpenArtefact> {
-    const path = this.path(attempt.id, clipName(attempt.token));
+  /** A file of an attempt; callers pass the token the finished record names. Throws VIDEO_NOT_READY when it is gone. */
+  async open(attempt: AttemptName, file: "mp4" | Companion = "mp4"): Promise<OpenArtefact> {
+    const path = this.path(attempt.id, `${attempt.token}.${file}`);
     const found = await stat(path).catch(() => undefined);
     if (found === undefined)
-      throw new MoevieError("VIDEO_NOT_READY", "The clip's file is not in the store.", { detail: path });
+      throw new MoevieError("VIDEO_NOT_READY", `The clip's ${file} is not in the store.`, { detail: path });
     return { sizeBytes: found.size, read: (range) => createReadStream(path, range ?? {}) };
   }
 
@@ -121,8 +139,13 @@ export class Artefacts {
 }
 
 /** The clip's file name of an attempt. */
-export function clipName(token: number): string {
+function clipName(token: number): string {
   return `${token}.mp4`;
+}
+
+/** Names of all that a finished attempt may have. */
+export function artefactNames(token: number): readonly string[] {
+  return [clipName(token), ...COMPANIONS.map((name) => `${token}.${name}`)];
 }
 
 const UNWRITABLE: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST"]);

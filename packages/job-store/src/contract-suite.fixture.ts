@@ -285,6 +285,8 @@ function clipCases(start: Start, again: Again): void {
     const attempt = await store.artefacts.createAttempt(second);
     await attempt.write(new Uint8Array([1, 2]));
     await attempt.write(new Uint8Array([3]));
+    await late.writeCompanion("thumbnail.jpg", new Uint8Array([8]));
+    await attempt.writeCompanion("thumbnail.jpg", new Uint8Array([9]));
     expect(await attempt.commit()).toBe(3);
     const done = await store.finish(second, { kind: "completed", artefact: FACTS });
     await late.commit();
@@ -294,6 +296,9 @@ function clipCases(start: Start, again: Again): void {
     expect(Buffer.concat(await clip.read().toArray())).toEqual(Buffer.from([1, 2, 3]));
     expect(Buffer.concat(await clip.read({ start: 1, end: 1 }).toArray())).toEqual(Buffer.from([2]));
     expect(await reasonOf(store.artefacts.open(first))).toBe("VIDEO_NOT_READY");
+    const thumbnail = await store.artefacts.open({ id, token: second.token }, "thumbnail.jpg");
+    expect(Buffer.concat(await thumbnail.read().toArray())).toEqual(Buffer.from([9]));
+    expect(await reasonOf(store.artefacts.open({ id, token: second.token }, "sprites.jpg"))).toBe("VIDEO_NOT_READY");
     expect(await store.loadCheckpoint(id)).toBeNull();
   });
   test("however a job leaves a lease, the clip that lease was writing is gone; the file of a live lease stays", async () => {

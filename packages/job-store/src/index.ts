@@ -2,5 +2,5 @@
 export * from "./job-store.ts";
 export { isFinal, JOB_STATE_KINDS } from "./job-state.ts";
 export type { ArtefactFacts, JobError, JobState, JobStateKind } from "./job-state.ts";
-export type { ArtefactAttempt, Artefacts, AttemptName, OpenArtefact } from "./artefacts.ts";
+export type { ArtefactAttempt, Artefacts, AttemptName, Companion, OpenArtefact } from "./artefacts.ts";
 export { openSqliteStore, type SqliteStoreOptions } from "./sqlite-store.ts";

@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
-import { clipName } from "./artefacts.ts";
+import { artefactNames } from "./artefacts.ts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
 import { held, isFinal, transition, JOB_STATE_KINDS, type JobStateKind, type JobTransition } from "./job-state.ts";
 import { COLUMNS, recordOf, stateOf, type JobRow } from "./job-row.ts";
@@ -261,7 +261,7 @@ export class SqliteRecords {
         const row = this.#row("id = ?", id);
         const state = row && stateOf(row);
         return {
-          names: [state?.kind === "completed" ? clipName(state.token) : undefined, this.checkpoint(id)?.name],
+          names: [...(state?.kind === "completed" ? artefactNames(state.token) : []), this.checkpoint(id)?.name],
           liveToken: state?.kind === "running" ? state.token : undefined,
           final: state === undefined || isFinal(state),
         };

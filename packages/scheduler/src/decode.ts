@@ -14,6 +14,9 @@ export interface DecodedClip {
   readonly facts: ClipFacts;
 }
 
+/** What comes beside the clip. */
+const STILLS = { thumbnailJpeg: "thumbnail.jpg", spritesJpeg: "sprites.jpg" } as const;
+
 /** A decoder that goes away begins again from the latent, in a file begun again. */
 export function decode(
   run: JobRun,
@@ -65,6 +68,9 @@ async function receive(
       shownPercent = Math.floor(progress.percent);
       await run.held.progress(progress, run.stages.timings);
     } else if (answer.facts !== undefined) facts = answer.facts;
+    else
+      for (const part of ["thumbnailJpeg", "spritesJpeg"] as const)
+        if (answer[part] !== undefined) await attempt.writeCompanion(STILLS[part], answer[part]);
   }
   check(facts, { sizeBytes, sha256: hash.digest("hex"), frameCount });
   run.pace.secondsPerFrame = (performance.now() - startMs) / 1000 / frameCount;

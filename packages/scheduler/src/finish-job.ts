@@ -2,6 +2,7 @@
 import { asMoevieError, type MoevieError } from "@moevie/contracts";
 import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
 import type { Logger, Metrics } from "@moevie/runtime";
+import { credentials } from "./credentials.ts";
 import type { DecodedClip } from "./decode.ts";
 import { commitProgress } from "./job-progress.ts";
 import type { JobRun } from "./job-run.ts";
@@ -10,6 +11,7 @@ import { retryPure, type RetryPolicy } from "./retry.ts";
 /** Makes the clip's file durable and answers the outcome that will make it visible. */
 export async function commitClip(run: JobRun, { attempt, facts }: DecodedClip): Promise<JobOutcome> {
   await run.held.progress(commitProgress(run), run.stages.timings);
+  await attempt.writeCompanion("credentials.json", credentials(run, facts));
   const sizeBytes = await attempt.commit();
   const { sha256, codec, pixelFormat, width, height, fps, frameCount } = facts;
   return { kind: "completed", artefact: { sizeBytes, sha256, codec, pixelFormat, width, height, fps, frameCount } };

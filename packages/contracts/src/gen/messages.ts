@@ -211,8 +211,10 @@ export interface DecodeResponse {
   progress?: DecodeProgress;
   mp4Chunk?: Buffer;
   facts?: ClipFacts;
-  /** Which of progress, mp4Chunk, facts is set. */
-  part?: "progress" | "mp4Chunk" | "facts";
+  thumbnailJpeg?: Buffer;
+  spritesJpeg?: Buffer;
+  /** Which of progress, mp4Chunk, facts, thumbnailJpeg, spritesJpeg is set. */
+  part?: "progress" | "mp4Chunk" | "facts" | "thumbnailJpeg" | "spritesJpeg";
 }
 
 export interface DecodeProgress {
@@ -232,6 +234,15 @@ export interface ClipFacts {
   vaeUs: number;
   encodeUs: number;
   upsampleUs: number;
+  sprites: SpriteSheet | null;
+}
+
+export interface SpriteSheet {
+  columns: number;
+  cellWidth: number;
+  cellHeight: number;
+  count: number;
+  secondsApart: number;
 }
 
 export interface Operation {

@@ -2,7 +2,7 @@
 import { Frame } from "node-av/lib";
 import { MoevieError } from "@moevie/contracts";
 import { throwIfCancelled } from "../cancel.ts";
-import type { PictureShape } from "./filter-chain.ts";
+import { filterChain, type PictureShape } from "./filter-chain.ts";
 import { Mp4Writer } from "./mp4-writer.ts";
 import { PictureFilter } from "./picture-filter.ts";
 
@@ -25,7 +25,7 @@ const TAIL_FRAMES_MAX = 8;
  * the clip is full. Throws CANCELLED within one frame of the signal, DISK_FULL, UNSUPPORTED, INTERNAL.
  */
 export async function* encodeClip(frames: AsyncIterable<Uint8Array>, clip: ClipEncoding): AsyncGenerator<number, void> {
-  const filter = await PictureFilter.open(clip.from, clip.to);
+  const filter = await PictureFilter.open(clip.from, filterChain(clip.from, clip.to));
   let writer: Mp4Writer | undefined;
   using frame = new Frame();
   frame.alloc();

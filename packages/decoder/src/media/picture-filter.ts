@@ -1,7 +1,7 @@
 // One running FFmpeg filter graph: model frames in, clip frames out, in time order. Owns native memory until `close`.
 import { AV_PIX_FMT_RGB24, AVCOL_RANGE_JPEG, AVCOL_SPC_RGB, AVERROR_EAGAIN, AVERROR_EOF } from "node-av/constants";
 import { Filter, FilterGraph, FilterInOut, Frame, type FilterContext } from "node-av/lib";
-import { filterChain, type PictureShape } from "./filter-chain.ts";
+import type { PictureShape } from "./filter-chain.ts";
 import { checked, mediaError, present } from "./native.ts";
 
 /** Create with `open`; `push` every frame, `end` once, `pull` until it answers false. */
@@ -19,7 +19,8 @@ export class PictureFilter {
     this.#from = from;
   }
 
-  static async open(from: PictureShape, to: PictureShape): Promise<PictureFilter> {
+  /** A graph that reads RGB24 of `from` and does what `filters` say. */
+  static async open(from: PictureShape, filters: string): Promise<PictureFilter> {
     const graph = new FilterGraph();
     graph.alloc();
     try {
@@ -45,7 +46,7 @@ export class PictureFilter {
         end.filterCtx = context;
         end.padIdx = 0;
       }
-      checked(graph.parsePtr(filterChain(from, to), sinkEnd, sourceEnd), "reading the filters");
+      checked(graph.parsePtr(filters, sinkEnd, sourceEnd), "reading the filters");
       checked(await graph.config(), "setting up the filters");
       return new PictureFilter(graph, source, sink, from);
     } catch (thrown) {

@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { CliSession, type RunningCommand } from "./cli-session.ts";
+import { CliSession, until, type RunningCommand } from "./cli-session.ts";
 
 let session: CliSession;
 let bundle: string;
@@ -101,6 +101,14 @@ describe("generate leaves nothing behind", () => {
     expect(readdirSync(session.work)).toEqual([]);
   });
 
+  it("when the supervisor is killed with -9 while its services load their code", async () => {
+    const command = longClip();
+    await until(() => session.processes().some(([, name]) => name !== ""), 30_000, () => "no service was started");
+    command.child.kill("SIGKILL");
+    await command.finished;
+    await session.untilNothingLeft();
+  });
+
   it.each(["router", "expert-shard-1", "gateway"])("when %s is killed, and says which it was", async (service) => {
     const command = longClip();
     await command.says("denoise");
@@ -149,10 +157,12 @@ describe("serve leaves nothing behind but its data", () => {
       "0",
       "--data",
       join(session.folder, "jobs"),
+      "--json",
     );
-    await command.says("ready after");
+    await command.says('"startSeconds"');
     command.child.kill(signal);
-    const { code } = await command.finished;
+    const { code, stdout } = await command.finished;
+    expect(JSON.parse(stdout)).toHaveProperty("grpc");
     expect(code).toBe(signal === "SIGKILL" ? null : 130);
     await session.untilNothingLeft(signal === "SIGKILL" ? undefined : 0);
   });

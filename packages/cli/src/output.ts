@@ -8,6 +8,8 @@ export interface Output {
   readonly interactive: boolean;
   /** One line of result. */
   print(line: string): void;
+  /** The one object of --json; whatever follows the first is dropped: `serve` has printed its own long before it ends. */
+  printObject(value: object): void;
   /** One line for people beside the result. */
   note(line: string): void;
   /** Replaces the line being drawn; only where interactive. */
@@ -22,16 +24,22 @@ export function openOutput(): Output {
   process.stdout.on("error", () => closed.abort());
   process.stderr.on("error", () => undefined);
   let drawn = false;
+  let printed = false;
   const clear = (): void => {
     if (drawn) process.stderr.write("\r\u001b[2K");
     drawn = false;
   };
+  const print = (line: string): void => {
+    clear();
+    process.stdout.write(`${line}\n`);
+  };
   return {
     interactive: process.stderr.isTTY,
     closed: closed.signal,
-    print: (line) => {
-      clear();
-      process.stdout.write(`${line}\n`);
+    print,
+    printObject: (value) => {
+      if (!printed) print(JSON.stringify(value));
+      printed = true;
     },
     note: (line) => {
       clear();

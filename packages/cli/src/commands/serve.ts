@@ -109,7 +109,7 @@ export async function serve(
     startSeconds: (clock.nowMs() - startMs) / 1000,
     processes: cluster.processes(),
   };
-  if (context.json) output.print(JSON.stringify(facts));
+  if (context.json) output.printObject(facts);
   else {
     output.print(`gRPC    ${facts.grpc}`);
     output.print(`HTTP    ${facts.http} (/readyz, /metrics)`);

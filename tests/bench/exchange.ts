@@ -74,6 +74,7 @@ function portOf(server: { address(): unknown }): number {
 
 /** The receiving process: every contender's server, addresses sent to the parent. */
 async function receiver(folder: string): Promise<void> {
+  process.on("disconnect", () => process.exit(1));
   const pool = new BufferPool(16 * ROW_BYTES);
   const holds = { digest: "bench", epoch: 1, slots: [{ layer: 0, expert: 0, slot: 0 }] };
   const exchange = (listen: string): ReturnType<typeof serveExchange> =>
@@ -192,7 +193,7 @@ async function measure(contenders: readonly Contender[]): Promise<Map<string, nu
 
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "moevie-bench-"));
-  const child = fork(fileURLToPath(import.meta.url), ["receiver", folder]);
+  const child = fork(fileURLToPath(import.meta.url), ["receiver", folder], { execArgv: [] });
   try {
     const at = await new Promise<Addresses>((resolve) =>
       child.once("message", (message) => resolve(message as Addresses)),

@@ -1,6 +1,7 @@
 // However `generate` and `serve` end, no process, socket or temporary file outlives them.
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { CliSession, until, type RunningCommand } from "./cli-session.ts";
 
@@ -103,7 +104,11 @@ describe("generate leaves nothing behind", () => {
 
   it("when the supervisor is killed with -9 while its services load their code", async () => {
     const command = longClip();
-    await until(() => session.processes().some(([, name]) => name !== ""), 30_000, () => "no service was started");
+    await until(
+      () => session.processes().some(([, name]) => name !== ""),
+      30_000,
+      () => "no service was started",
+    );
     command.child.kill("SIGKILL");
     await command.finished;
     await session.untilNothingLeft();
@@ -142,6 +147,29 @@ describe("generate leaves nothing behind", () => {
     );
     expect(code).toBe(0);
     expect(session.leftovers()).toEqual([]);
+  });
+});
+
+describe("bench and import leave no process behind", () => {
+  it.each([
+    ["bench", ["bench", "startup"]],
+    ["import", ["import", "packages/starter-model/weights", "--out", "bundle"]],
+  ])("when %s is killed with -9", async (_name, [command = "", ...args]) => {
+    const root = fileURLToPath(new URL("../..", import.meta.url));
+    const paths = args.map((arg) => (arg.startsWith("packages/") ? join(root, arg) : arg));
+    const running = session.start(command, ...paths);
+    await until(
+      () => session.processes().length > 1,
+      30_000,
+      () => "no child was started",
+    );
+    running.child.kill("SIGKILL");
+    await running.finished;
+    await until(
+      () => session.processes().length === 0,
+      10_000,
+      () => session.leftovers().join(", "),
+    );
   });
 });
 

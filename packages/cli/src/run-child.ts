@@ -4,7 +4,7 @@ import { CommandError, InterruptedError } from "./failure.ts";
 import type { Interruption } from "./interruption.ts";
 import { STOP_GRACE_MS } from "./supervisor/service-process.ts";
 import type { CommandContext } from "./command.ts";
-import { NODE_ARGUMENTS } from "@moevie/contracts";
+import { nodeArguments } from "./node-arguments.ts";
 
 export interface ChildEnd {
   readonly exitCode: number;
@@ -22,9 +22,11 @@ export async function runNode(
   args: readonly string[],
   options: { readonly capture: boolean; readonly cwd?: string; readonly interruption: Interruption },
 ): Promise<ChildEnd> {
-  const child = spawn(process.execPath, [...NODE_ARGUMENTS, ...args], {
-    env: { ...context.config.environment },
-    stdio: options.capture ? ["ignore", "pipe", "pipe"] : ["ignore", "inherit", "inherit"],
+  const output = options.capture ? "pipe" : "inherit";
+  const child = spawn(process.execPath, [...nodeArguments(context.config.root), ...args], {
+    // No folder of anybody's is this child's to remove.
+    env: { ...context.config.environment, MOEVIE_RUN_DIR: "" },
+    stdio: ["ignore", output, output, "pipe"],
     detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });

@@ -47,4 +47,10 @@ describe("a process's identity", () => {
     expect(isAlive(`${process.pid} 1`)).toBe(false);
     expect(isAlive("not a pid")).toBe(true);
   });
+
+  it("is refused in words where the temporary folder is not there", () => {
+    expect(() => createRunFolder("/no/such")).toThrow(
+      "the temporary folder is /no/such; allowed: a folder that can be written (ENOENT)",
+    );
+  });
 });

@@ -2,6 +2,7 @@
 // the last; folders whose supervisor died are removed by the next start. Touches only folders it can prove are its own kind.
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { CommandError } from "../failure.ts";
 import { isAlive, processIdentity } from "./process-identity.ts";
 
 const PREFIX = "moevie-";
@@ -10,9 +11,17 @@ const OWNER_FILE = "supervisor.pid";
 /** Folders looked at in one clean-up. */
 const STALE_FOLDERS_MAX = 1000;
 
-/** Makes the folder, mode 0700, with the owner's identity in it. */
+/** Makes the folder, mode 0700, with the owner's identity in it. Throws CommandError where none can be made. */
 export function createRunFolder(temporaryDir: string): string {
-  const path = mkdtempSync(join(temporaryDir, PREFIX));
+  let path: string;
+  try {
+    path = mkdtempSync(join(temporaryDir, PREFIX));
+  } catch (error) {
+    throw new CommandError(
+      `the temporary folder is ${temporaryDir}; allowed: a folder that can be written (${(error as NodeJS.ErrnoException).code ?? "unknown"}); set TMPDIR to one`,
+      "SYSTEM",
+    );
+  }
   writeFileSync(join(path, OWNER_FILE), processIdentity(process.pid), { mode: 0o600 });
   mkdirSync(join(path, "logs"), { mode: 0o700 });
   return path;

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BufferPool, WireType, connectExchange, serveExchange } from "@moevie/fabric";
-import { median } from "./support/processes.ts";
+import { median, showTarget } from "./support/processes.ts";
 
 const ROW_WIDTH = 256;
 const ROWS = 1024;
@@ -232,6 +232,8 @@ function report(throughput: ReadonlyMap<string, number>, latency: ReadonlyMap<st
   for (const [name, ms] of latency) console.log(`  ${name.padEnd(32)} ${ms.toFixed(3).padStart(8)} ms`);
   const tcp = gigabytesPerSecond(throughput.get("exchange by TCP") ?? Number.NaN);
   const empty = latency.get("empty exchange by TCP") ?? Number.NaN;
+  showTarget("throughput by TCP", tcp, "GB/s", "at least", TARGETS.gigabytesPerSecond);
+  showTarget("empty exchange by TCP", empty, "ms", "at most", TARGETS.emptyExchangeMs);
   const result = {
     exchangeGigabytesPerSecond: tcp,
     exchangeToRawSocket:

@@ -113,7 +113,7 @@ test.each(["SIGKILL", "SIGTERM"] as const)(
 test.each([
   [
     "a cache that cannot be made",
-    { MOEVIE_CACHE: "/proc/none/cache" },
+    { MOEVIE_CACHE: "/dev/null/cache" },
     /^moevie: setting up failed: .*; set MOEVIE_CACHE/,
   ],
   ["no tar", { PATH: "" }, /^moevie: setting up needs tar, which is not on PATH; install it/],

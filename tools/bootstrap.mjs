@@ -106,6 +106,7 @@ async function takeLock() {
     try {
       linkSync(lockDraft, lockPath);
       lockHeld = true;
+      rmSync(lockDraft, { force: true });
       return;
     } catch (error) {
       if (error.code !== "EEXIST") throw error;
@@ -231,6 +232,16 @@ async function installWorkspace() {
   if (!install.ok) throw explain("installing the workspace failed", telling(install.output));
 }
 
+/** What set-ups left that were killed: half-fetched packages, and drafts of locks that nobody waits with any more. */
+function removeLeavings() {
+  for (const name of readdirSync(cache)) {
+    const waiting = /^bootstrap\.lock\.(\d+)$/.exec(name)?.[1];
+    const dead = waiting !== undefined && identityOf(Number(waiting)) === undefined;
+    if (dead || /^fetch-|^bootstrap\.lock\..*\.dead$/.test(name))
+      rmSync(join(cache, name), { recursive: true, force: true });
+  }
+}
+
 async function main() {
   const [major] = process.versions.node.split(".").map(Number);
   if (major < 20) throw new SetUpError(`Node ${process.versions.node} is too old to set up; 20 or newer is needed`);
@@ -246,8 +257,7 @@ async function main() {
   await takeLock();
   // Without the stamp a set-up that is killed from here on is done again.
   rmSync(join(cache, "ready"), { force: true });
-  for (const name of readdirSync(cache))
-    if (name.startsWith("fetch-")) rmSync(join(cache, name), { recursive: true, force: true });
+  removeLeavings();
   await fetchPackage(platform, NODE_VERSION, join(cache, "node"));
   chmodSync(join(cache, "node", "bin", "node"), 0o755);
   await fetchPackage("pnpm", PNPM_VERSION, join(cache, "pnpm"));

@@ -140,7 +140,7 @@ test("on a full disk the set-up says so in one line", () => {
   });
   expect(result.code).toBe(1);
   expect(result.stderr.split("\n")[1]).toMatch(
-    /^moevie: could not fetch node-\S+ from the npm registry: .*no space left on device.*; make room on the disk and run it again$/,
+    /^moevie: could not fetch node-\S+ from the npm registry: .*no space left on device.*; make room on the disk and run it again$/i,
   );
   expect(result.stderr.trim().split("\n")).toHaveLength(2);
 });

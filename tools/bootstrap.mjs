@@ -1,23 +1,22 @@
 // Fetches the pinned Node and pnpm as npm packages (checked by integrity) and installs the workspace
 // with a frozen lock file. Runs under whatever Node (20 or newer) the machine has; writes only to the
 // cache folder and node_modules. Called by the `moevie` wrapper when something is missing or out of date.
-import { spawnSync } from "node:child_process";
+// Whatever fails ends in one line that says what and what to do; killed at any moment, the next set-up goes on from there.
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
   existsSync,
+  linkSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
-  realpathSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 
 const NODE_VERSION = "24.21.0";
 const PNPM_VERSION = "11.28.11";
@@ -28,74 +27,103 @@ const INTEGRITY = {
 };
 const LOCK_WAIT_MS_MAX = 600_000;
 const LOCK_POLL_MS = 200;
-/** Begins the names of folders that a fetch unpacks in. */
-const SCRATCH = "set-up-";
+const OUTPUT_CHARACTERS_MAX = 1_000_000;
 
 const [root, cache] = process.argv.slice(2);
-/** Says that this installation is whole. It lies in what it speaks of, so that it goes when that goes. */
-const stamp = join(root, "node_modules", ".moevie-ready");
 
+/** What to do about what the system, npm or pnpm refused. */
+const ADVICE = [
+  [/ENOSPC|EDQUOT|no space left|quota exceeded/i, "make room on the disk and run it again"],
+  [
+    /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|META_FETCH_FAIL|network/,
+    "check the network, and which registry npm is set to",
+  ],
+  [
+    /EACCES|EPERM|EROFS|ENOTDIR|ENOENT|EEXIST|permission denied/i,
+    "set MOEVIE_CACHE to a folder that can be written, and see that the project's folder can be too",
+  ],
+];
+
+/** A set-up that cannot go on: its message is the one line a person reads. */
 class SetUpError extends Error {}
 
-/** What the operating system refused, in words. */
-const REFUSALS = {
-  ENOSPC: "no space left on the disk",
-  EDQUOT: "the disk quota is used up",
-  EACCES: "permission denied",
-  EPERM: "not permitted",
-  EROFS: "the file system is read-only",
-  ENOTDIR: "a part of the path is not a folder",
-  ENOENT: "it is missing",
-};
-
-/** Why `program` did not do its work, in one line; `output` is what it wrote. */
-function reasonOf({ error, signal }, program, output) {
-  if (error?.code === "ENOENT") return `${program} is missing`;
-  if (error !== undefined) return REFUSALS[error.code] ?? error.message;
-  if (output.includes("No space left on device")) return REFUSALS.ENOSPC;
-  for (const [code, words] of Object.entries(REFUSALS))
-    if (output.includes(`${code}:`) || output.includes(`code ${code}`)) return words;
-  const lines = output.split("\n").map((line) => line.trim());
-  const told = lines.find((line) => /ERR_PNPM|npm error (?!code|errno|syscall|A complete log)/.test(line));
-  return (
-    told?.replace(/^npm error /, "") ??
-    lines.findLast((line) => line !== "") ??
-    (signal === null ? "no reason given" : `ended by ${signal}`)
-  );
+function explain(what, why) {
+  const advice = ADVICE.find(([pattern]) => pattern.test(why))?.[1];
+  return new SetUpError(`${what}: ${why}${advice === undefined ? "" : `; ${advice}`}`);
 }
 
-/**
- * One set-up at a time per cache: two first runs started together must not unpack over each other. The lock is a name in the kernel's
- * own list of sockets, so it is gone when its holder is, however that ended.
- */
-async function takeLock() {
-  const name = `\0moevie-set-up-${createHash("sha256").update(realpathSync(cache)).digest("hex")}`;
-  const startMs = Date.now();
-  for (;;) {
-    const server = createServer();
-    try {
-      await new Promise((resolve, reject) => server.once("error", reject).listen({ path: name }, resolve));
-      return server;
-    } catch (error) {
-      if (error.code !== "EADDRINUSE") throw error;
-      if (Date.now() - startMs > LOCK_WAIT_MS_MAX)
-        throw new SetUpError(
-          `another set-up has been using ${cache} for ${LOCK_WAIT_MS_MAX / 60_000} minutes; end it first`,
-        );
-      await sleep(LOCK_POLL_MS);
-    }
+/** The line of a tool's output that says why it failed. */
+function telling(output) {
+  const lines = output.split("\n").map((line) => line.replace(/^npm (error|ERR!)( code)?/, "").trim());
+  const said = lines.filter((line) => line !== "" && !/complete log of this run|\.log$/.test(line));
+  return said.find((line) => /ERR_PNPM_|: \S+|\bE[A-Z]{4,}\b.* /.test(line)) ?? said.at(-1) ?? "no output";
+}
+
+/** "PID TICKS" of a running process, its start in clock ticks since boot; undefined when there is none. */
+function identityOf(pid) {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" ? undefined : `${pid} ${fields[19]}`;
+  } catch {
+    return undefined;
   }
 }
 
-/** Whether another set-up has done the work meanwhile. */
-function isWhole() {
-  const made = statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const sources = ["pnpm-lock.yaml", "tools/bootstrap.mjs"].map((name) => statSync(join(root, name)).mtimeMs);
-  return (
-    existsSync(join(cache, "node", "bin", "node")) &&
-    existsSync(join(cache, "pnpm", ".version")) &&
-    sources.every((ms) => ms <= made)
-  );
+const lockPath = join(cache, "bootstrap.lock");
+const lockDraft = `${lockPath}.${process.pid}`;
+let lockHeld = false;
+
+/** The lock as it is written: undefined when there is none, "" for one that names nobody. */
+function lockOwner(path) {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    return error.code === "ENOENT" ? undefined : "";
+  }
+}
+
+/** Takes away a lock whose owner is dead. Moved first and looked at again: it may have changed hands meanwhile. */
+function removeDeadLock(owner) {
+  const aside = `${lockDraft}.dead`;
+  try {
+    renameSync(lockPath, aside);
+    if (lockOwner(aside) !== owner) linkSync(aside, lockPath);
+  } catch (error) {
+    if (error.code !== "ENOENT" && error.code !== "EEXIST") throw error;
+  }
+  rmSync(aside, { recursive: true, force: true });
+}
+
+/**
+ * One set-up at a time per cache: two first runs started together must not unpack over each other. The lock names its
+ * owner's process and start time and appears whole, so that a killed owner is known at once.
+ */
+async function takeLock() {
+  const endMs = Date.now() + LOCK_WAIT_MS_MAX;
+  writeFileSync(lockDraft, identityOf(process.pid) ?? "");
+  for (;;) {
+    try {
+      linkSync(lockDraft, lockPath);
+      lockHeld = true;
+      rmSync(lockDraft, { force: true });
+      return;
+    } catch (error) {
+      if (error.code !== "EEXIST") throw error;
+    }
+    const owner = lockOwner(lockPath);
+    if (owner === undefined) continue;
+    if (identityOf(Number.parseInt(owner, 10)) !== owner) removeDeadLock(owner);
+    else if (Date.now() > endMs)
+      throw new SetUpError(`another set-up (process ${owner.split(" ")[0]}) still runs; wait for it or end it`);
+    else await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
+  }
+}
+
+function releaseLock() {
+  rmSync(lockDraft, { force: true });
+  if (lockHeld) rmSync(lockPath, { recursive: true, force: true });
+  lockHeld = false;
 }
 
 /** npm and pnpm keep their own caches and notes inside ours: nothing is written to the user's home. */
@@ -111,41 +139,83 @@ function tidyEnvironment() {
   };
 }
 
-/** npm pack NAME@VERSION into the cache, checks its sha512, unpacks it to `target`. */
-function fetchPackage(name, version, target) {
+/** Runs in the command's group beside it, and ends the group when this process is gone, however it went. */
+const WITH_US = '(read -r _ <&3; kill -9 -$$) >/dev/null 2>&1 & exec "$@" 3<&-';
+let running;
+function endRunning() {
+  try {
+    if (running !== undefined) process.kill(-running.pid, "SIGKILL");
+  } catch {
+    // The group is gone already.
+  }
+}
+
+function needOnPath(command) {
+  if ((process.env.PATH ?? "").split(":").some((folder) => existsSync(join(folder, command)))) return;
+  throw new SetUpError(`setting up needs ${command}, which is not on PATH; install it and run this again`);
+}
+
+/** Runs a tool to its end. */
+async function run(command, args, options) {
+  const child = spawn("/bin/sh", ["-c", WITH_US, "sh", command, ...args], {
+    ...options,
+    stdio: ["ignore", "pipe", "pipe", "pipe"],
+    detached: true,
+  });
+  running = child;
+  let output = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (text) => (output = (output + text).slice(-OUTPUT_CHARACTERS_MAX)));
+  const status = await new Promise((resolve, reject) => {
+    child.on("error", reject);
+    // The watcher beside the command holds the pipe: it goes first, then everything is read and closed.
+    child.on("exit", endRunning);
+    child.on("close", (code, signal) => resolve(code ?? signal));
+  });
+  running = undefined;
+  return { ok: status === 0, output };
+}
+
+/** npm pack NAME@VERSION into `scratch`, checked against its sha512. Answers the file. */
+async function packPackage(name, version, scratch) {
+  const npm = await run(
+    "npm",
+    ["pack", "--loglevel=error", "--ignore-scripts", "--pack-destination", scratch, `${name}@${version}`],
+    { cwd: scratch, env: tidyEnvironment() },
+  );
+  const file = readdirSync(scratch).find((entry) => entry.endsWith(".tgz"));
+  if (!npm.ok || file === undefined)
+    throw explain(`could not fetch ${name}@${version} from the npm registry`, telling(npm.output));
+  const tarball = join(scratch, file);
+  const digest = `sha512-${createHash("sha512").update(readFileSync(tarball)).digest("base64")}`;
+  if (digest !== INTEGRITY[name])
+    throw new SetUpError(
+      `${name}@${version} has integrity ${digest}, expected ${INTEGRITY[name]}; check which registry npm is set to`,
+    );
+  return tarball;
+}
+
+async function fetchPackage(name, version, target) {
   const marker = join(target, ".version");
   if (existsSync(marker) && readFileSync(marker, "utf8") === `${name}@${version}`) return;
   process.stderr.write(`moevie: fetching ${name} ${version}\n`);
-  const scratch = mkdtempSync(join(cache, SCRATCH));
+  const scratch = mkdtempSync(join(cache, "fetch-"));
   try {
-    const npm = spawnSync(
-      "npm",
-      ["pack", "--loglevel=error", "--ignore-scripts", "--pack-destination", scratch, `${name}@${version}`],
-      { cwd: scratch, encoding: "utf8", env: tidyEnvironment() },
-    );
-    const file = readdirSync(scratch).find((entry) => entry.endsWith(".tgz"));
-    if (npm.status !== 0 || file === undefined)
-      throw new SetUpError(
-        `could not fetch ${name}@${version} from the npm registry: ${reasonOf(npm, "npm", npm.stderr)}`,
-      );
-    const tarball = join(scratch, file);
-    const digest = `sha512-${createHash("sha512").update(readFileSync(tarball)).digest("base64")}`;
-    if (digest !== INTEGRITY[name])
-      throw new SetUpError(`${name}@${version} has integrity ${digest}, expected ${INTEGRITY[name]}`);
-    const tar = spawnSync("tar", ["-xzf", tarball, "-C", scratch], { encoding: "utf8" });
-    if (tar.status !== 0)
-      throw new SetUpError(`could not unpack ${name}@${version} with tar: ${reasonOf(tar, "tar", tar.stderr)}`);
-    writeFileSync(join(scratch, "package", ".version"), `${name}@${version}`);
+    const tarball = await packPackage(name, version, scratch);
+    const tar = await run("tar", ["-xzf", tarball, "-C", scratch], { cwd: scratch });
+    if (!tar.ok) throw explain(`could not unpack ${name}@${version}`, telling(tar.output));
     rmSync(target, { recursive: true, force: true });
     renameSync(join(scratch, "package"), target);
+    writeFileSync(marker, `${name}@${version}`);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
 }
 
-function installWorkspace() {
-  const install = spawnSync(
-    join(cache, "node", "bin", "node"),
+async function installWorkspace() {
+  const node = join(cache, "node", "bin", "node");
+  const install = await run(
+    node,
     [
       join(cache, "pnpm", "bin", "pnpm.mjs"),
       "install",
@@ -156,50 +226,58 @@ function installWorkspace() {
     ],
     {
       cwd: root,
-      encoding: "utf8",
       env: { ...tidyEnvironment(), PATH: `${join(cache, "node", "bin")}:${process.env.PATH}`, CI: "true" },
-      stdio: ["ignore", "pipe", "pipe"],
-      maxBuffer: 64 * 1024 * 1024,
     },
   );
-  if (install.status !== 0)
-    throw new SetUpError(
-      `could not install the workspace: ${reasonOf(install, "pnpm", `${install.stderr}\n${install.stdout}`)}`,
-    );
+  if (!install.ok) throw explain("installing the workspace failed", telling(install.output));
+}
+
+/** What set-ups left that were killed: half-fetched packages, and drafts of locks that nobody waits with any more. */
+function removeLeavings() {
+  for (const name of readdirSync(cache)) {
+    const waiting = /^bootstrap\.lock\.(\d+)$/.exec(name)?.[1];
+    const dead = waiting !== undefined && identityOf(Number(waiting)) === undefined;
+    if (dead || /^fetch-|^bootstrap\.lock\..*\.dead$/.test(name))
+      rmSync(join(cache, name), { recursive: true, force: true });
+  }
 }
 
 async function main() {
   const [major] = process.versions.node.split(".").map(Number);
   if (major < 20) throw new SetUpError(`Node ${process.versions.node} is too old to set up; 20 or newer is needed`);
   const platform = `node-${process.platform}-${process.arch}`;
-  const supported = Object.keys(INTEGRITY).filter((name) => name !== "pnpm");
-  if (!supported.includes(platform))
+  if (INTEGRITY[platform] === undefined)
     throw new SetUpError(
-      `platform ${platform.slice("node-".length)} is not supported; supported: ${supported.join(", ")}`,
+      `platform ${process.platform}-${process.arch} is not supported; supported: ${Object.keys(INTEGRITY)
+        .filter((k) => k !== "pnpm")
+        .join(", ")}`,
     );
-  const lock = await takeLock();
-  if (isWhole()) return lock.close();
-  // Left by a set-up that was killed.
-  for (const entry of readdirSync(cache))
-    if (entry.startsWith(SCRATCH)) rmSync(join(cache, entry), { recursive: true, force: true });
-  fetchPackage(platform, NODE_VERSION, join(cache, "node"));
+  for (const command of ["npm", "tar"]) needOnPath(command);
+  mkdirSync(cache, { recursive: true });
+  await takeLock();
+  // Without the stamp a set-up that is killed from here on is done again.
+  rmSync(join(cache, "ready"), { force: true });
+  removeLeavings();
+  await fetchPackage(platform, NODE_VERSION, join(cache, "node"));
   chmodSync(join(cache, "node", "bin", "node"), 0o755);
-  fetchPackage("pnpm", PNPM_VERSION, join(cache, "pnpm"));
-  rmSync(stamp, { force: true });
-  installWorkspace();
-  writeFileSync(stamp, `${NODE_VERSION} ${PNPM_VERSION}\n`);
-  lock.close();
+  await fetchPackage("pnpm", PNPM_VERSION, join(cache, "pnpm"));
+  await installWorkspace();
+  writeFileSync(join(cache, "ready"), `${NODE_VERSION} ${PNPM_VERSION}\n`);
 }
 
-/** Stops with one clear line: no stack trace reaches the user. */
-function fail(error) {
-  const words =
-    error instanceof SetUpError
-      ? error.message
-      : `could not set up: ${error.path ?? cache}: ${REFUSALS[error.code] ?? error.message}`;
-  console.error(`moevie: ${words}`);
-  process.exit(1);
-}
-
+process.on("exit", () => {
+  endRunning();
+  try {
+    releaseLock();
+  } catch {
+    // A lock that cannot be removed names a process that is gone: the next set-up passes over it.
+  }
+});
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
-main().catch(fail);
+try {
+  await main();
+} catch (error) {
+  const { message } = error instanceof SetUpError ? error : explain("setting up failed", error.message);
+  process.stderr.write(`moevie: ${message.replaceAll("\n", " ")}\n`);
+  process.exitCode = 1;
+}

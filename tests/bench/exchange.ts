@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BufferPool, WireType, connectExchange, serveExchange } from "@moevie/fabric";
-import { median } from "./support/processes.ts";
+import { median, showTarget } from "./support/processes.ts";
 
 const ROW_WIDTH = 256;
 const ROWS = 1024;
@@ -74,6 +74,7 @@ function portOf(server: { address(): unknown }): number {
 
 /** The receiving process: every contender's server, addresses sent to the parent. */
 async function receiver(folder: string): Promise<void> {
+  process.on("disconnect", () => process.exit(1));
   const pool = new BufferPool(16 * ROW_BYTES);
   const holds = { digest: "bench", epoch: 1, slots: [{ layer: 0, expert: 0, slot: 0 }] };
   const exchange = (listen: string): ReturnType<typeof serveExchange> =>
@@ -192,7 +193,7 @@ async function measure(contenders: readonly Contender[]): Promise<Map<string, nu
 
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "moevie-bench-"));
-  const child = fork(fileURLToPath(import.meta.url), ["receiver", folder]);
+  const child = fork(fileURLToPath(import.meta.url), ["receiver", folder], { execArgv: [] });
   try {
     const at = await new Promise<Addresses>((resolve) =>
       child.once("message", (message) => resolve(message as Addresses)),
@@ -231,6 +232,8 @@ function report(throughput: ReadonlyMap<string, number>, latency: ReadonlyMap<st
   for (const [name, ms] of latency) console.log(`  ${name.padEnd(32)} ${ms.toFixed(3).padStart(8)} ms`);
   const tcp = gigabytesPerSecond(throughput.get("exchange by TCP") ?? Number.NaN);
   const empty = latency.get("empty exchange by TCP") ?? Number.NaN;
+  showTarget("throughput by TCP", tcp, "GB/s", "at least", TARGETS.gigabytesPerSecond);
+  showTarget("empty exchange by TCP", empty, "ms", "at most", TARGETS.emptyExchangeMs);
   const result = {
     exchangeGigabytesPerSecond: tcp,
     exchangeToRawSocket:

@@ -1,8 +1,9 @@
 // However `generate` and `serve` end, no process, socket or temporary file outlives them.
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { CliSession, type RunningCommand } from "./cli-session.ts";
+import { CliSession, until, type RunningCommand } from "./cli-session.ts";
 
 let session: CliSession;
 let bundle: string;
@@ -101,6 +102,18 @@ describe("generate leaves nothing behind", () => {
     expect(readdirSync(session.work)).toEqual([]);
   });
 
+  it("when the supervisor is killed with -9 while its services load their code", async () => {
+    const command = longClip();
+    await until(
+      () => session.processes().some(([, name]) => name !== ""),
+      30_000,
+      () => "no service was started",
+    );
+    command.child.kill("SIGKILL");
+    await command.finished;
+    await session.untilNothingLeft();
+  });
+
   it.each(["router", "expert-shard-1", "gateway"])("when %s is killed, and says which it was", async (service) => {
     const command = longClip();
     await command.says("denoise");
@@ -137,6 +150,29 @@ describe("generate leaves nothing behind", () => {
   });
 });
 
+describe("bench and import leave no process behind", () => {
+  it.each([
+    ["bench", ["bench", "startup"]],
+    ["import", ["import", "packages/starter-model/weights", "--out", "bundle"]],
+  ])("when %s is killed with -9", async (_name, [command = "", ...args]) => {
+    const root = fileURLToPath(new URL("../..", import.meta.url));
+    const paths = args.map((arg) => (arg.startsWith("packages/") ? join(root, arg) : arg));
+    const running = session.start(command, ...paths);
+    await until(
+      () => session.processes().length > 1,
+      30_000,
+      () => "no child was started",
+    );
+    running.child.kill("SIGKILL");
+    await running.finished;
+    await until(
+      () => session.processes().length === 0,
+      10_000,
+      () => session.leftovers().join(", "),
+    );
+  });
+});
+
 describe("serve leaves nothing behind but its data", () => {
   it.each(["SIGINT", "SIGTERM", "SIGKILL"] as const)("on %s", async (signal) => {
     const command = session.start(
@@ -149,21 +185,13 @@ describe("serve leaves nothing behind but its data", () => {
       "0",
       "--data",
       join(session.folder, "jobs"),
+      "--json",
     );
-    await command.says("ready after");
+    await command.says('"startSeconds"');
     command.child.kill(signal);
-    const { code } = await command.finished;
+    const { code, stdout } = await command.finished;
+    expect(JSON.parse(stdout)).toHaveProperty("grpc");
     expect(code).toBe(signal === "SIGKILL" ? null : 130);
     await session.untilNothingLeft(signal === "SIGKILL" ? undefined : 0);
-  });
-
-  it("and prints one object with --json, also when it is stopped", async () => {
-    const data = join(session.folder, "jobs");
-    const ports = ["--grpc-port", "0", "--http-port", "0"];
-    const command = session.start("serve", "--model", bundle, ...ports, "--data", data, "--json");
-    await command.says(/^\{"grpc".*\}$/m);
-    command.child.kill("SIGTERM");
-    const { code, stdout } = await command.finished;
-    expect({ code, object: JSON.parse(stdout) as object }).toMatchObject({ code: 130, object: { data } });
   });
 });

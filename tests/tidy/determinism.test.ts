@@ -15,6 +15,7 @@ const RULES: readonly Rule[] = [
     pattern: /\bprocess\.env\b/,
     allowed: {
       "packages/runtime/src/service.ts": "hands the raw environment to config.ts, once",
+      "packages/runtime/src/parent-watch-main.ts": "runs before anything that could hand it over is loaded",
       "packages/cli/src/config.ts": "the CLI's only reader",
     },
   },

@@ -42,9 +42,10 @@ describe("the file of a clip", () => {
     ["a folder that is missing", () => join(folder, "no", "clip.mp4"), "there is no"],
     ["a file taken for a folder", () => join(folder, "file", "clip.mp4"), "allowed"],
     ["a device", () => "/dev/null", "device"],
+    ["a full device", () => "/dev/full", "device"],
+    ["a file that is read-only", () => join(folder, "kept"), "read-only"],
     ["an empty name", () => "", "the path of a file"],
     ["a place that takes no files", () => "/proc/clip.mp4", "cannot"],
-    ["a file that is read-only", () => join(folder, "kept"), "read-only"],
   ])("is refused when it is %s, before anything is written", (_case, path, words) => {
     writeFileSync(join(folder, "file"), "");
     writeFileSync(join(folder, "kept"), "", { mode: 0o444 });
@@ -64,6 +65,16 @@ describe("the file of a clip", () => {
     mkdirSync(staging);
     await saveClip(join(folder, "clip.mp4"), chunks(), { sha256, stagingDir: staging, signal: never });
     expect([readdirSync(folder), readdirSync(staging)]).toEqual([["clip.mp4", "staging"], []]);
+  });
+
+  it("is what an error names, not the file it is staged in", async () => {
+    const target = join(folder, "gone", "clip.mp4");
+    await expect(saveClip(target, chunks(), { sha256, stagingDir: folder, signal: never })).rejects.toMatchObject({
+      code: "ENOENT",
+      path: target,
+    });
+    await expect(saveClip(target, chunks(), { sha256, signal: never })).rejects.toMatchObject({ path: target });
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   it("does not appear when it arrives damaged, breaks off or is interrupted", async () => {

@@ -17,7 +17,6 @@ import { pipeline } from "node:stream/promises";
 import { CommandError, UsageError } from "./failure.ts";
 
 const SLUG_CHARACTERS_MAX = 40;
-const ANYONE_MAY_WRITE = 0o222;
 
 /** The words of a prompt as a file name: letters and digits of any script, joined by "-". */
 export function slugOf(prompt: string): string {
@@ -44,8 +43,8 @@ function obstacle(path: string): string | undefined {
   const facts = statSync(path, { throwIfNoEntry: false });
   if (facts?.isDirectory() === true) return "the path of a file; this is a folder";
   if (facts !== undefined && !facts.isFile()) return "the path of a regular file; this is a device, pipe or socket";
-  if (facts !== undefined && (facts.mode & ANYONE_MAY_WRITE) === 0)
-    return "a file that may be written; this one is read-only";
+  if (facts !== undefined && (facts.mode & 0o222) === 0)
+    return "the path of a new file, or of one that may be replaced; this one is read-only";
   const folder = statSync(dirname(path), { throwIfNoEntry: false });
   if (folder === undefined) return `a file in a folder that exists; there is no ${dirname(path)}`;
   if (!folder.isDirectory()) return `a file in a folder; ${dirname(path)} is none`;
@@ -110,6 +109,12 @@ export async function saveClip(
     await writeChecked(first, chunks, options.sha256, options.signal);
     if (first !== part) copyFileSync(first, part, constants.COPYFILE_EXCL);
     renameSync(part, target);
+  } catch (error) {
+    // A person knows the target, not the file it is staged in.
+    const { path, syscall } = error as NodeJS.ErrnoException;
+    if (path === first || path === part || (first === part && syscall === "write"))
+      throw Object.assign(error as Error, { path: target });
+    throw error;
   } finally {
     rmSync(part, { force: true });
     if (first !== part) rmSync(first, { force: true });

@@ -1,6 +1,6 @@
 // The CLI's settings from the environment. The only file of the CLI that reads process.env.
 import { homedir, tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export interface CliConfig {
@@ -8,8 +8,8 @@ export interface CliConfig {
   readonly root: string;
   /** Folder of things that can be made again: bundles built from the starter model. */
   readonly cacheDir: string;
-  /** Where `serve` keeps jobs and clips unless told otherwise. */
-  readonly dataDir: string;
+  /** Where `serve` keeps jobs and clips unless told otherwise; undefined for a user without a home. */
+  readonly dataDir: string | undefined;
   /** Parent of run folders. */
   readonly temporaryDir: string;
   /** Set when the operator asked for logs: they then go to stderr also in `generate`. */
@@ -30,18 +30,29 @@ function presentEntries(env: NodeJS.ProcessEnv): Record<string, string> {
   return entries;
 }
 
+/** The folder of this user's data; undefined when there is neither XDG_DATA_HOME nor a home. */
+function dataHome(env: NodeJS.ProcessEnv): string | undefined {
+  const named = env["XDG_DATA_HOME"];
+  if (named !== undefined && isAbsolute(named)) return named;
+  try {
+    const home = homedir();
+    return isAbsolute(home) ? join(home, ".local", "share") : undefined;
+  } catch {
+    // A user that is not in the list of users, with HOME unset.
+    return undefined;
+  }
+}
+
 /** Reads and freezes the settings. Never throws: a wrong log level is refused by the services, which name it. */
 export function readCliConfig(env: NodeJS.ProcessEnv = process.env): CliConfig {
   const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
-  const temporary = tmpdir();
-  const dataHome = env["XDG_DATA_HOME"];
+  const temporary = resolve(tmpdir());
+  const data = dataHome(env);
+  const cache = env["MOEVIE_CACHE"];
   return Object.freeze({
     root,
-    cacheDir: resolve(env["MOEVIE_CACHE"] || join(root, ".cache")),
-    dataDir: join(
-      dataHome !== undefined && dataHome.startsWith("/") ? dataHome : join(homedir(), ".local", "share"),
-      "moevie",
-    ),
+    cacheDir: cache === undefined || cache === "" ? join(root, ".cache") : resolve(cache),
+    dataDir: data === undefined ? undefined : join(data, "moevie"),
     temporaryDir: Buffer.byteLength(temporary) <= TEMPORARY_PATH_BYTES_MAX ? temporary : "/tmp",
     logLevel: env["MOEVIE_LOG_LEVEL"] === "" ? undefined : env["MOEVIE_LOG_LEVEL"],
     environment: Object.freeze({ ...presentEntries(env), ...NO_TELEMETRY }),

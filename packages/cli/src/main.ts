@@ -16,7 +16,7 @@ const json = argv.includes("--json");
 async function fail(thrown: unknown): Promise<ExitCode> {
   const { explainFailure } = await import("./report-failure.ts");
   const report = explainFailure(thrown);
-  if (json) output.answer(report.json);
+  if (json) output.printObject(report.json);
   for (const line of report.lines) output.note(line);
   if (config.logLevel === "debug" || config.logLevel === "trace")
     output.note(thrown instanceof Error ? (thrown.stack ?? "") : "");
@@ -42,7 +42,7 @@ async function main(): Promise<ExitCode> {
     };
     const result = await command(context, args, flags);
     failed = result.failed === true;
-    if (context.json) output.answer(result.json);
+    if (context.json) output.printObject(result.json);
     else for (const line of result.lines) output.print(line);
   });
   if (outcome.help !== undefined) {
@@ -50,7 +50,7 @@ async function main(): Promise<ExitCode> {
     else output.note(outcome.help.trimEnd());
   }
   if (outcome.problem !== undefined) {
-    if (json) output.answer({ error: { reason: "USAGE", message: outcome.problem } });
+    if (json) output.printObject({ error: { reason: "USAGE", message: outcome.problem } });
     output.note(`moevie: ${outcome.problem}`);
   }
   return failed ? EXIT.failed : outcome.exitCode;

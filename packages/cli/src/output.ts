@@ -8,8 +8,8 @@ export interface Output {
   readonly interactive: boolean;
   /** One line of result. */
   print(line: string): void;
-  /** The one object of --json; what comes after the first is not printed. */
-  answer(value: object): void;
+  /** The one object of --json; whatever follows the first is dropped: `serve` has printed its own long before it ends. */
+  printObject(value: object): void;
   /** One line for people beside the result. */
   note(line: string): void;
   /** Replaces the line being drawn; only where interactive. */
@@ -24,7 +24,7 @@ export function openOutput(): Output {
   process.stdout.on("error", () => closed.abort());
   process.stderr.on("error", () => undefined);
   let drawn = false;
-  let answered = false;
+  let printed = false;
   const clear = (): void => {
     if (drawn) process.stderr.write("\r\u001b[2K");
     drawn = false;
@@ -37,9 +37,9 @@ export function openOutput(): Output {
     interactive: process.stderr.isTTY,
     closed: closed.signal,
     print,
-    answer: (value) => {
-      if (!answered) print(JSON.stringify(value));
-      answered = true;
+    printObject: (value) => {
+      if (!printed) print(JSON.stringify(value));
+      printed = true;
     },
     note: (line) => {
       clear();

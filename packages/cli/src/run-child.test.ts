@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, expect, it } from "vitest";
 import { isAlive, processIdentity } from "./supervisor/process-identity.ts";
 
@@ -14,12 +15,13 @@ it("ends the program when it is killed with -9 itself", async () => {
   const program = join(folder, "program.mjs");
   writeFileSync(program, "console.log(process.pid); setInterval(() => undefined, 1000);");
   const parent = join(folder, "parent.mjs");
+  const root = fileURLToPath(new URL("../../..", import.meta.url));
   const runChild = new URL("run-child.ts", import.meta.url).href;
   writeFileSync(
     parent,
     `import { runNode } from ${JSON.stringify(runChild)};
      const never = new AbortController().signal;
-     const context = { config: { environment: process.env }, clock: { sleep: () => new Promise(() => undefined) } };
+     const context = { config: { environment: process.env, root: ${JSON.stringify(root)} }, clock: { sleep: () => new Promise(() => undefined) } };
      await runNode(context, [${JSON.stringify(program)}], { capture: false, interruption: { signal: never, hurry: never } });`,
   );
   const cli = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", parent], {

@@ -4,7 +4,7 @@ import { CommandError, InterruptedError } from "./failure.ts";
 import type { Interruption } from "./interruption.ts";
 import { STOP_GRACE_MS } from "./supervisor/service-process.ts";
 import type { CommandContext } from "./command.ts";
-import { NODE_ARGUMENTS } from "@moevie/contracts";
+import { nodeArguments } from "./node-arguments.ts";
 
 export interface ChildEnd {
   readonly exitCode: number;
@@ -13,8 +13,6 @@ export interface ChildEnd {
   readonly stderr: string;
 }
 
-/** Ends the child when this process is gone: see there. */
-const END_WITH_PARENT = new URL("end-with-parent.ts", import.meta.url).href;
 /** Longest output kept of a captured child. */
 const CAPTURED_CHARACTERS_MAX = 1_000_000;
 
@@ -25,8 +23,9 @@ export async function runNode(
   options: { readonly capture: boolean; readonly cwd?: string; readonly interruption: Interruption },
 ): Promise<ChildEnd> {
   const output = options.capture ? "pipe" : "inherit";
-  const child = spawn(process.execPath, [...NODE_ARGUMENTS, "--import", END_WITH_PARENT, ...args], {
-    env: { ...context.config.environment },
+  const child = spawn(process.execPath, [...nodeArguments(context.config.root), ...args], {
+    // No folder of anybody's is this child's to remove.
+    env: { ...context.config.environment, MOEVIE_RUN_DIR: "" },
     stdio: ["ignore", output, output, "pipe"],
     detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

@@ -36,7 +36,6 @@ export interface ServiceDescription {
   start(context: ServiceContext): Promise<RunningService>;
 }
 
-const SUPERVISOR_FD = 3;
 /** ONNX Runtime reports usage and leaves files in the temporary folder unless this is set before its library loads. */
 const NO_TELEMETRY = "ORT_DISABLE_TELEMETRY";
 
@@ -60,7 +59,7 @@ async function live(description: ServiceDescription, env: Readonly<Record<string
   try {
     const config = readConfig(env, SERVICE_SETTINGS);
     const name = config.MOEVIE_SERVICE === "" ? description.name : config.MOEVIE_SERVICE;
-    if (config.MOEVIE_SUPERVISED) supervision = superviseBy(SUPERVISOR_FD, config.MOEVIE_RUN_DIR);
+    if (config.MOEVIE_SUPERVISED) supervision = superviseBy(config.MOEVIE_RUN_DIR);
     process.title = `moevie-${name}`;
     // Graphs name their weights relative to the root folder (see bundle).
     process.chdir("/");

@@ -1,6 +1,5 @@
-// The pipe to the supervisor (file descriptor 3): says ready or failed upwards, ends the process when the supervisor is gone.
-import { rmSync } from "node:fs";
-import { Socket } from "node:net";
+// The pipe to the supervisor: says ready or failed upwards, ends the process when the supervisor is gone.
+import { parentPipe } from "./parent-pipe.ts";
 
 export interface Supervision {
   ready(addresses: { readonly grpc: string; readonly http: string }): void;
@@ -8,16 +7,8 @@ export interface Supervision {
 }
 
 /** Holds the pipe. `runDir` is removed when the supervisor dies: it can no longer do it itself. */
-export function superviseBy(fd: number, runDir: string): Supervision {
-  const pipe = new Socket({ fd, readable: true, writable: true });
-  const orphaned = (): void => {
-    if (runDir !== "") rmSync(runDir, { recursive: true, force: true, maxRetries: 3 });
-    process.exit(1);
-  };
-  pipe.on("end", orphaned);
-  pipe.on("close", orphaned);
-  pipe.on("error", orphaned);
-  pipe.resume();
+export function superviseBy(runDir: string): Supervision {
+  const pipe = parentPipe(runDir);
   const say = (message: object): void => void pipe.write(`${JSON.stringify(message)}\n`);
   return {
     ready: (addresses) => say({ ready: true, ...addresses }),

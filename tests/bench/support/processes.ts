@@ -96,3 +96,17 @@ export function median(values: readonly number[]): number {
     ? (sorted[middle] ?? Number.NaN)
     : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
 }
+
+/** One line a target: the figure, what was wanted, and whether it was met. */
+export function showTarget(
+  name: string,
+  figure: number,
+  unit: string,
+  wanted: "at most" | "at least",
+  target: number,
+): void {
+  const met = wanted === "at most" ? figure <= target : figure >= target;
+  console.log(
+    `  ${met ? "met   " : "missed"} ${name}: ${figure.toFixed(2)} ${unit}, target ${wanted} ${target} ${unit}`,
+  );
+}

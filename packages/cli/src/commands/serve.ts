@@ -23,8 +23,10 @@ interface ServeRequest {
   readonly httpListen: string;
 }
 
-function prepareData(flag: string | undefined, fallback: string): string {
-  const path = resolve(flag ?? fallback);
+function prepareData(flag: string | undefined, fallback: string | undefined): string {
+  const path = resolve(flag ?? fallback ?? "");
+  if (flag === undefined && fallback === undefined)
+    throw new UsageError([{ flag: "--data", value: "", allowed: "a folder; this user has no home to keep data in" }]);
   if (flag === "" || statSync(path, { throwIfNoEntry: false })?.isDirectory() === false)
     throw new UsageError([
       { flag: "--data", value: flag ?? path, allowed: "a folder, or a path where one can be made" },
@@ -109,7 +111,7 @@ export async function serve(
     startSeconds: (clock.nowMs() - startMs) / 1000,
     processes: cluster.processes(),
   };
-  if (context.json) output.answer(facts);
+  if (context.json) output.printObject(facts);
   else {
     output.print(`gRPC    ${facts.grpc}`);
     output.print(`HTTP    ${facts.http} (/readyz, /metrics)`);

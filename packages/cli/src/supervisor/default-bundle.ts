@@ -109,13 +109,14 @@ function removeOldBundles(bundlesDir: string, current: string): void {
 async function runImporter(options: DefaultBundleOptions, entry: string, args: readonly string[]): Promise<void> {
   const tail = new LogTail();
   const child = spawn(options.node, [...options.nodeArguments, entry, ...args], {
-    env: { ...options.environment },
-    stdio: ["ignore", "pipe", "pipe"],
+    // No folder of anybody's is this child's to remove.
+    env: { ...options.environment, MOEVIE_RUN_DIR: "" },
+    stdio: ["ignore", "pipe", "pipe", "pipe"],
     detached: true,
   });
   for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8");
-    stream.on("data", (text: string) => tail.push(text));
+    stream?.setEncoding("utf8");
+    stream?.on("data", (text: string) => tail.push(text));
   }
   const abort = (): void => void child.kill("SIGKILL");
   options.signal.addEventListener("abort", abort, { once: true });

@@ -2,10 +2,11 @@
 // The one entry for generate, serve and benches; parses no flags and prints nothing.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { NODE_ARGUMENTS, limit } from "@moevie/contracts";
+import { limit } from "@moevie/contracts";
 import type { CliConfig } from "../config.ts";
 import type { Clock } from "../clock.ts";
 import type { CommandError } from "../failure.ts";
+import { nodeArguments } from "../node-arguments.ts";
 import { Cluster, type ClusterEvent } from "./cluster.ts";
 import { defaultBundle } from "./default-bundle.ts";
 import { guardAtExit } from "./last-resort.ts";
@@ -59,7 +60,7 @@ function bundleOf(options: EmbeddedClusterOptions): Promise<string> {
     root: config.root,
     cacheDir: config.cacheDir,
     node: process.execPath,
-    nodeArguments: NODE_ARGUMENTS,
+    nodeArguments: nodeArguments(config.root),
     environment: childEnvironment(config),
     signal,
     onBuild: () => onEvent?.({ kind: "building-bundle" }),
@@ -100,7 +101,7 @@ export async function startEmbeddedCluster(options: EmbeddedClusterOptions): Pro
     });
     cluster = new Cluster(plans, {
       node: process.execPath,
-      nodeArguments: NODE_ARGUMENTS,
+      nodeArguments: nodeArguments(config.root),
       clock,
       restart: options.restart,
       readyWaitMsMax: limit("readyWaitMsMax"),

@@ -11,14 +11,16 @@ const OWNER_FILE = "supervisor.pid";
 /** Folders looked at in one clean-up. */
 const STALE_FOLDERS_MAX = 1000;
 
-/** Makes the folder, mode 0700, with the owner's identity in it. Throws CommandError when `temporaryDir` is no place for it. */
+/** Makes the folder, mode 0700, with the owner's identity in it. Throws CommandError where none can be made. */
 export function createRunFolder(temporaryDir: string): string {
   let path: string;
   try {
     path = mkdtempSync(join(temporaryDir, PREFIX));
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? "unknown";
-    throw new CommandError(`TMPDIR is "${temporaryDir}"; allowed: a folder that exists and can be written (${code})`);
+    throw new CommandError(
+      `the temporary folder is ${temporaryDir}; allowed: a folder that can be written (${(error as NodeJS.ErrnoException).code ?? "unknown"}); set TMPDIR to one`,
+      "SYSTEM",
+    );
   }
   writeFileSync(join(path, OWNER_FILE), processIdentity(process.pid), { mode: 0o600 });
   mkdirSync(join(path, "logs"), { mode: 0o700 });

@@ -1,6 +1,7 @@
 // `moevie serve`: a cluster on this machine that stays up, restarts what dies and says where it listens.
-import { mkdirSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
+import { makeFolder } from "../make-folder.ts";
 import { checkBundle, checkShardCount } from "../bundle-folder.ts";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { InterruptedError, UsageError } from "../failure.ts";
@@ -31,7 +32,12 @@ function prepareData(flag: string | undefined, fallback: string | undefined): st
     throw new UsageError([
       { flag: "--data", value: flag ?? path, allowed: "a folder, or a path where one can be made" },
     ]);
-  mkdirSync(path, { recursive: true, mode: 0o700 });
+  try {
+    makeFolder(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "unknown";
+    throw new UsageError([{ flag: "--data", value: path, allowed: `a path where a folder can be made (${code})` }]);
+  }
   return path;
 }
 

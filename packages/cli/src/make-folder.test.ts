@@ -18,7 +18,7 @@ test("makes what is missing, for its owner alone, and takes what is there", () =
 test.each([
   ["below /proc", () => "/proc/moevie/data", "ENOENT"],
   ["straight in /proc", () => "/proc/moevie", "ENOENT"],
-  ["below a file", () => join(folder, "file", "data"), "ENOTDIR"],
+  ["below a file", () => join(folder, "file", "data"), "EEXIST"],
   ["a file", () => join(folder, "file"), "EEXIST"],
 ])("says at once why there is none %s", (_case, path, code) => {
   writeFileSync(join(folder, "file"), "");

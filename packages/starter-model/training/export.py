@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import captions
 import latents
 import world
-from model import DECODER, DIT, MAX_TOKENS, Decoder, Dit, TextEncoder
+from model import DECODER, DIT, MAX_TOKENS, UPSAMPLER, Decoder, Dit, TextEncoder, Upsampler
 
 HOME = Path(__file__).resolve().parent.parent
 SHIFT, GUIDANCE, STEPS = 3.0, 2.0, 20
@@ -29,12 +29,13 @@ PROMPTS = ["a golden dog runs along the beach at sunset", "一只金毛犬在夕
 
 
 def networks(run, smoothed=False):
-    """Text encoder, transformer and decoder of a run, rounded to fp16 and widened again."""
+    """Text encoder, transformer, decoder and upsampler of a run, rounded to fp16 and widened again."""
     run = Path(run)
     saved = torch.load(run / "dit.pt", map_location="cpu")
     pick = "ema_" if smoothed else ""
-    nets = TextEncoder(vocab_size=captions.vocabulary_size(run / "tokenizer.json")), Dit(), Decoder()
-    for net, state in zip(nets, (saved[pick + "text"], saved[pick + "dit"], torch.load(run / "decoder.pt", map_location="cpu")["model"])):
+    nets = TextEncoder(vocab_size=captions.vocabulary_size(run / "tokenizer.json")), Dit(), Decoder(), Upsampler()
+    pictures = [torch.load(run / f"{part}.pt", map_location="cpu")["model"] for part in ("decoder", "upsampler")]
+    for net, state in zip(nets, (saved[pick + "text"], saved[pick + "dit"], *pictures)):
         net.load_state_dict({k: v.half().float() for k, v in state.items()})
         net.eval().requires_grad_(False)
     return nets
@@ -64,20 +65,21 @@ def preview(pca):
 
 def weights(run, out, nets):
     run, pca = Path(run), torch.load(Path(run) / "pca.pt")
-    text, dit, decoder = nets
+    text, dit, decoder, upsampler = nets
     colour, bias = preview(pca)
     write_json(out / "model_index.json", {
         "_class_name": "MoevieStarterPipeline", "name": "moevie-starter", "frame_rate": 8, "frames": 17, "width": 144,
-        "height": 80, "windows": WINDOWS, "schedule": {"shift": SHIFT, "grid": "diffusers"}, "sampler": "unipc", "steps": STEPS,
+        "height": 80, "upsampler": True, "windows": WINDOWS, "schedule": {"shift": SHIFT, "grid": "diffusers"}, "sampler": "unipc", "steps": STEPS,
         "guidance": GUIDANCE, "max_text_tokens": MAX_TOKENS})
     write_json(out / "text_encoder/config.json", {"_class_name": "UMT5EncoderModel", "architectures": ["UMT5EncoderModel"], **text.config})
     write_json(out / "transformer/config.json", {"_class_name": "MoevieMoETransformer3DModel", **DIT})
     write_json(out / "vae/config.json", {
         "_class_name": "MoevieCausalDecoder", **DECODER, "latents_mean": pca["latents_mean"].tolist(),
         "latents_std": pca["latents_std"].tolist(), "latent_to_rgb": colour, "latent_to_rgb_bias": bias})
+    write_json(out / "upsampler/config.json", {"_class_name": "MoevieLatentUpsampler", **UPSAMPLER})
     (out / "tokenizer").mkdir(exist_ok=True)
     shutil.copyfile(run / "tokenizer.json", out / "tokenizer/tokenizer.json")
-    for name, net in zip(("text_encoder", "transformer", "vae"), nets):
+    for name, net in zip(("text_encoder", "transformer", "vae", "upsampler"), nets):
         state = {k: v.half().contiguous() for k, v in net.state_dict().items()}
         save_file(state, out / name / "model.safetensors", metadata={"format": "pt"})
 
@@ -95,7 +97,7 @@ def fixtures(run, out, nets):
     torch.manual_seed(11)
     out.mkdir(parents=True, exist_ok=True)
     tok, pca = captions.load(Path(run) / "tokenizer.json"), torch.load(Path(run) / "pca.pt")
-    text, dit, decoder = nets
+    text, dit, decoder, upsampler = nets
     ids, context = context_of(text, tok, PROMPTS)
     save_file({"ids": ids.to(torch.int32), "lengths": (ids != 0).sum(1).to(torch.int32), "context": context}, out / "text.safetensors")
     cases = [*PROMPTS, "A Red CAR drives through the city at night!", "一个人骑着红色自行车穿过雨中的街道", "a blue boat on the sea, snow",
@@ -117,7 +119,7 @@ def fixtures(run, out, nets):
     raw = z * pca["latents_std"].view(-1, 1, 1, 1) + pca["latents_mean"].view(-1, 1, 1, 1)
     first, caches = decoder.step(raw[:, :, 0], None)
     following, _ = decoder.step(raw[:, :, 1], caches)
-    save_file({"latents": z[:, :, :2].half().contiguous(), "first": first.clamp(-1, 1), "next": following.clamp(-1, 1).contiguous()}, out / "decoder.safetensors")
+    save_file({"latents": z[:, :, :2].half().contiguous(), "fine": upsampler(z[:, :, 0]), "first": first.clamp(-1, 1), "next": following.clamp(-1, 1).contiguous()}, out / "decoder.safetensors")
 
 
 def main(run, smoothed=False, home=HOME):

@@ -18,7 +18,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { BundleError, inspectBundle, openBundle } from "@moevie/bundle";
+import { BundleError, inspectBundle, openBundle, type GraphEntry } from "@moevie/bundle";
 import { GraphBuilder, importStarter } from "@moevie/importer";
 import { readTensors, writeTensors } from "./safetensors-file.ts";
 import { createSession } from "./sessions.ts";
@@ -27,7 +27,7 @@ import { writeTinyModel } from "./tiny.ts";
 const folder = mkdtempSync(join(tmpdir(), "moevie-bundle-"));
 const made = join(folder, "made");
 beforeAll(async () => {
-  writeTinyModel(join(made, "model"));
+  writeTinyModel(join(made, "model"), { draft: true });
   await importStarter(join(made, "model"), join(made, "bundle"));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -58,6 +58,8 @@ function merge(target: Record<string, unknown>, change: object): void {
     else target[key] = value;
   }
 }
+
+const signature = ({ inputs, outputs }: GraphEntry): Partial<GraphEntry> => ({ inputs, outputs });
 
 describe("a sound bundle", () => {
   test("moved together with its weights it opens with the same digest", async () => {
@@ -102,6 +104,20 @@ describe("a sound bundle", () => {
     const expertBytes = 4 * layers * experts * (2 * hidden * expertHidden + hidden + expertHidden);
     expect(summary.graphs["monolith"]!.weightBytesPerSession).toBeGreaterThan(expertBytes);
     expect(summary.graphs["block.0"]!.weightBytesPerSession).toBeLessThan(expertBytes);
+    expect(summary.variants).toMatchObject({ standard: { steps: 4, guidance: 2 }, draft: { steps: 2, guidance: 1 } });
+  });
+
+  test("a draft is a trunk of its own over the experts there are", async () => {
+    const opened = await openBundle(bundle());
+    const { graphs } = opened.manifest;
+    const drafts = Object.keys(graphs).filter((name) => name.startsWith("draft."));
+    expect(drafts).toEqual(
+      ["context", "entry", "block.0", "block.1", "head", "monolith"].map((piece) => `draft.${piece}`),
+    );
+    for (const name of drafts) expect(graphs[name]).toMatchObject(signature(graphs[name.slice("draft.".length)]!));
+    const elements = await Promise.all(["draft.monolith", "monolith"].map((name) => opened.weightElements(name)));
+    expect(elements[0]).toBe(elements[1]);
+    expect(opened.manifest.parameters["denoiser-draft"]).toBeLessThan(opened.manifest.parameters["denoiser"]! / 2);
   });
 });
 
@@ -223,6 +239,16 @@ describe("a bundle with something wrong is refused by name", () => {
     ],
     ["a patch of text", { denoiser: { patch: ["1", 2, 2] } }, /denoiser\.patch is \["1",2,2\], expected whole numbers/],
     ["a patch of two sizes", { denoiser: { patch: [2, 2] } }, /denoiser\.patch is \[2,2\], expected 3 sizes/],
+    [
+      "a variant of no steps",
+      { variants: { draft: { steps: 0 } } },
+      /variants is .*expected entries of steps, guidance/,
+    ],
+    [
+      "a variant whose graphs are not there",
+      { variants: { draft: { graphs: "sketch." } } },
+      /variants\.draft\.graphs is "sketch\.", expected what graphs begin with, there is no graph sketch\.context/,
+    ],
     ["no shift", { schedule: { shift: 0 } }, /schedule\.shift is 0, expected a number above 0/],
   ])("a manifest with %s", async (_what, change, message) => {
     editManifest((manifest) => merge(manifest, change));
@@ -251,9 +277,11 @@ describe("a bundle with something wrong is refused by name", () => {
   test("a format, field or graph it does not know", async () => {
     editManifest((manifest) => (manifest["format"] = "moevie-bundle/9"));
     await refused(/format is "moevie-bundle\/9", expected moevie-bundle\/1/);
-    editManifest((manifest) => Object.assign(manifest, { format: "moevie-bundle/1", steps: 0 }));
-    await refused(/steps is 0, expected a whole number from 1 to 65536/);
-    editManifest((manifest) => (manifest["steps"] = 4));
+    editManifest((manifest) => Object.assign(manifest, { format: "moevie-bundle/1", frameRate: 0 }));
+    await refused(/frameRate is 0, expected a whole number from 1 to 65536/);
+    editManifest((manifest) => Object.assign(manifest, { frameRate: 8, variants: {} }));
+    await refused(/variants is \{\}, expected one of the name "standard" among them/);
+    cpSync(join(made, "bundle"), bundle(), { recursive: true });
     await expect((await openBundle(bundle())).graph("upsampler")).rejects.toThrow(
       /graph "upsampler" is missing, there are text-encoder/,
     );
@@ -359,6 +387,24 @@ describe("importing", () => {
     await expect(importStarter(join(at, "model"), join(at, "x"))).rejects.toThrow(
       /tensor "blocks\.0\.ffn\.gate\.bias" is not one this architecture has/,
     );
+  });
+
+  test("refuses a draft with experts of its own, with another gate, or said to be there and missing", async () => {
+    const draft = model("transformer/draft.safetensors");
+    const tensors = readTensors(draft);
+    const experts = [...readTensors(model(WEIGHTS))].filter(([name]) => name === "blocks.0.ffn.experts.w1");
+    writeTensors(draft, new Map([...tensors, ...experts]));
+    const imported = (): Promise<void> => importStarter(join(at, "model"), join(at, "x"));
+    await expect(imported()).rejects.toThrow(/draft\.safetensors.*experts\.w1" is not one this architecture has/);
+    writeTensors(
+      draft,
+      new Map([...tensors, ["blocks.1.ffn.gate.weight", { shape: [2, 4], data: new Float32Array(8) }]]),
+    );
+    await expect(imported()).rejects.toThrow(
+      /draft\.safetensors.*gate\.weight" has shape \[2, 4\], expected \[4, 48\]/,
+    );
+    rmSync(draft);
+    await expect(imported()).rejects.toThrow(/draft\.safetensors: cannot be opened \(ENOENT\)/);
   });
 
   test("by command refuses wrong use and bad models in one line", () => {

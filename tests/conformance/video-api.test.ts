@@ -1,5 +1,4 @@
 // The public API as callers meet it: a real gRPC server on the real store; the test plays the scheduler through the store.
-import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,20 +17,6 @@ const MODEL = {
   samplers: ["unipc", "euler"],
   trained: { seconds: 2, width: 144, height: 80 },
 };
-const JOB = {
-  prompt: "a dog",
-  negativePrompt: "",
-  seed: 1,
-  width: 1280,
-  height: 720,
-  seconds: 2,
-  fps: 24,
-  quality: "standard",
-  steps: 4,
-  guidance: 5,
-  sampler: "unipc",
-  model: "starter",
-} as const;
 const FACTS = {
   sizeBytes: 3,
   sha256: "ab",
@@ -255,25 +240,6 @@ describe("errors", () => {
       reason: "VIDEO_NOT_READY",
     });
   });
-});
-
-test("a draft is stored and told as such, with its own steps and guidance", async () => {
-  const { name } = await client.createVideo({ prompt: "a dog", quality: "QUALITY_DRAFT" });
-  const { spec } = await client.getVideo(name.replace("operations", "videos"));
-  expect(spec).toMatchObject({ quality: "QUALITY_DRAFT", steps: 3, guidance: 1 });
-});
-
-test("a request_id of a build without qualities is still the same request", async () => {
-  const codec = messageCodec("moevie.v1.CreateVideoRequest");
-  const { spec } = codec.decode(codec.encode({ spec: { prompt: "a dog", seed: 1 } })) as { spec: VideoSpec };
-  const entries = Object.entries(spec).filter(([key]) => key !== "quality");
-  const body = JSON.stringify(entries.toSorted(([a], [b]) => (a < b ? -1 : 1)));
-  const stored = await store.submit(
-    { ...JOB, prompt: "a dog", seed: 1 },
-    { requestId: REQUEST_ID, requestDigest: createHash("sha256").update(body).digest("hex") },
-  );
-  const again = await client.createVideo({ prompt: "a dog", seed: 1 }, { requestId: REQUEST_ID });
-  expect(again.name).toBe(`operations/${stored.id}`);
 });
 
 test("a repeated request_id is one job whatever its case; another body is ALREADY_EXISTS", async () => {

@@ -18,7 +18,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { BundleError, inspectBundle, openBundle, type GraphEntry } from "@moevie/bundle";
+import { BundleError, inspectBundle, openBundle } from "@moevie/bundle";
 import { GraphBuilder, importStarter } from "@moevie/importer";
 import { readTensors, writeTensors } from "./safetensors-file.ts";
 import { createSession } from "./sessions.ts";
@@ -58,8 +58,6 @@ function merge(target: Record<string, unknown>, change: object): void {
     else target[key] = value;
   }
 }
-
-const signature = ({ inputs, outputs }: GraphEntry): Partial<GraphEntry> => ({ inputs, outputs });
 
 describe("a sound bundle", () => {
   test("moved together with its weights it opens with the same digest", async () => {
@@ -105,19 +103,6 @@ describe("a sound bundle", () => {
     expect(summary.graphs["monolith"]!.weightBytesPerSession).toBeGreaterThan(expertBytes);
     expect(summary.graphs["block.0"]!.weightBytesPerSession).toBeLessThan(expertBytes);
     expect(summary.variants).toMatchObject({ standard: { steps: 4, guidance: 2 }, draft: { steps: 2, guidance: 1 } });
-  });
-
-  test("a draft is a trunk of its own over the experts there are", async () => {
-    const opened = await openBundle(bundle());
-    const { graphs } = opened.manifest;
-    const drafts = Object.keys(graphs).filter((name) => name.startsWith("draft."));
-    expect(drafts).toEqual(
-      ["context", "entry", "block.0", "block.1", "head", "monolith"].map((piece) => `draft.${piece}`),
-    );
-    for (const name of drafts) expect(graphs[name]).toMatchObject(signature(graphs[name.slice("draft.".length)]!));
-    const elements = await Promise.all(["draft.monolith", "monolith"].map((name) => opened.weightElements(name)));
-    expect(elements[0]).toBe(elements[1]);
-    expect(opened.manifest.parameters["denoiser-draft"]).toBeLessThan(opened.manifest.parameters["denoiser"]! / 2);
   });
 });
 
@@ -387,24 +372,6 @@ describe("importing", () => {
     await expect(importStarter(join(at, "model"), join(at, "x"))).rejects.toThrow(
       /tensor "blocks\.0\.ffn\.gate\.bias" is not one this architecture has/,
     );
-  });
-
-  test("refuses a draft with experts of its own, with another gate, or said to be there and missing", async () => {
-    const draft = model("transformer/draft.safetensors");
-    const tensors = readTensors(draft);
-    const experts = [...readTensors(model(WEIGHTS))].filter(([name]) => name === "blocks.0.ffn.experts.w1");
-    writeTensors(draft, new Map([...tensors, ...experts]));
-    const imported = (): Promise<void> => importStarter(join(at, "model"), join(at, "x"));
-    await expect(imported()).rejects.toThrow(/draft\.safetensors.*experts\.w1" is not one this architecture has/);
-    writeTensors(
-      draft,
-      new Map([...tensors, ["blocks.1.ffn.gate.weight", { shape: [2, 4], data: new Float32Array(8) }]]),
-    );
-    await expect(imported()).rejects.toThrow(
-      /draft\.safetensors.*gate\.weight" has shape \[2, 4\], expected \[4, 48\]/,
-    );
-    rmSync(draft);
-    await expect(imported()).rejects.toThrow(/draft\.safetensors: cannot be opened \(ENOENT\)/);
   });
 
   test("by command refuses wrong use and bad models in one line", () => {

@@ -56,7 +56,7 @@ test("a quality brings its own steps and guidance, and what is asked for beside 
 test("a quality the model has not is refused, and one nobody knows", () => {
   const plain = { ...MODEL, variants: { standard: MODEL.variants.standard } };
   expect(() => parseVideoSpec({ ...EMPTY, quality: "QUALITY_DRAFT" }, plain)).toThrow(
-    "spec.quality is QUALITY_DRAFT; allowed: QUALITY_STANDARD",
+    'spec.quality is "QUALITY_DRAFT"; allowed: QUALITY_STANDARD',
   );
   // What a later version's value is decoded to.
   expect(() => parseVideoSpec({ ...EMPTY, quality: 7 as never }, MODEL)).toThrow(

@@ -91,7 +91,7 @@ function parseQuality(
   const variant = quality === undefined ? undefined : model.variants[quality];
   if (quality !== undefined && variant !== undefined) return { quality, variant };
   const known = (Object.keys(QUALITIES) as QualityName[]).filter((name) => model.variants[name] !== undefined);
-  refuse("quality", String(raw.quality), known.map((name) => QUALITIES[name]).join(", "));
+  refuse("quality", shownValue(raw.quality), known.map((name) => QUALITIES[name]).join(", "));
   return { quality: "standard", variant: model.variants.standard };
 }
 

@@ -121,13 +121,8 @@ function denoiserFacts(sizes: DitSizes): object {
   };
 }
 
-function variantFacts({ index, draft }: Starter): object {
-  const facts = (config: ConfigFile, graphs: string): object => ({
-    steps: config.count("steps"),
-    guidance: config.number("guidance"),
-    graphs,
-  });
-  return { standard: facts(index, ""), ...(draft && { draft: facts(draft.config, DRAFT_GRAPHS) }) };
+function variantFacts(config: ConfigFile, graphs: string): object {
+  return { steps: config.count("steps"), guidance: config.number("guidance"), graphs };
 }
 
 function manifestOf(starter: Starter, roots: object, files: object[], graphs: object): object {
@@ -158,7 +153,10 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
       period: windows.count("period"),
     },
     sampler: index.oneOf("sampler", ["unipc", "euler"]),
-    variants: variantFacts(starter),
+    variants: {
+      standard: variantFacts(index, ""),
+      ...(starter.draft && { draft: variantFacts(starter.draft.config, DRAFT_GRAPHS) }),
+    },
     parameters: {
       "text-encoder": starter.text.weights.parameters,
       denoiser: starter.denoiser.weights.parameters,

@@ -79,7 +79,7 @@ class Walks:
 
 def contexts(text, ids):
     """Contexts [B, 48, d] of prompts, and after them the empty prompt's as often."""
-    empty = torch.from_numpy(captions.encode(text.tok, [""]))
+    empty = torch.from_numpy(captions.encode(text.tok, [""])).to(ids[0].device)
     rows = torch.cat([F.pad(text(i), (0, 0, 0, MAX_TOKENS - i.shape[1])) for i in (*ids, empty)])
     return torch.cat((rows[:-1], rows[-1:].expand(len(rows) - 1, -1, -1)))
 
@@ -106,10 +106,10 @@ def batch_of(source, walks, size):
     return tuple(a + b if isinstance(a, list) else torch.cat((a, b)) for a, b in zip(drawn, walks.take(size - len(z))))
 
 
-def train(run, minutes, span=0, substeps=1, size=12, peak=5e-4, seed=5, pool=400):
-    """`minutes` are those of the processor, of all calls together; `span` 0 teaches the velocity at a place and not the mean one over a step."""
-    run = Path(run)
-    text, teacher = load(run)
+def train(run, minutes, span=0, substeps=1, size=12, peak=5e-4, seed=5, pool=400, device="cpu"):
+    """`minutes` are those of all calls together; `span` 0 teaches the velocity at a place and not the mean one over a step."""
+    run, clock = Path(run), time.process_time if device == "cpu" else time.time
+    text, teacher = (net.to(device) for net in load(run))
     student = copy.deepcopy(teacher)
     state = {"spent": 0.0, "seen": 0}
     if (run / "draft.pt").exists():
@@ -117,22 +117,20 @@ def train(run, minutes, span=0, substeps=1, size=12, peak=5e-4, seed=5, pool=400
         student.load_state_dict(saved["live"], strict=False)
         state = {k: saved[k] for k in state}
     live = {k: p.requires_grad_() for k, p in student.named_parameters() if is_trunk(k)}
-    ema = {k: p.detach().clone() for k, p in live.items()}
-    if state["seen"]:
-        ema = {k: saved["model"][k] for k in live}
+    ema = {k: saved["model"][k].to(device) if state["seen"] else p.detach().clone() for k, p in live.items()}
     optim = torch.optim.AdamW(live.values(), lr=peak, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     torch.manual_seed(seed + state["seen"])
     source = Sampler(torch.load(run / "pca.pt"), text.tok, [seed, state["seen"]], pool, moving=0.3)
     walks, rng = Walks(4 * size, seed + state["seen"], source), np.random.default_rng(seed + state["seen"])
-    before, began = state["spent"], time.process_time()
+    before, began = state["spent"], clock()
     step, mean, saved_at = 0, None, time.time()
     while state["spent"] < minutes:
         for g in optim.param_groups:
             g["lr"] = peak * min(1, (step + 1) / 50) * max(0.02, 1 - state["spent"] / minutes)
-        x, base, shift, ids, offset = batch_of(source, walks, size)
+        x, base, shift, ids, offset = (v if isinstance(v, list) else v.to(device) for v in batch_of(source, walks, size))
         stride = torch.full((size,), 1 / span) if span else 1 / torch.randint(5, 21, (size,))
-        after = (base - stride).clamp(min=0.0)
-        both = contexts(text, ids)
+        after = (base - stride.to(device)).clamp(min=0.0)
+        both = contexts(text, [i.to(device) for i in ids])
         target = mean_velocity(teacher, x, base, after, shift, both, offset, substeps)
         made = student(x, (1000 * sigma_of(base, shift)).floor(), both[:size], offset)
         error = (made - target).pow(2).mean()
@@ -141,13 +139,13 @@ def train(run, minutes, span=0, substeps=1, size=12, peak=5e-4, seed=5, pool=400
         torch.nn.utils.clip_grad_norm_(live.values(), 1.0)
         optim.step()
         with torch.no_grad():
-            own = torch.from_numpy(rng.random(size) < 0.5).view(-1, 1, 1, 1, 1)
+            own = torch.from_numpy(rng.random(size) < 0.5).to(device).view(-1, 1, 1, 1, 1)
             change = (sigma_of(after, shift) - sigma_of(base, shift)).view(-1, 1, 1, 1, 1)
             moved = x + change * torch.where(own, made.detach(), target)
             torch._foreach_lerp_(list(ema.values()), [p.detach() for p in live.values()], 0.005)
-        walks.go_on(moved[size // 2:], after[size // 2:])
+        walks.go_on(moved[size // 2:].cpu(), after[size // 2:].cpu())
         step, state["seen"] = step + 1, state["seen"] + size
-        state["spent"] = before + (time.process_time() - began) / 60
+        state["spent"] = before + (clock() - began) / 60
         mean = error.item() if mean is None else 0.97 * mean + 0.03 * error.item()
         if step % 50 == 0:
             print(f"draft minutes {state['spent']:.1f} seen {state['seen']} loss {mean:.4f}", flush=True)

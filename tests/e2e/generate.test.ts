@@ -60,7 +60,7 @@ describe("generate", () => {
   });
 
   it("makes a draft of the starter model with the few steps it is meant for, and another clip than the standard", async () => {
-    const small = ["a blue ball bounces", "--seed", "3", "--size", "288x160", "--seconds", "0.5", "--fps", "8"];
+    const small = ["a blue ball bounces", "--seed", "3", "--size", "512x288", "--seconds", "0.5", "--fps", "8"];
     const draft = await generate(...small, "--quality", "draft");
     expect(draft.video.spec).toMatchObject({ quality: "QUALITY_DRAFT", steps: 8, guidance: 1 });
     const standard = await generate(

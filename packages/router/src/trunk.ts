@@ -24,7 +24,8 @@ export async function loadTrunk(bundle: Bundle, device: string, intraOpThreads: 
   const thread = OnnxThread.start({ name: "trunk", device, intraOpThreads });
   const { denoiser, variants } = bundle.manifest;
   const blocks = Array.from({ length: denoiser.layers }, (_, index) => `block.${index}`);
-  for (const { graphs } of Object.values(variants)) {
+  // Variants may differ in steps and guidance alone.
+  for (const graphs of new Set(Object.values(variants).map((variant) => variant.graphs))) {
     for (const piece of ["context", "entry", ...blocks, "head"])
       await thread.load(graphs + piece, await bundle.graph(graphs + piece));
   }

@@ -30,7 +30,7 @@ async function denoiseClip(bundle: Bundle, subject: Subject): Promise<{ seconds:
   const startMs = performance.now();
   for (let step = 0; step < STEPS; step++) {
     const [conditional, unconditional] = await subject.run(latent, schedule.timesteps[step] ?? 0);
-    guide(conditional, unconditional, bundle.manifest.guidance, guided);
+    guide(conditional, unconditional, bundle.manifest.variants.standard.guidance, guided);
     sampler.step(step, latent, guided);
   }
   return { seconds: (performance.now() - startMs) / 1000, latent };

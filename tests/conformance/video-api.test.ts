@@ -12,8 +12,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 const MODEL = {
   name: "starter",
-  steps: 4,
-  guidance: 5,
+  variants: { standard: { steps: 4, guidance: 5 }, draft: { steps: 3, guidance: 1 } },
   sampler: "unipc",
   samplers: ["unipc", "euler"],
   trained: { seconds: 2, width: 144, height: 80 },
@@ -147,6 +146,7 @@ describe("operations", () => {
       guidance: 5,
       sampler: "unipc",
       model: "starter",
+      quality: "QUALITY_STANDARD",
     });
     expect(video).toMatchObject({ bundleDigest: "digest", attempt: 1 });
     for (const time of [video.createTime, video.startTime, video.finishTime])

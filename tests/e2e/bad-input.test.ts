@@ -98,6 +98,12 @@ describe("a bundle", () => {
     expectClean(result, 1, "Sxlit");
   });
 
+  it("without a draft refuses one by the flag and its own words", async () => {
+    const bundle = await session.tinyBundle();
+    const result = await session.run("generate", "a", "--model", bundle, ...SMALL, "--quality", "draft");
+    expectClean(result, 2, 'moevie: --quality is "draft"; allowed: standard');
+  });
+
   it("is left alone by inspect, which says what is wrong with it", async () => {
     const bundle = await session.tinyBundle();
     truncateSync(weights(), 5000);

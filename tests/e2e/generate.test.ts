@@ -11,6 +11,7 @@ interface Generated {
   readonly stageSeconds: Record<string, number>;
   readonly video: {
     readonly state: string;
+    readonly spec: { readonly quality: string; readonly steps: number; readonly guidance: number };
     readonly artefact: { readonly sha256: string; readonly frameCount: number };
   };
 }
@@ -56,6 +57,22 @@ describe("generate", () => {
       faststart: true,
       colour: { primaries: 1, transfer: 1, matrix: 1 },
     });
+  });
+
+  it("makes a draft of the starter model with the few steps it is meant for, and another clip than the standard", async () => {
+    const small = ["a blue ball bounces", "--seed", "3", "--size", "512x288", "--seconds", "0.5", "--fps", "8"];
+    const draft = await generate(...small, "--quality", "draft");
+    expect(draft.video.spec).toMatchObject({ quality: "QUALITY_DRAFT", steps: 8, guidance: 1 });
+    const standard = await generate(
+      ...small,
+      "--steps",
+      "8",
+      "--guidance",
+      "1",
+      "-o",
+      join(session.work, "standard.mp4"),
+    );
+    expect(standard.video.artefact.sha256).not.toBe(draft.video.artefact.sha256);
   });
 
   it.each([

@@ -27,7 +27,7 @@ import { writeTinyModel } from "./tiny.ts";
 const folder = mkdtempSync(join(tmpdir(), "moevie-bundle-"));
 const made = join(folder, "made");
 beforeAll(async () => {
-  writeTinyModel(join(made, "model"));
+  writeTinyModel(join(made, "model"), { draft: true });
   await importStarter(join(made, "model"), join(made, "bundle"));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -102,6 +102,7 @@ describe("a sound bundle", () => {
     const expertBytes = 4 * layers * experts * (2 * hidden * expertHidden + hidden + expertHidden);
     expect(summary.graphs["monolith"]!.weightBytesPerSession).toBeGreaterThan(expertBytes);
     expect(summary.graphs["block.0"]!.weightBytesPerSession).toBeLessThan(expertBytes);
+    expect(summary.variants).toMatchObject({ standard: { steps: 4, guidance: 2 }, draft: { steps: 2, guidance: 1 } });
   });
 });
 
@@ -223,6 +224,16 @@ describe("a bundle with something wrong is refused by name", () => {
     ],
     ["a patch of text", { denoiser: { patch: ["1", 2, 2] } }, /denoiser\.patch is \["1",2,2\], expected whole numbers/],
     ["a patch of two sizes", { denoiser: { patch: [2, 2] } }, /denoiser\.patch is \[2,2\], expected 3 sizes/],
+    [
+      "a variant of no steps",
+      { variants: { draft: { steps: 0 } } },
+      /variants is .*expected entries of steps, guidance/,
+    ],
+    [
+      "a variant whose graphs are not there",
+      { variants: { draft: { graphs: "sketch." } } },
+      /variants\.draft\.graphs is "sketch\.", expected what graphs begin with, there is no graph sketch\.context/,
+    ],
     ["no shift", { schedule: { shift: 0 } }, /schedule\.shift is 0, expected a number above 0/],
   ])("a manifest with %s", async (_what, change, message) => {
     editManifest((manifest) => merge(manifest, change));
@@ -251,9 +262,11 @@ describe("a bundle with something wrong is refused by name", () => {
   test("a format, field or graph it does not know", async () => {
     editManifest((manifest) => (manifest["format"] = "moevie-bundle/9"));
     await refused(/format is "moevie-bundle\/9", expected moevie-bundle\/1/);
-    editManifest((manifest) => Object.assign(manifest, { format: "moevie-bundle/1", steps: 0 }));
-    await refused(/steps is 0, expected a whole number from 1 to 65536/);
-    editManifest((manifest) => (manifest["steps"] = 4));
+    editManifest((manifest) => Object.assign(manifest, { format: "moevie-bundle/1", frameRate: 0 }));
+    await refused(/frameRate is 0, expected a whole number from 1 to 65536/);
+    editManifest((manifest) => Object.assign(manifest, { frameRate: 8, variants: {} }));
+    await refused(/variants is \{\}, expected one of the name "standard" among them/);
+    cpSync(join(made, "bundle"), bundle(), { recursive: true });
     await expect((await openBundle(bundle())).graph("upsampler")).rejects.toThrow(
       /graph "upsampler" is missing, there are text-encoder/,
     );

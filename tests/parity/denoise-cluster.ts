@@ -78,34 +78,38 @@ export class DenoiseCluster {
   }
 
   /** One evaluation, [channels, frames, height, width]; sends the context first where the router lacks it. */
-  async denoise(bundle: Bundle, latent: Dense, timestep: number, rows: Dense, origin = 0): Promise<Evaluation> {
+  async denoise(
+    bundle: Bundle,
+    latent: Dense,
+    timestep: number,
+    rows: Dense,
+    origin = 0,
+    variant = "",
+  ): Promise<Evaluation> {
     const bytes = bytesOf(rows.data);
     const contextHash = createHash("sha256").update(bytes).digest("hex");
     try {
-      return await this.#evaluate(bundle, latent, timestep, contextHash, origin);
+      return await this.#evaluate(bundle, latent, { timestep, contextHash, origin, variant });
     } catch (error) {
       if ((error as { reason?: string }).reason !== "CONTEXT_MISSING") throw error;
     }
-    const head = { contextHash, rows: { elementType: "ELEMENT_TYPE_F32" as const, shape: [...rows.shape] } };
+    const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [...rows.shape] };
+    const head = { contextHash, rows: tensor, variant };
     await this.#peer.clientStream("PutContext", parts({ head }, bytes), { timeoutMs: READY_MS_MAX });
-    return this.#evaluate(bundle, latent, timestep, contextHash, origin);
+    return this.#evaluate(bundle, latent, { timestep, contextHash, origin, variant });
   }
 
   async #evaluate(
     bundle: Bundle,
     latent: Dense,
-    timestep: number,
-    contextHash: string,
-    origin: number,
+    asked: { timestep: number; contextHash: string; origin: number; variant: string },
   ): Promise<Evaluation> {
     const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [...latent.shape] };
     const head = {
       bundleDigest: bundle.digest,
       latent: tensor,
-      timestep,
-      contextHash,
       branch: "BRANCH_CONDITIONAL" as const,
-      origin,
+      ...asked,
     };
     const velocity = new Uint8Array(latent.data.byteLength);
     let filled = 0;

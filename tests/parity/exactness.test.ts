@@ -23,7 +23,7 @@ let bundle: Bundle;
 let cases: { latent: Dense; timestep: number; rows: Dense; origin: number; velocity: Float32Array }[] = [];
 
 beforeAll(async () => {
-  const sizes = writeTinyModel(join(folder, "source"), { layers: 3, experts: 8, frames: 9 });
+  const sizes = writeTinyModel(join(folder, "source"), { layers: 3, experts: 8, frames: 9, draft: true });
   await importStarter(join(folder, "source"), bundleFolder);
   bundle = await openBundle(bundleFolder);
   const sessions = new BundleSessions(bundle);
@@ -130,6 +130,40 @@ test("an evaluation leaves nothing behind for the next one of its shape", async 
     const between = await cluster.denoise(bundle, other(latent), 3, other(rows));
     expect(largestDifference(between.velocity, first.velocity)).toBeGreaterThan(0.1 * scaleOf(first.velocity));
     expect((await cluster.denoise(bundle, latent, timestep, rows)).velocity).toEqual(first.velocity);
+  });
+});
+
+test.each([
+  ["one shard", 1],
+  ["two shards", 2],
+])("%s: the draft is as its monolith, also while the standard variant is asked", async (_name, shards) => {
+  await withCluster({ shards }, async (cluster) => {
+    const sessions = new BundleSessions(bundle);
+    const all = cases.map(async ({ latent, timestep, rows, origin }) => {
+      const [draft, standard] = await Promise.all(
+        ["draft", "standard"].map((variant) => cluster.denoise(bundle, latent, timestep, rows, origin, variant)),
+      );
+      return { draft: draft!.velocity, standard: standard!.velocity };
+    });
+    const got = await Promise.all(all);
+    expectExact(got.map(({ standard }) => standard));
+    for (const [at, { latent, timestep, rows, origin }] of cases.entries()) {
+      const inputs = [batch(latent), Float32Array.of(timestep), batch(rows)] as const;
+      const whole = await runMonolith(sessions, ...inputs, origin, "draft.");
+      const wanted = whole.velocity.data as Float32Array;
+      expect(largestDifference(got[at]!.draft, wanted)).toBeLessThanOrEqual(EXACTNESS * scaleOf(wanted));
+      expect(largestDifference(got[at]!.draft, got[at]!.standard)).toBeGreaterThan(0.1 * scaleOf(wanted));
+    }
+  });
+});
+
+test("a variant the bundle has not is refused by its field", async () => {
+  await withCluster({ shards: 1 }, async (cluster) => {
+    const [{ latent, timestep, rows }] = cases as [(typeof cases)[number]];
+    await expect(cluster.denoise(bundle, latent, timestep, rows, 0, "sketch")).rejects.toMatchObject({
+      reason: "INVALID_FIELD",
+      violations: [{ field: "head.variant", description: 'is "sketch"; allowed: standard, draft' }],
+    });
   });
 });
 

@@ -74,20 +74,21 @@ async function runMoe(sessions: BundleSessions, layer: number, block: Feeds): Pr
 
 export type Denoised = { velocity: Tensor; ids: Tensor[]; weights: Tensor[] };
 
-/** The denoiser by its pieces: context, entry, blocks with experts between them, head. */
+/** The denoiser by its pieces: context, entry, blocks with experts between them, head; of the variant whose graphs begin with `graphs`. */
 export async function runPieces(
   sessions: BundleSessions,
   latent: Dense,
   timestep: Float32Array,
   rows: Dense,
   origin = 0,
+  graphs = "",
 ): Promise<Denoised> {
   const z = f32(latent.shape, latent.data);
-  const { ctx, pooled } = (await sessions.run("context", { rows: f32(rows.shape, rows.data) })) as {
+  const { ctx, pooled } = (await sessions.run(`${graphs}context`, { rows: f32(rows.shape, rows.data) })) as {
     ctx: Tensor;
     pooled: Tensor;
   };
-  const entry = await sessions.run("entry", {
+  const entry = await sessions.run(`${graphs}entry`, {
     latent: z,
     timestep: f32([timestep.length], timestep),
     pooled,
@@ -98,12 +99,12 @@ export async function runPieces(
   const weights: Tensor[] = [];
   let carried: Feeds = { x: entry["x"]! };
   for (let layer = 0; layer < sessions.bundle.manifest.denoiser.layers; layer++) {
-    const block = await sessions.run(`block.${layer}`, { ...common, ...carried });
+    const block = await sessions.run(`${graphs}block.${layer}`, { ...common, ...carried });
     ids.push(block["expert_ids"]!);
     weights.push(block["expert_weights"]!);
     carried = { x: block["x_out"]!, ffn_gate_in: block["ffn_gate"]!, moe: await runMoe(sessions, layer, block) };
   }
-  const { velocity } = (await sessions.run("head", { ...carried, temb: entry["temb"]!, latent: z })) as {
+  const { velocity } = (await sessions.run(`${graphs}head`, { ...carried, temb: entry["temb"]!, latent: z })) as {
     velocity: Tensor;
   };
   return { velocity, ids, weights };
@@ -116,8 +117,9 @@ export async function runMonolith(
   timestep: Float32Array,
   rows: Dense,
   origin = 0,
+  graphs = "",
 ): Promise<Denoised> {
-  const out = await sessions.run("monolith", {
+  const out = await sessions.run(`${graphs}monolith`, {
     latent: f32(latent.shape, latent.data),
     timestep: f32([timestep.length], timestep),
     origin: f32([1], Float32Array.of(origin)),

@@ -66,7 +66,8 @@ function wrongChoices(
   return wrong;
 }
 
-for (const name of ["0", "1", "2"]) {
+for (const name of ["0", "1", "2", "draft"]) {
+  const graphs = name === "draft" ? "draft." : "";
   test(`case ${name}: velocity and every block's experts are the recorded ones, by pieces and by the monolith`, async () => {
     const want = recorded("transformer");
     const get = (key: string): Dense => want.get(`${name}.${key}`)!;
@@ -78,6 +79,7 @@ for (const name of ["0", "1", "2"]) {
         get("timestep").data,
         get("context"),
         want.get(`${name}.origin`)?.data[0],
+        graphs,
       );
       const velocity = got.velocity.data as Float32Array;
       for (let layer = 0; layer < layers; layer++) {

@@ -21,6 +21,8 @@ export type TinyOptions = {
   readonly seed?: number;
   /** Comes with a latent upsampler. */
   readonly upsampler?: boolean;
+  /** Comes with a draft: a trunk of its own over the same experts. */
+  readonly draft?: boolean;
 };
 export type TinySizes = Required<TinyOptions>;
 
@@ -41,6 +43,7 @@ function tinySizes(options: TinyOptions = {}): TinySizes {
     pixelHeight: 48,
     seed: 1,
     upsampler: false,
+    draft: false,
     ...options,
   };
 }
@@ -284,6 +287,11 @@ export function writeTinyModel(folder: string, options: TinyOptions = {}): TinyS
     writeFileSync(join(folder, part, "config.json"), JSON.stringify(config, null, 1));
     writeTensors(join(folder, part, "model.safetensors"), tensors);
   }
+  if (sizes.draft) {
+    const { tensors } = transformer({ ...sizes, seed: sizes.seed + 10 });
+    const trunk = new Map([...tensors].filter(([name]) => !name.includes(".experts.")));
+    writeTensors(join(folder, "transformer", "draft.safetensors"), trunk);
+  }
   mkdirSync(join(folder, "tokenizer"), { recursive: true });
   writeFileSync(join(folder, "tokenizer", "tokenizer.json"), JSON.stringify(tokenizer()));
   const index = {
@@ -291,6 +299,7 @@ export function writeTinyModel(folder: string, options: TinyOptions = {}): TinyS
     name: "moevie-tiny",
     frame_rate: 8,
     ...(sizes.upsampler && { upsampler: true }),
+    ...(sizes.draft && { draft: { steps: 2, guidance: 1 } }),
     windows: { overlap: 1, lead_in: 0, period: 3 },
     frames: sizes.frames,
     width: sizes.pixelWidth,

@@ -8,5 +8,6 @@ export {
   type GraphEntry,
   type GraphValue,
   type Manifest,
+  type Variant,
 } from "./manifest.ts";
 export { openBundle, type Bundle, type TensorPlace } from "./open-bundle.ts";

@@ -1,11 +1,12 @@
 // A summary of a bundle for people and for `inspect`: sizes, memory and graphs. Makes no sessions.
-import type { GraphValue } from "./manifest.ts";
+import type { GraphValue, Variant } from "./manifest.ts";
 import type { Bundle } from "./open-bundle.ts";
 
 export type BundleSummary = {
   readonly name: string;
   readonly architecture: string;
   readonly digest: string;
+  readonly variants: Readonly<Record<string, Variant>>;
   readonly parameters: Readonly<Record<string, number>>;
   /** Bytes on disk, by file. */
   readonly fileBytes: Readonly<Record<string, number>>;
@@ -32,6 +33,7 @@ export async function inspectBundle(bundle: Bundle): Promise<BundleSummary> {
     name: manifest.name,
     architecture: manifest.architecture,
     digest,
+    variants: manifest.variants,
     parameters: manifest.parameters,
     fileBytes,
     totalBytes,

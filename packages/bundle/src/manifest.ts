@@ -29,6 +29,14 @@ export type Gate = {
   readonly sharedExperts: number;
 };
 
+/** A trunk over the experts that all variants share, and the steps and guidance it is meant for. */
+export type Variant = {
+  readonly steps: number;
+  readonly guidance: number;
+  /** What the names of its graphs begin with: context, entry, block.0, …, head, monolith. */
+  readonly graphs: string;
+};
+
 export type Manifest = {
   readonly format: typeof BUNDLE_FORMAT;
   readonly name: string;
@@ -72,8 +80,8 @@ export type Manifest = {
   /** How clips longer than the model's are cut, in latent frames; `period`: after how many the model's time begins anew. */
   readonly windows: { readonly overlap: number; readonly leadIn: number; readonly period: number };
   readonly sampler: string;
-  readonly steps: number;
-  readonly guidance: number;
+  /** By name. */
+  readonly variants: Readonly<Record<string, Variant>> & { readonly standard: Variant };
   /** Numbers of weights by piece. */
   readonly parameters: Readonly<Record<string, number>>;
   readonly graphs: Readonly<Record<string, GraphEntry>>;
@@ -99,6 +107,8 @@ const isGraph: Check = (value) =>
   isObject(value) && isText(value["file"]) && isValues(value["inputs"]) && isValues(value["outputs"]);
 const isFile: Check = (value) =>
   isObject(value) && isText(value["path"]) && isWhole(value["bytes"]) && isSha(value["sha256"]);
+const isVariant: Check = (value) =>
+  isObject(value) && isCount(value["steps"]) && isNumber(value["guidance"]) && typeof value["graphs"] === "string";
 const every =
   (check: Check): Check =>
   (value) =>
@@ -118,8 +128,8 @@ const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[]
   ["parameters", every(isWhole), "whole numbers by piece"],
   ["precision", oneOf("f32"), '"f32"'],
   ["sampler", isText, "a string"],
-  ["guidance", isNumber, "a number"],
-  ...["frameRate", "modelFrames", "width", "height", "steps"].map((path) => [path, isCount, COUNT] as const),
+  ["variants", every(isVariant), "entries of steps, guidance and graphs by name"],
+  ...["frameRate", "modelFrames", "width", "height"].map((path) => [path, isCount, COUNT] as const),
   ...["channels", "temporalStride", "spatialStride", "upsampling"].map(
     (key) => [`latent.${key}`, isCount, COUNT] as const,
   ),
@@ -156,6 +166,8 @@ function rulesOf({
   modelFrames,
   width,
   height,
+  variants,
+  graphs,
 }: Manifest): readonly (readonly [string, boolean, string])[] {
   const { channels, spatialStride } = latent;
   const { experts, topK, patch, gate } = denoiser;
@@ -163,7 +175,23 @@ function rulesOf({
   const [, patchHeight = 1, patchWidth = 1] = patch;
   const windowFrames = (modelFrames - 1) / latent.temporalStride + 1;
   const choice = (experts / gate.groups) * gate.groupsKept;
+  const pieces = [
+    "context",
+    "entry",
+    ...Array.from({ length: denoiser.layers }, (_, i) => `block.${i}`),
+    "head",
+    "monolith",
+  ];
   return [
+    ["variants", Object.hasOwn(variants, "standard"), 'one of the name "standard" among them'],
+    ...Object.entries(variants).map(([name, variant]) => {
+      const missing = pieces.map((piece) => variant.graphs + piece).find((graph) => !Object.hasOwn(graphs, graph));
+      return [
+        `variants.${name}.graphs`,
+        missing === undefined,
+        `what graphs begin with, there is no graph ${missing}`,
+      ] as const;
+    }),
     ["latent.mean", latent.mean.length === channels, perChannel],
     ["latent.std", latent.std.length === channels && latent.std.every((value) => value > 0), `${perChannel}, above 0`],
     [

@@ -28,8 +28,9 @@ const VIDEO_FLAGS: Description["flags"] = [
   ["--size <WxH>", "pixels, multiples of 8 (default: 1280x720)"],
   ["--seconds <S>", "length of the clip (default: 2)"],
   ["--fps <N>", "frames per second (default: 24)"],
-  ["--steps <N>", "denoising steps (default: the bundle's)"],
-  ["--guidance <G>", "how strictly to follow the prompt (default: the bundle's)"],
+  ["--quality <NAME>", "standard, or draft: few steps, where the bundle has it (default: standard)"],
+  ["--steps <N>", "denoising steps (default: the bundle's for the quality)"],
+  ["--guidance <G>", "how strictly to follow the prompt (default: the bundle's for the quality)"],
   ["--sampler <NAME>", "unipc or euler (default: the bundle's)"],
 ];
 const SERVER_FLAG = ["--server <HOST:PORT>", "gRPC address of the server", SERVER_DEFAULT] as const;

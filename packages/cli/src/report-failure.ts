@@ -47,7 +47,8 @@ function refused(error: MoevieError): FailureReport {
     return report(EXIT.failed, error.reason, error.message);
   const violations = error.violations.map((violation) => ({
     flag: flagOfField(violation),
-    problem: violation.description,
+    // The flag has the qualities' own names.
+    problem: violation.description.replaceAll(/QUALITY_([A-Z]+)/g, (_, name: string) => name.toLowerCase()),
   }));
   return report(EXIT.usage, error.reason, violations.map(({ flag, problem }) => `${flag} ${problem}`).join("\n"), {
     violations,

@@ -22,6 +22,7 @@ describe("the flags of a clip", () => {
       size: "",
       sampler: "",
       model: "",
+      quality: "QUALITY_UNSPECIFIED",
     });
   });
 
@@ -35,6 +36,7 @@ describe("the flags of a clip", () => {
       steps: "4",
       guidance: "2.5",
       sampler: "euler",
+      quality: "draft",
     };
     expect(parseVideoSpec("一只狗\n", flags)).toEqual({
       prompt: "一只狗\n",
@@ -47,6 +49,7 @@ describe("the flags of a clip", () => {
       guidance: 2.5,
       sampler: "euler",
       model: "",
+      quality: "QUALITY_DRAFT",
     });
   });
 
@@ -74,6 +77,8 @@ describe("the flags of a clip", () => {
     ["a", { steps: "1e9" }, "--steps"],
     ["a", { guidance: "-0.1" }, "--guidance"],
     ["a", { sampler: "dpm" }, "--sampler"],
+    ["a", { quality: "best" }, "--quality"],
+    ["a", { quality: "QUALITY_DRAFT" }, "--quality"],
   ])("refuse %j with %j", (prompt, flags, flag) => {
     expect(problemsOf(prompt, flags)).toEqual([
       expect.objectContaining({ flag, value: prompt === "a" ? Object.values(flags)[0] : prompt }),
@@ -107,9 +112,9 @@ describe("the flags of a clip", () => {
 
   it("are found again for a field the server refuses", () => {
     expect(
-      ["spec.size", "spec.negative_prompt", "name", "page_token", "page_size", "cursor"].map((field) =>
+      ["spec.size", "spec.quality", "spec.negative_prompt", "name", "page_token", "page_size", "cursor"].map((field) =>
         flagOfField({ field, description: "" }),
       ),
-    ).toEqual(["--size", "--negative", "VIDEO", "--page-token", "--page-size", "cursor"]);
+    ).toEqual(["--size", "--quality", "--negative", "VIDEO", "--page-token", "--page-size", "cursor"]);
   });
 });

@@ -1,11 +1,14 @@
 // PROMPT and the flags that describe a clip: parsed once, every problem named together. The server checks again what it alone knows.
 import {
+  QUALITIES,
   VIDEO_NUMBERS,
   allowedNumbers,
   limit,
   wrongNumber,
   type FieldViolation,
   type NumberRule,
+  type Quality,
+  type QualityName,
   type VideoSpec,
 } from "@moevie/contracts";
 import { textFlag, type RawFlags } from "./command.ts";
@@ -59,6 +62,13 @@ function checkSampler(text: string | undefined, problems: UsageProblem[]): strin
   return "";
 }
 
+function checkQuality(text: string | undefined, problems: UsageProblem[]): Quality {
+  if (text === undefined) return "QUALITY_UNSPECIFIED";
+  if (Object.hasOwn(QUALITIES, text)) return QUALITIES[text as QualityName];
+  problems.push({ flag: "--quality", value: text, allowed: Object.keys(QUALITIES).join(", ") });
+  return "QUALITY_UNSPECIFIED";
+}
+
 /** The spec that PROMPT and flags ask for. Throws UsageError naming every wrong flag. */
 export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
   const problems: UsageProblem[] = [];
@@ -67,6 +77,7 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
   checkPromptText("--negative", negativePrompt, true, problems);
   const size = checkSize(textFlag(flags, "size"), problems);
   const sampler = checkSampler(textFlag(flags, "sampler"), problems);
+  const quality = checkQuality(textFlag(flags, "quality"), problems);
   const numbers: Partial<Record<keyof typeof VIDEO_NUMBERS, number>> = {};
   for (const name of Object.keys(VIDEO_NUMBERS) as (keyof typeof VIDEO_NUMBERS)[]) {
     const value = readNumber(flags, name, `--${name}`, VIDEO_NUMBERS[name], problems);
@@ -79,6 +90,7 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
     size,
     sampler,
     model: "",
+    quality,
     ...numbers,
   };
 }
@@ -109,7 +121,7 @@ export function flagOfField(violation: FieldViolation): string {
   };
   return (
     flags[field] ??
-    (["seed", "size", "seconds", "fps", "steps", "guidance", "sampler", "model"].includes(field)
+    (["seed", "size", "seconds", "fps", "steps", "guidance", "sampler", "model", "quality"].includes(field)
       ? `--${field}`
       : violation.field)
   );

@@ -28,6 +28,12 @@ describe("a number that the wire would change is refused before it is sent", () 
     });
   });
 
+  test("a quality the wire does not know", async () => {
+    await expect(client.createVideo({ prompt: "a dog", quality: "draft" as never })).rejects.toMatchObject({
+      message: 'spec.quality is "draft"; allowed: QUALITY_STANDARD, QUALITY_DRAFT',
+    });
+  });
+
   test("all of a spec's at once, and those of the other calls", async () => {
     const both = await client.createVideo({ seed: -1, steps: 0 }).catch((thrown: unknown) => thrown);
     expect(both).toMatchObject({ violations: [{ field: "spec.seed" }, { field: "spec.steps" }] });

@@ -14,12 +14,15 @@ import type { ChannelCredentials, MethodDefinition, ServiceDefinition } from "@g
 import {
   MoevieError,
   PAGE_SIZE,
+  QUALITIES,
   STATUS_DETAILS_KEY,
   VIDEO_NUMBERS,
   checkFields,
   decodeStatusDetails,
   limit,
   protoDefinitions,
+  qualityName,
+  violation,
   wrongNumber,
   type ListVideosResponse,
   type NumberRule,
@@ -101,12 +104,15 @@ export class VideoClient {
     spec: Partial<VideoSpec>,
     options: CallOptions & { readonly requestId?: string; readonly validateOnly?: boolean } = {},
   ): Promise<Operation> {
-    // Checked here, too: the wire's types would turn -1, 1.5 and NaN into other numbers.
-    checkFields(
-      Object.entries(VIDEO_NUMBERS).flatMap(([name, rule]) =>
+    // Checked here, too: the wire's types would turn -1, 1.5 and NaN into other numbers, and a quality they do not know into none.
+    checkFields([
+      ...Object.entries(VIDEO_NUMBERS).flatMap(([name, rule]) =>
         wrongNumber(`spec.${name}`, spec[name as keyof VideoSpec], rule),
       ),
-    );
+      ...(qualityName(spec.quality) === undefined
+        ? [violation("spec.quality", spec.quality, Object.values(QUALITIES).join(", "))]
+        : []),
+    ]);
     const request = { spec, requestId: options.requestId ?? "", validateOnly: options.validateOnly ?? false };
     return await this.#unary("moevie.v1.VideoService", "CreateVideo", request, options);
   }

@@ -1,5 +1,6 @@
 // Wrong fields, told the same way everywhere: field, value and what is allowed; and what the numbers of the public API may be. Pure.
 import { MoevieError, type FieldViolation } from "./errors.ts";
+import type { Quality } from "./gen/messages.ts";
 import { limit } from "./limits.ts";
 
 export interface NumberRule {
@@ -20,6 +21,19 @@ export const VIDEO_NUMBERS = {
   steps: { min: 1, max: limit("stepsMax"), whole: true },
   guidance: { min: 0, max: limit("guidanceMax"), note: "; 1 or less runs without guidance" },
 } as const satisfies Record<string, NumberRule>;
+
+/** Names of qualities, as bundles call their variants and people their flags, and what the public API calls them. */
+export const QUALITIES = { standard: "QUALITY_STANDARD", draft: "QUALITY_DRAFT" } as const satisfies Record<
+  string,
+  Quality
+>;
+export type QualityName = keyof typeof QUALITIES;
+
+/** The name of what a spec asks for; nothing said is standard. Undefined for what this build does not know. */
+export function qualityName(quality: Quality | undefined): QualityName | undefined {
+  if (quality === undefined || quality === "QUALITY_UNSPECIFIED") return "standard";
+  return (Object.keys(QUALITIES) as QualityName[]).find((name) => QUALITIES[name] === quality);
+}
 
 /** page_size: an int32 on the wire, capped by the service. */
 export const PAGE_SIZE: NumberRule = {

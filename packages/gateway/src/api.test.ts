@@ -23,8 +23,7 @@ import { storeChanged } from "./store-change.ts";
 
 const MODEL = {
   name: "m",
-  steps: 1,
-  guidance: 1,
+  variants: { standard: { steps: 1, guidance: 1 } },
   sampler: "euler",
   samplers: ["euler"],
   trained: { seconds: 2, width: 160, height: 90 },
@@ -37,6 +36,7 @@ const SPEC = {
   height: 256,
   seconds: 1,
   fps: 1,
+  quality: "standard" as const,
   steps: 1,
   guidance: 1,
   sampler: "euler",

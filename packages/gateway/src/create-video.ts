@@ -34,8 +34,10 @@ export async function createVideo(
   });
 }
 
-/** The body as the caller sent it: a repeat with another body is refused. */
+/** The body as the caller sent it: a repeat with another body is refused. A quality left out is no part of it, as before there was one. */
 function digestOf(request: CreateVideoRequest): string {
-  const entries = Object.entries(request.spec ?? {}).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const entries = Object.entries(request.spec ?? {})
+    .filter(([, value]) => value !== "QUALITY_UNSPECIFIED")
+    .toSorted(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256").update(JSON.stringify(entries)).digest("hex");
 }

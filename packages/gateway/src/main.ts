@@ -25,8 +25,7 @@ runService({
     const store = await openSqliteStore(join(config.data, "jobs.db"));
     const model = {
       name: manifest.name,
-      steps: manifest.steps,
-      guidance: manifest.guidance,
+      variants: manifest.variants,
       sampler: manifest.sampler,
       samplers: SAMPLERS,
       trained: {

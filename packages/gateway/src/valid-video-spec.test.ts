@@ -6,13 +6,19 @@ import { parseVideoSpec, type ModelDefaults } from "./valid-video-spec.ts";
 
 const MODEL: ModelDefaults = {
   name: "starter",
-  steps: 12,
-  guidance: 5,
+  variants: { standard: { steps: 12, guidance: 5 }, draft: { steps: 8, guidance: 1 } },
   sampler: "unipc",
   samplers: ["unipc", "euler"],
   trained: { seconds: 2, width: 144, height: 80 },
 };
-const EMPTY: VideoSpec = { prompt: "a dog", negativePrompt: "", size: "", sampler: "", model: "" };
+const EMPTY: VideoSpec = {
+  prompt: "a dog",
+  negativePrompt: "",
+  size: "",
+  sampler: "",
+  model: "",
+  quality: "QUALITY_UNSPECIFIED",
+};
 
 function violations(spec: Partial<VideoSpec> | null): readonly { field: string; description: string }[] {
   try {
@@ -27,7 +33,7 @@ function violations(spec: Partial<VideoSpec> | null): readonly { field: string; 
 test("what is left out comes from the bundle and the defaults", () => {
   const { spec, warnings } = parseVideoSpec(EMPTY, MODEL);
   expect(spec).toMatchObject({ prompt: "a dog", width: 1280, height: 720, seconds: 2, fps: 24 });
-  expect(spec).toMatchObject({ steps: 12, guidance: 5, sampler: "unipc", model: "starter" });
+  expect(spec).toMatchObject({ steps: 12, guidance: 5, sampler: "unipc", model: "starter", quality: "standard" });
   expect(Number.isSafeInteger(spec.seed)).toBe(true);
   expect(warnings).toEqual([]);
   expect(parseVideoSpec({ ...EMPTY, seconds: 5 }, MODEL).warnings).toHaveLength(1);
@@ -36,6 +42,26 @@ test("what is left out comes from the bundle and the defaults", () => {
   ]);
   for (const size of ["1280x720", "832x480", "1920x1080"])
     expect(parseVideoSpec({ ...EMPTY, size }, MODEL).warnings).toEqual([]);
+});
+
+test("a quality brings its own steps and guidance, and what is asked for beside it still wins", () => {
+  const draft = { ...EMPTY, quality: "QUALITY_DRAFT" as const };
+  expect(parseVideoSpec(draft, MODEL).spec).toMatchObject({ quality: "draft", steps: 8, guidance: 1 });
+  const { spec } = parseVideoSpec({ ...draft, steps: 5, guidance: 3 }, MODEL);
+  expect(spec).toMatchObject({ quality: "draft", steps: 5, guidance: 3 });
+  const standard = parseVideoSpec({ ...EMPTY, quality: "QUALITY_STANDARD" }, MODEL).spec;
+  expect(standard).toMatchObject({ quality: "standard", steps: 12, guidance: 5 });
+});
+
+test("a quality the model has not is refused, and one nobody knows", () => {
+  const plain = { ...MODEL, variants: { standard: MODEL.variants.standard } };
+  expect(() => parseVideoSpec({ ...EMPTY, quality: "QUALITY_DRAFT" }, plain)).toThrow(
+    'spec.quality is "QUALITY_DRAFT"; allowed: QUALITY_STANDARD',
+  );
+  // What a later version's value is decoded to.
+  expect(() => parseVideoSpec({ ...EMPTY, quality: 7 as never }, MODEL)).toThrow(
+    "spec.quality is 7; allowed: QUALITY_STANDARD, QUALITY_DRAFT",
+  );
 });
 
 describe("a wrong field is named with its value and what is allowed", () => {

@@ -1,22 +1,29 @@
 // Parses what a caller asked for into a spec with every default filled in, once, at the edge. Nothing inside re-checks it.
 import { randomInt } from "node:crypto";
 import {
+  QUALITIES,
   VIDEO_NUMBERS,
   checkFields,
   invalidFields,
   limit,
+  qualityName,
   shownValue,
   wrongNumber,
   type FieldViolation,
+  type QualityName,
   type VideoSpec,
 } from "@moevie/contracts";
 import type { JobSpec } from "@moevie/job-store";
 
+interface VariantDefaults {
+  readonly steps: number;
+  readonly guidance: number;
+}
+
 /** What the served bundle decides: defaults, and what a spec may ask of it. */
 export interface ModelDefaults {
   readonly name: string;
-  readonly steps: number;
-  readonly guidance: number;
+  readonly variants: { readonly [name in QualityName]?: VariantDefaults } & { readonly standard: VariantDefaults };
   readonly sampler: string;
   /** Names of the samplers the scheduler knows. */
   readonly samplers: readonly string[];
@@ -48,12 +55,13 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
     throw invalidFields([{ field: "spec", description: "is not set; allowed: a spec with at least a prompt" }]);
   checkText("prompt", raw.prompt, true, refuse);
   checkText("negative_prompt", raw.negativePrompt, false, refuse);
+  const { quality, variant } = parseQuality(raw, model, refuse);
   const numbers = {
     seed: raw.seed ?? randomInt(CHOSEN_SEED_LIMIT),
     seconds: raw.seconds ?? DEFAULT_SECONDS,
     fps: raw.fps ?? DEFAULT_FPS,
-    steps: raw.steps ?? model.steps,
-    guidance: raw.guidance ?? model.guidance,
+    steps: raw.steps ?? variant.steps,
+    guidance: raw.guidance ?? variant.guidance,
   };
   for (const [name, rule] of Object.entries(VIDEO_NUMBERS))
     violations.push(...wrongNumber(`spec.${name}`, numbers[name as keyof typeof numbers], rule));
@@ -68,9 +76,23 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   checkFields(violations);
   const { prompt, negativePrompt } = raw;
   return {
-    spec: { prompt, negativePrompt, ...numbers, width, height, sampler, model: model.name },
+    spec: { prompt, negativePrompt, quality, ...numbers, width, height, sampler, model: model.name },
     warnings: warningsOf({ width, height, seconds }, model.trained),
   };
+}
+
+/** The quality asked for, and what the model has for it. A model may be without one of them, never without standard. */
+function parseQuality(
+  raw: VideoSpec,
+  model: ModelDefaults,
+  refuse: Refuse,
+): { quality: QualityName; variant: VariantDefaults } {
+  const quality = qualityName(raw.quality);
+  const variant = quality === undefined ? undefined : model.variants[quality];
+  if (quality !== undefined && variant !== undefined) return { quality, variant };
+  const known = (Object.keys(QUALITIES) as QualityName[]).filter((name) => model.variants[name] !== undefined);
+  refuse("quality", shownValue(raw.quality), known.map((name) => QUALITIES[name]).join(", "));
+  return { quality: "standard", variant: model.variants.standard };
 }
 
 /** What is beyond what the model was trained on. */

@@ -3,6 +3,7 @@ import {
   ERRORS,
   ERROR_DOMAIN,
   GRPC_CODE,
+  QUALITIES,
   type AnyMessage,
   type Artefact,
   type Operation,
@@ -80,8 +81,8 @@ export function videoMessage(job: JobRecord): Loose<Video> {
   };
 }
 
-function specMessage({ width, height, ...rest }: JobSpec): Loose<VideoSpec> {
-  return { ...rest, size: `${width}x${height}` };
+function specMessage({ width, height, quality, ...rest }: JobSpec): Loose<VideoSpec> {
+  return { ...rest, size: `${width}x${height}`, quality: QUALITIES[quality] };
 }
 
 /** A done operation for a spec that was only checked: no job, so no name. */

@@ -16,11 +16,16 @@ import { openWeightFile, type WeightFile } from "./weight-file.ts";
 /** Name under which a bundle's graphs and manifest speak of the folder of weights. */
 const ROOT = "weights";
 const TOKENIZER = "tokenizer/tokenizer.json";
+const DRAFT = "transformer/draft.safetensors";
+/** What the names of the draft's graphs begin with. */
+const DRAFT_GRAPHS = "draft.";
 
 type Starter = {
   readonly index: ConfigFile;
   readonly text: { weights: WeightFile; sizes: TextEncoderSizes };
   readonly denoiser: { weights: WeightFile; sizes: DitSizes };
+  /** A trunk of its own for few steps, over the same experts; a model may come without one. */
+  readonly draft: { weights: WeightFile; config: ConfigFile } | undefined;
   readonly decoder: { weights: WeightFile; sizes: DecoderSizes; config: ConfigFile };
   /** A model may come without one. */
   readonly upsampler: { weights: WeightFile; sizes: UpsamplerSizes } | undefined;
@@ -40,11 +45,14 @@ async function openStarter(folder: string): Promise<Starter> {
     upsampler.config.count("latent_channels") === decoder.config.count("latent_channels"),
     "the decoder's",
   );
+  const draft = index.has("draft")
+    ? { config: index.object("draft"), weights: await openWeightFile(join(folder, DRAFT), `${ROOT}/${DRAFT}`) }
+    : undefined;
   const sizes = ditSizes(denoiser.config);
   const { experts } = sizes.gate;
   for (let block = 0; block < sizes.layers; block++) {
     const at = `blocks.${block}.ffn`;
-    denoiser.weights.expectShape(`${at}.gate.weight`, [experts, sizes.width]);
+    for (const trunk of [denoiser, draft]) trunk?.weights.expectShape(`${at}.gate.weight`, [experts, sizes.width]);
     denoiser.weights.expectShape(`${at}.experts.w1`, [experts, sizes.expertHidden, sizes.width]);
     denoiser.weights.expectShape(`${at}.experts.w2`, [experts, sizes.width, sizes.expertHidden]);
   }
@@ -52,6 +60,7 @@ async function openStarter(folder: string): Promise<Starter> {
     index,
     text: { weights: text.weights, sizes: textEncoderSizes(text.config) },
     denoiser: { weights: denoiser.weights, sizes },
+    draft,
     decoder: { ...decoder, sizes: decoderSizes(decoder.config) },
     upsampler: upsampler && { weights: upsampler.weights, sizes: upsamplerSizes(upsampler.config) },
   };
@@ -59,14 +68,10 @@ async function openStarter(folder: string): Promise<Starter> {
 
 function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
   const { sizes, weights } = starter.denoiser;
-  const dit = new MoeDit(weights, sizes);
   const graphs = [
     textEncoderGraph(starter.text.weights, starter.text.sizes),
-    dit.contextGraph(),
-    dit.entryGraph(),
-    ...Array.from({ length: sizes.layers }, (_, block) => dit.blockGraph(block)),
-    dit.headGraph(),
-    dit.monolithGraph(),
+    ...new MoeDit(weights, weights, sizes, "").graphs(),
+    ...(starter.draft ? new MoeDit(starter.draft.weights, weights, sizes, DRAFT_GRAPHS).graphs() : []),
     expertGraph(sizes.width, sizes.expertHidden),
     ...Array.from({ length: sizes.gate.experts }, (_, i) =>
       expertSlotsGraph(i + 1, sizes.width, weights, "blocks.0.ffn.experts"),
@@ -75,7 +80,7 @@ function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
     decoderGraph(starter.decoder.weights, starter.decoder.sizes, "next"),
     ...(starter.upsampler ? [upsamplerGraph(starter.upsampler.weights, starter.upsampler.sizes)] : []),
   ];
-  for (const part of [starter.text, starter.denoiser, starter.decoder, starter.upsampler])
+  for (const part of [starter.text, starter.denoiser, starter.draft, starter.decoder, starter.upsampler])
     part?.weights.expectAllAsked();
   return new Map(graphs.map((graph) => [graph.name, graph]));
 }
@@ -116,6 +121,10 @@ function denoiserFacts(sizes: DitSizes): object {
   };
 }
 
+function variantFacts(config: ConfigFile, graphs: string): object {
+  return { steps: config.count("steps"), guidance: config.number("guidance"), graphs };
+}
+
 function manifestOf(starter: Starter, roots: object, files: object[], graphs: object): object {
   const { index } = starter;
   const schedule = index.object("schedule");
@@ -144,11 +153,14 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
       period: windows.count("period"),
     },
     sampler: index.oneOf("sampler", ["unipc", "euler"]),
-    steps: index.count("steps"),
-    guidance: index.number("guidance"),
+    variants: {
+      standard: variantFacts(index, ""),
+      ...(starter.draft && { draft: variantFacts(starter.draft.config, DRAFT_GRAPHS) }),
+    },
     parameters: {
       "text-encoder": starter.text.weights.parameters,
       denoiser: starter.denoiser.weights.parameters,
+      ...(starter.draft && { "denoiser-draft": starter.draft.weights.parameters }),
       decoder: starter.decoder.weights.parameters,
       ...(starter.upsampler && { upsampler: starter.upsampler.weights.parameters }),
     },
@@ -215,7 +227,7 @@ export async function importStarter(weightsDir: string, outDir: string): Promise
       files.push({ path, bytes: bytes.byteLength, sha256: createHash("sha256").update(bytes).digest("hex") });
     }
     const parts = ["text_encoder", "transformer", "vae", ...(starter.upsampler ? ["upsampler"] : [])];
-    const stored = parts.map((part) => `${part}/model.safetensors`);
+    const stored = [...parts.map((part) => `${part}/model.safetensors`), ...(starter.draft ? [DRAFT] : [])];
     files.push(...(await Promise.all([...stored, TOKENIZER].map((path) => describeFile(weights, path)))));
     const manifest = `${JSON.stringify(manifestOf(starter, { [ROOT]: relative(target, weights) }, files, graphs), null, 1)}\n`;
     await writeFile(join(scratch, "manifest.json"), manifest);

@@ -81,11 +81,27 @@ export function ditSizes(config: ConfigFile): DitSizes {
 
 export class MoeDit {
   readonly sizes: DitSizes;
+  /** The trunk's. */
   readonly #weights: WeightFile;
+  readonly #experts: WeightFile;
+  readonly #prefix: string;
 
-  constructor(weights: WeightFile, sizes: DitSizes) {
+  /** The trunk in `weights` with the experts in `experts`; names of its graphs begin with `prefix`. */
+  constructor(weights: WeightFile, experts: WeightFile, sizes: DitSizes, prefix: string) {
     this.#weights = weights;
+    this.#experts = experts;
     this.sizes = sizes;
+    this.#prefix = prefix;
+  }
+
+  #graph(name: string): GraphBuilder {
+    return new GraphBuilder(this.#prefix + name);
+  }
+
+  /** Every graph that the router runs, and the monolith. */
+  graphs(): GraphBuilder[] {
+    const blocks = Array.from({ length: this.sizes.layers }, (_, index) => this.#blockGraph(index));
+    return [this.#contextGraph(), this.#entryGraph(), ...blocks, this.#headGraph(), this.#monolithGraph()];
   }
 
   /** rows [B, L, textWidth] -> ctx [B, L, d], pooled [B, d]. */
@@ -225,16 +241,16 @@ export class MoeDit {
     return ["batch", this.sizes.channels, "frames", "height", "width"];
   }
 
-  contextGraph(): GraphBuilder {
-    const g = new GraphBuilder("context");
+  #contextGraph(): GraphBuilder {
+    const g = this.#graph("context");
     const { ctx, pooled } = this.#context(g, g.input("rows", "f32", ["batch", "text", this.sizes.textWidth]));
     g.output("ctx", ctx, "f32", ["batch", "text", this.sizes.width]);
     g.output("pooled", pooled, "f32", ["batch", this.sizes.width]);
     return g;
   }
 
-  entryGraph(): GraphBuilder {
-    const g = new GraphBuilder("entry");
+  #entryGraph(): GraphBuilder {
+    const g = this.#graph("entry");
     const { width, headWidth } = this.sizes;
     const latent = g.input("latent", "f32", this.#latentShape());
     const entry = this.#entry(
@@ -252,8 +268,8 @@ export class MoeDit {
     return g;
   }
 
-  blockGraph(index: number): GraphBuilder {
-    const g = new GraphBuilder(`block.${index}`);
+  #blockGraph(index: number): GraphBuilder {
+    const g = this.#graph(`block.${index}`);
     const { width, headWidth } = this.sizes;
     let x = g.input("x", "f32", ["batch", "tokens", width]);
     const tMod = g.input("t_mod", "f32", ["batch", 6, width]);
@@ -282,8 +298,8 @@ export class MoeDit {
     g.output(weights, gate.weights, "f32", ["rows", this.sizes.gate.topK]);
   }
 
-  headGraph(): GraphBuilder {
-    const g = new GraphBuilder("head");
+  #headGraph(): GraphBuilder {
+    const g = this.#graph("head");
     const { width } = this.sizes;
     const x = g.input("x", "f32", ["batch", "tokens", width]);
     const ffnGate = g.input("ffn_gate_in", "f32", ["batch", 1, width]);
@@ -300,8 +316,8 @@ export class MoeDit {
   }
 
   /** latent, timestep, origin, rows -> velocity, and each block's choices as ids.<block>, weights.<block>: the whole model in one graph. */
-  monolithGraph(): GraphBuilder {
-    const g = new GraphBuilder("monolith");
+  #monolithGraph(): GraphBuilder {
+    const g = this.#graph("monolith");
     const { width, gate } = this.sizes;
     const latent = g.input("latent", "f32", this.#latentShape());
     const timestep = g.input("timestep", "f32", ["batch"]);
@@ -311,7 +327,7 @@ export class MoeDit {
     let x = start;
     for (let index = 0; index < this.sizes.layers; index++) {
       const block = this.#block(g, index, x, tMod, ctx, { cos, sin });
-      const expert = stackedReluExperts(g, this.#weights, `blocks.${index}.ffn.experts`);
+      const expert = stackedReluExperts(g, this.#experts, `blocks.${index}.ffn.experts`);
       const moe = addMoeLayer(g, block.rows, block.gate, { experts: gate.experts, topK: gate.topK, width }, expert);
       x = this.#afterExperts(g, block.x, block.ffnGate, moe);
       this.#outputGate(g, block.gate, `ids.${index}`, `weights.${index}`);

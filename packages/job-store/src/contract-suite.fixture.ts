@@ -19,6 +19,7 @@ export const SPEC: JobSpec = {
   height: 720,
   seconds: 2,
   fps: 24,
+  quality: "standard",
   steps: 4,
   guidance: 5,
   sampler: "unipc",

@@ -21,6 +21,9 @@ export function stateOf(row: JobRow): JobState {
   return JSON.parse(row.state_json) as JobState;
 }
 
+/** What jobs do not say that were stored when there was one quality. */
+const STANDARD = { quality: "standard" } as const;
+
 export function recordOf(row: JobRow): JobRecord {
   const fixed = JSON.parse(row.record_json) as Pick<
     JobRecord,
@@ -28,6 +31,7 @@ export function recordOf(row: JobRow): JobRecord {
   >;
   return {
     ...fixed,
+    spec: { ...STANDARD, ...fixed.spec },
     id: row.id,
     state: stateOf(row),
     attempt: row.attempt,

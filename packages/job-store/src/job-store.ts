@@ -1,4 +1,5 @@
 // What a job store promises to gateway and scheduler, whichever store is behind it. Records only: no tensors, no transport.
+import type { QualityName } from "@moevie/contracts";
 import type { Artefacts } from "./artefacts.ts";
 import type { ArtefactFacts, JobError, JobState, JobStateKind } from "./job-state.ts";
 
@@ -13,6 +14,7 @@ export interface JobSpec {
   readonly height: number;
   readonly seconds: number;
   readonly fps: number;
+  readonly quality: QualityName;
   readonly steps: number;
   readonly guidance: number;
   readonly sampler: string;

@@ -52,6 +52,15 @@ describe("sqlite file", () => {
     expect(await reasonOf(openSqliteStore(path))).toBe("STORE_CORRUPT");
   });
 
+  test("a job stored before there were qualities is one of standard quality", async () => {
+    const path = join(folder, "jobs.db");
+    const { quality: _none, ...old } = SPEC;
+    const store = await openSqliteStore(path);
+    const { id } = await store.submit(old as typeof SPEC);
+    expect((await store.get(id)).spec).toEqual({ ...SPEC, quality: "standard" });
+    await store.close();
+  });
+
   test("a schema from a newer build is refused, not changed", async () => {
     const db = new DatabaseSync(join(folder, "jobs.db"));
     db.exec("PRAGMA user_version = 99");

@@ -1,4 +1,4 @@
-// Text contexts by hash, least recently used out first. Holds what the context graph made of the rows, so that a step never
+// Text contexts by variant and hash, least recently used out first. Holds what the context graph made of the rows, so that a step never
 // projects them again.
 import { limit } from "@moevie/contracts";
 

@@ -1,20 +1,13 @@
 // One evaluation of the denoiser: block by block, graph, gate, experts, next block. Pure but for statistics. Calls interleave:
 // while one waits for its shards, another's graph runs in the trunk thread.
 import { MoevieError } from "@moevie/contracts";
-import type { DenoiserContext } from "./context-cache.ts";
 import { runExpertLayer } from "./expert-layer.ts";
 import type { ExpertLayerOptions } from "./expert-layer.ts";
 import type { ExpertStatistics } from "./expert-statistics.ts";
+import type { TrunkInput } from "./trunk-memory.ts";
 import type { Trunk, TrunkCall } from "./trunk.ts";
 
-export interface DenoiseInput {
-  readonly latent: Float32Array;
-  /** [channels, frames, height, width]. */
-  readonly shape: readonly number[];
-  readonly timestep: number;
-  /** Latent frame of the model's time that the first one is. */
-  readonly origin: number;
-  readonly context: DenoiserContext;
+export interface DenoiseInput extends TrunkInput {
   readonly branch: number;
   readonly signal: AbortSignal;
   /** performance.now() by which the call must be done. */

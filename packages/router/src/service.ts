@@ -1,10 +1,10 @@
 // The router: evaluates the denoiser for callers, keeps text contexts and statistics, holds no job. DenoiseService as in
 // protos/moevie/v1/denoise.proto.
 import { createHash } from "node:crypto";
-import { MoevieError, limit } from "@moevie/contracts";
+import { MoevieError, limit, shownValue } from "@moevie/contracts";
 import type { DenoiseHead, DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
 import { openBundle } from "@moevie/bundle";
-import type { Bundle } from "@moevie/bundle";
+import type { Bundle, Variant } from "@moevie/bundle";
 import { implement } from "@moevie/runtime";
 import type { CallInfo, Handlers, Loose, RunningService, ServiceContext } from "@moevie/runtime";
 import { routerConfig } from "./config.ts";
@@ -25,7 +25,7 @@ const BRANCHES = ["BRANCH_UNSPECIFIED", "BRANCH_CONDITIONAL", "BRANCH_UNCONDITIO
 
 type RouterContext = Pick<ServiceContext, "env" | "log" | "metrics" | "tracing" | "signal">;
 
-/** Resolves once the trunk is loaded, every expert is held by a connected shard and one evaluation ran. */
+/** Resolves once the trunk is loaded, every expert is held by a connected shard and one evaluation of each variant ran. */
 export async function startRouter(context: RouterContext): Promise<RunningService> {
   const config = routerConfig(context.env);
   const bundle = await openBundle(config.bundle);
@@ -46,7 +46,7 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
   });
   const ready = AbortSignal.any([context.signal, AbortSignal.timeout(limit("readyWaitMsMax"))]);
   await waitForExperts(links, ready);
-  await warm(bundle, trunk, denoiser, ready);
+  for (const variant of Object.values(bundle.manifest.variants)) await warm(bundle, variant, trunk, denoiser, ready);
   const service = new DenoiseService({ bundle, trunk, denoiser, links, metrics, tracing });
   return {
     grpc: [implement("moevie.v1.DenoiseService", service.handlers)],
@@ -77,16 +77,22 @@ async function waitForExperts(links: ShardLinks, signal: AbortSignal): Promise<v
 }
 
 /** One evaluation of the model's own size, so that ready means proven. */
-async function warm(bundle: Bundle, trunk: Trunk, denoiser: Denoiser, signal: AbortSignal): Promise<void> {
+async function warm(
+  bundle: Bundle,
+  { graphs }: Variant,
+  trunk: Trunk,
+  denoiser: Denoiser,
+  signal: AbortSignal,
+): Promise<void> {
   const { manifest } = bundle;
   const { channels, temporalStride, spatialStride } = manifest.latent;
   const frames = (manifest.modelFrames - 1) / temporalStride + 1;
   const shape = [channels, frames, manifest.height / spatialStride, manifest.width / spatialStride];
   const latent = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, at) => Math.sin(at));
   const { maxTokens, width } = manifest.text;
-  const text = await trunk.context(new Float32Array(maxTokens * width).fill(0.1), maxTokens, width);
+  const text = await trunk.context(graphs, new Float32Array(maxTokens * width).fill(0.1), maxTokens, width);
   const endMs = performance.now() + limit("readyWaitMsMax");
-  const input = { latent, shape, timestep: 500, origin: 0, context: text };
+  const input = { graphs, latent, shape, timestep: 500, origin: 0, context: text };
   await denoiser.run({ ...input, branch: 0, signal, endMs, traceparent: undefined });
 }
 
@@ -108,6 +114,7 @@ class DenoiseService {
       const first = await parts.next();
       const head = first.done === true ? undefined : first.value.head;
       if (head === undefined || head === null) throw invalidTensor("head", "must come first");
+      const { graphs } = this.#variant(head.variant);
       const { shape, bytes } = tensorBytes(head.rows, "head.rows", 2, limit("contextCacheBytesMax"));
       const [tokens, width] = shape as [number, number];
       if (width !== this.#parts.bundle.manifest.text.width)
@@ -116,7 +123,7 @@ class DenoiseService {
       const hash = createHash("sha256").update(new Uint8Array(rows.buffer)).digest("hex");
       if (hash !== head.contextHash) throw invalidTensor("head.context_hash", "is not the sha256 of the rows");
       if (call.signal.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
-      this.#contexts.put(hash, await this.#parts.trunk.context(rows, tokens, width));
+      this.#contexts.put(graphs + hash, await this.#parts.trunk.context(graphs, rows, tokens, width));
       return {};
     },
   };
@@ -130,6 +137,15 @@ class DenoiseService {
     ] as const) {
       parts.metrics.declare(name);
     }
+  }
+
+  /** The variant a head names; an empty name is the standard one. */
+  #variant(name: string): Variant {
+    const { variants } = this.#parts.bundle.manifest;
+    const asked = name === "" ? "standard" : name;
+    const found = Object.hasOwn(variants, asked) ? variants[asked] : undefined;
+    if (found !== undefined) return found;
+    throw invalidTensor("head.variant", `is ${shownValue(name)}; allowed: ${Object.keys(variants).join(", ")}`);
   }
 
   /** Evaluation after evaluation, until the caller ends the stream or the router goes away. */
@@ -205,10 +221,12 @@ class DenoiseService {
       throw invalidTensor("head.latent", `height and width must be multiples of ${patchHeight} and ${patchWidth}`);
     if (!(head.timestep >= 0 && head.timestep <= 1000)) throw invalidTensor("head.timestep", "must be from 0 to 1000");
     if (!(head.origin <= ORIGIN_MAX)) throw invalidTensor("head.origin", `must be from 0 to ${ORIGIN_MAX}`);
-    const context = this.#contexts.get(head.contextHash);
+    const { graphs } = this.#variant(head.variant);
+    const context = this.#contexts.get(graphs + head.contextHash);
     if (context === undefined) throw new MoevieError("CONTEXT_MISSING", "The router does not hold this text context.");
     const latent = await collectTensor(parts, bytes, "head.latent");
     const input = {
+      graphs,
       latent,
       shape,
       timestep: head.timestep,

@@ -5,7 +5,11 @@ import type { GraphPlan, OnnxThread, TensorView, TensorViews } from "@moevie/run
 import type { DenoiserContext } from "./context-cache.ts";
 
 /** What an evaluation is given. */
-export interface TrunkValues {
+export interface TrunkInput {
+  /** What the names of the variant's graphs begin with. */
+  readonly graphs: string;
+  /** [channels, frames, height, width]. */
+  readonly shape: readonly number[];
   readonly latent: Float32Array;
   readonly timestep: number;
   /** Latent frame of the model's time that the first one is. */
@@ -16,6 +20,7 @@ export interface TrunkValues {
 export class TrunkMemory {
   readonly key: string;
   readonly #thread: OnnxThread;
+  readonly #graphs: string;
   readonly #latent: TensorView;
   readonly #timestep = sharedF32([1]);
   readonly #origin = sharedF32([1]);
@@ -27,9 +32,11 @@ export class TrunkMemory {
   #moe: TensorView | undefined;
   #context: DenoiserContext | undefined;
 
-  constructor(thread: OnnxThread, layers: number, shape: readonly number[], context: DenoiserContext) {
-    this.key = TrunkMemory.key(shape, context);
+  constructor(thread: OnnxThread, layers: number, input: TrunkInput) {
+    const { graphs, shape, context } = input;
+    this.key = TrunkMemory.key(input);
     this.#thread = thread;
+    this.#graphs = graphs;
     this.#latent = sharedF32([1, ...shape]);
     this.#ctx = sharedF32([1, context.tokens, context.ctx.length / context.tokens]);
     this.#pooled = sharedF32([1, context.pooled.length]);
@@ -37,8 +44,8 @@ export class TrunkMemory {
   }
 
   /** Evaluations with the same key can use the same memory. */
-  static key(shape: readonly number[], context: DenoiserContext): string {
-    return `${shape.join("x")}/${context.tokens}`;
+  static key({ graphs, shape, context }: TrunkInput): string {
+    return `${graphs}/${shape.join("x")}/${context.tokens}`;
   }
 
   /** Bytes held, as far as they are known. */
@@ -50,7 +57,7 @@ export class TrunkMemory {
     return [...own, ...made].reduce((sum, { data }) => sum + data.byteLength, 0);
   }
 
-  fill({ latent, timestep, origin, context }: TrunkValues): void {
+  fill({ latent, timestep, origin, context }: TrunkInput): void {
     (this.#latent.data as Float32Array).set(latent);
     this.#timestep.data[0] = timestep;
     this.#origin.data[0] = origin;
@@ -61,7 +68,7 @@ export class TrunkMemory {
   }
 
   entry(): GraphPlan {
-    return (this.#entry ??= this.#thread.plan("entry", {
+    return (this.#entry ??= this.#thread.plan(`${this.#graphs}entry`, {
       latent: this.#latent,
       timestep: this.#timestep,
       pooled: this.#pooled,
@@ -80,7 +87,7 @@ export class TrunkMemory {
 
   head(): GraphPlan {
     const last = this.block(this.#blocks.length - 1);
-    return (this.#head ??= this.#thread.plan("head", {
+    return (this.#head ??= this.#thread.plan(`${this.#graphs}head`, {
       x: output(last, "x_out"),
       ffn_gate_in: output(last, "ffn_gate"),
       moe: this.moe,
@@ -105,7 +112,7 @@ export class TrunkMemory {
       inputs["moe"] = this.moe;
     }
     const outputs: TensorViews | undefined = index < 2 ? undefined : this.block(index % 2).outputs;
-    return this.#thread.plan(`block.${index}`, inputs, outputs);
+    return this.#thread.plan(`${this.#graphs}block.${index}`, inputs, outputs);
   }
 }
 

@@ -1,11 +1,11 @@
-// The dense part of the denoiser: its graphs in one thread. An evaluation has memory of its own, shared with that thread: what
+// The dense part of the denoiser, one of it a variant: graphs in one thread. An evaluation has memory of its own, shared with that thread: what
 // a block writes there the next one reads, rows and the gate's choice are read in place, expert sums are written in place.
 import { OnnxThread } from "@moevie/runtime";
 import type { GraphPlan } from "@moevie/runtime";
 import type { Bundle } from "@moevie/bundle";
 import type { DenoiserContext } from "./context-cache.ts";
 import { TrunkMemory } from "./trunk-memory.ts";
-import type { TrunkValues } from "./trunk-memory.ts";
+import type { TrunkInput } from "./trunk-memory.ts";
 
 /** Memory of evaluations that ended, kept for the next ones of the same shape. */
 const IDLE_BYTES_MAX = 268_435_456;
@@ -19,13 +19,17 @@ export interface GatedRows {
   readonly weights: Float32Array;
 }
 
-/** Loads the trunk's graphs. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING or OUT_OF_MEMORY. */
+/** Loads the graphs of every variant. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING or OUT_OF_MEMORY. */
 export async function loadTrunk(bundle: Bundle, device: string, intraOpThreads: number): Promise<Trunk> {
   const thread = OnnxThread.start({ name: "trunk", device, intraOpThreads });
-  const { layers } = bundle.manifest.denoiser;
-  const blocks = Array.from({ length: layers }, (_, index) => `block.${index}`);
-  for (const name of ["context", "entry", ...blocks, "head"]) await thread.load(name, await bundle.graph(name));
-  return new Trunk(thread, layers);
+  const { denoiser, variants } = bundle.manifest;
+  const blocks = Array.from({ length: denoiser.layers }, (_, index) => `block.${index}`);
+  // Variants may differ in steps and guidance alone.
+  for (const graphs of new Set(Object.values(variants).map((variant) => variant.graphs))) {
+    for (const piece of ["context", "entry", ...blocks, "head"])
+      await thread.load(graphs + piece, await bundle.graph(graphs + piece));
+  }
+  return new Trunk(thread, denoiser.layers);
 }
 
 export class Trunk {
@@ -39,9 +43,9 @@ export class Trunk {
     this.layers = layers;
   }
 
-  /** rows [tokens, width] of a text -> what the blocks attend to. */
-  async context(rows: Float32Array, tokens: number, width: number): Promise<DenoiserContext> {
-    const outputs = await this.#thread.run("context", {
+  /** rows [tokens, width] of a text -> what the blocks of the variant whose graphs begin with `graphs` attend to. */
+  async context(graphs: string, rows: Float32Array, tokens: number, width: number): Promise<DenoiserContext> {
+    const outputs = await this.#thread.run(`${graphs}context`, {
       rows: { type: "float32", dims: [1, tokens, width], data: rows },
     });
     return { ctx: outputs["ctx"]?.data as Float32Array, tokens, pooled: outputs["pooled"]?.data as Float32Array };
@@ -49,11 +53,10 @@ export class Trunk {
 
   /** Begins an evaluation; `end` it, whatever happens. */
   begin(input: TrunkInput): TrunkCall {
-    const { shape, context } = input;
-    const key = TrunkMemory.key(shape, context);
+    const key = TrunkMemory.key(input);
     const at = this.#idle.findLastIndex((memory) => memory.key === key);
     const memory = at >= 0 ? this.#idle.splice(at, 1)[0] : undefined;
-    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, shape, context), input, (used) =>
+    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, input), input, (used) =>
       this.#keep(used),
     );
   }
@@ -73,11 +76,6 @@ export class Trunk {
   }
 }
 
-export interface TrunkInput extends TrunkValues {
-  /** [channels, frames, height, width]. */
-  readonly shape: readonly number[];
-}
-
 /** One evaluation of the denoiser. Call entry, then block 0 to the last, then head; then `end`, whatever happened. */
 export class TrunkCall {
   readonly #memory: TrunkMemory;
@@ -85,7 +83,7 @@ export class TrunkCall {
   /** Time spent in graphs. */
   trunkUs = 0;
 
-  constructor(memory: TrunkMemory, values: TrunkValues, ended: (memory: TrunkMemory) => void) {
+  constructor(memory: TrunkMemory, values: TrunkInput, ended: (memory: TrunkMemory) => void) {
     this.#memory = memory;
     this.#ended = ended;
     memory.fill(values);

@@ -1,4 +1,5 @@
 // The pure pieces: latent sizes, checkpoints, previews.
+import { createHash } from "node:crypto";
 import { inflateSync } from "node:zlib";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -64,6 +65,11 @@ describe("checkpoint", () => {
     for (const change of changed) expect(jobFingerprint({ ...SPEC, ...change }, "d", SHAPE)).not.toBe(base);
     expect(jobFingerprint({ ...SPEC, fps: 30, width: 128 }, "d", SHAPE)).toBe(base);
     expect(jobFingerprint(SPEC, "e", SHAPE)).not.toBe(base);
+    expect(jobFingerprint({ ...SPEC, quality: "draft" }, "d", SHAPE)).not.toBe(base);
+    const { prompt, negativePrompt, seed, steps, guidance, sampler } = SPEC;
+    const facts = [prompt, negativePrompt, seed, steps, guidance, sampler, "d", SHAPE];
+    // Checkpoints of builds that had one quality stay good.
+    expect(base).toBe(createHash("sha256").update(JSON.stringify(facts)).digest("hex"));
   });
 });
 

@@ -31,10 +31,11 @@ interface Header {
   readonly lastLatent: boolean;
 }
 
-/** sha256 over all that decides a job's latents: spec, bundle and shape. */
+/** sha256 over all that decides a job's latents: spec, bundle and shape. Of standard quality it is what it was before there was another. */
 export function jobFingerprint(spec: JobSpec, bundleDigest: string, shape: readonly number[]): string {
-  const { prompt, negativePrompt, seed, steps, guidance, sampler } = spec;
-  const facts = [prompt, negativePrompt, seed, steps, guidance, sampler, bundleDigest, shape];
+  const { prompt, negativePrompt, seed, steps, guidance, sampler, quality } = spec;
+  const variant = quality === "standard" ? [] : [quality];
+  const facts = [prompt, negativePrompt, seed, steps, guidance, sampler, bundleDigest, shape, ...variant];
   return createHash("sha256").update(JSON.stringify(facts)).digest("hex");
 }
 

@@ -57,6 +57,7 @@ export const SPEC: JobSpec = {
   height: 48,
   seconds: 1,
   fps: 24,
+  quality: "standard",
   steps: 8,
   guidance: 4,
   sampler: "unipc",
@@ -148,6 +149,8 @@ export class FakeCluster {
   encodeCalls = 0;
   denoiseStreams = 0;
   putContextCalls = 0;
+  /** Of every PutContext. */
+  readonly contextVariants: string[] = [];
   decodeCalls = 0;
   readonly #servers: GrpcServer[] = [];
   readonly #closers: (() => Promise<void> | void)[] = [];
@@ -238,6 +241,7 @@ export class FakeCluster {
       PutContext: async (requests) => {
         this.putContextCalls++;
         const { head, bytes } = await received(requests);
+        this.contextVariants.push(head?.variant ?? "");
         this.contexts.set(head?.contextHash ?? "", bytes);
         return {};
       },

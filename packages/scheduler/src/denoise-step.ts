@@ -84,6 +84,7 @@ function branchVelocity(
     contextHash: context.hash,
     branch: branch === "conditional" ? ("BRANCH_CONDITIONAL" as const) : ("BRANCH_UNCONDITIONAL" as const),
     origin: window.origin,
+    variant: run.spec.quality,
   };
   const evaluate = (): Promise<Float32Array> =>
     lane[branch].evaluate({ ...head, deadlineMs: limit("denoiseCallMsMax"), traceparent }, part, signal);
@@ -107,7 +108,7 @@ function branchVelocity(
 }
 
 async function putContext(run: JobRun, context: Context, traceparent: string, signal: AbortSignal): Promise<void> {
-  const head = { contextHash: context.hash, rows: f32Head(context.shape) };
+  const head = { contextHash: context.hash, rows: f32Head(context.shape), variant: run.spec.quality };
   const call = { signal, timeoutMs: limit("encodeCallMsMax"), traceparent };
   await run.peers.router.clientStream("PutContext", headAndChunks(head, context.rows), call);
 }

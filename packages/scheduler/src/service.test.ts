@@ -63,6 +63,19 @@ describe("a job", () => {
     expect(await clipBytes(store, single)).toEqual(expectedClip(plain));
   });
 
+  it("of draft quality asks for that variant, and its guidance of 1 for one branch a step", async () => {
+    await cluster.serve();
+    const store = await cluster.openStore();
+    await cluster.schedule(store);
+    const draft = { ...SPEC, quality: "draft" as const, guidance: 1 };
+    const job = await until(store, (await store.submit(draft)).id, ended);
+    const asked = cluster.denoiseHeads.map(({ branch, variant }) => [branch, variant]);
+    expect(asked).toEqual(Array.from({ length: 8 }, () => ["BRANCH_CONDITIONAL", "draft"]));
+    // The router keeps contexts by variant, so it must be told there, too.
+    expect(cluster.contextVariants).toEqual(["draft"]);
+    expect(await clipBytes(store, job)).toEqual(expectedClip(draft));
+  });
+
   it("longer than the model's is evaluated in windows, several at once, each context sent once, and blended", async () => {
     await cluster.serve();
     const long = { ...SPEC, seconds: 4 };

@@ -2,7 +2,8 @@
 
 The judge sees key frames at half size. It must also tell spoiled clips (subject cells noisy, mixed with
 another clip's, doubled, or shuffled, in some key frames or all) from sound ones: `sound` is the share of made clips it accepts, `strict` the
-share with the right subject that it also accepts. Usage: python judge.py RUN [prompts] [guidance] [minutes].
+share with the right subject that it also accepts. Usage: python judge.py RUN [prompts] [guidance] [minutes], or
+python judge.py RUN PROMPTS 1.0 MINUTES STEPS for the draft with so many UniPC steps.
 """
 
 import sys
@@ -110,9 +111,11 @@ def interval(hits):
 
 
 @torch.no_grad()
-def score(run, net, count=64, guidance=2.0, seed=21):
+def score(run, net, count=64, guidance=2.0, seed=21, **sampling):
     """Per language, [share, low, high] of prompts of held-out combinations; `shuffled` compares with another prompt's scene."""
     nets, pca = export.networks(run, smoothed=True), torch.load(Path(run) / "pca.pt")
+    if sampling.pop("draft", False):
+        nets = nets[0], export.draft_of(run, nets[1]), *nets[2:]
     tok, table = captions.load(Path(run) / "tokenizer.json"), {}
     for language, write in (("english", captions.english), ("chinese", captions.chinese)):
         rng = np.random.default_rng(seed)
@@ -120,7 +123,7 @@ def score(run, net, count=64, guidance=2.0, seed=21):
         texts = [write(rng, s, dict.fromkeys(NAMES, True)) for s in scenes]
         said, sound = [], []
         for at in range(0, count, 16):
-            z = sample.latents_for(nets, tok, texts[at:at + 16], seed=at, guidance=guidance)
+            z = sample.latents_for(nets, tok, texts[at:at + 16], seed=at, guidance=guidance, **sampling)
             made = sample.pictures(nets, pca, z)[:, ::4]
             small = nn.functional.avg_pool2d(made.flatten(0, 1), 2).view(len(made), 5, 3, 40, 72)
             *parts, ok = net(small).split([*SIZES, 2], 1)
@@ -138,11 +141,12 @@ def score(run, net, count=64, guidance=2.0, seed=21):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    count, guidance, minutes = (float(v) for v in (*sys.argv[2:], *("64", "2.0", "3")[len(sys.argv) - 2:]))
+    count, guidance, minutes = (float(v) for v in (*sys.argv[2:5], *("64", "2.0", "3")[len(sys.argv[:5]) - 2:]))
+    draft = {"draft": True, "steps": int(sys.argv[5]), "sampler": "unipc"} if len(sys.argv) > 5 else {}
     judge = Judge()
     if (folder / "judge.pt").exists():
         judge.load_state_dict(torch.load(folder / "judge.pt"))
         judge.eval()
     else:
         judge = train(folder, minutes)
-    score(folder, judge, int(count), guidance)
+    score(folder, judge, int(count), guidance, **draft)

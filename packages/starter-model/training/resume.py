@@ -44,6 +44,8 @@ def main(run, home=export.HOME):
     torch.save({"model": parts["text"]}, run / "text.pt")
     for name in ("decoder", "upsampler"):
         torch.save({"model": parts[name], "seen": 0}, run / f"{name}.pt")
+    draft = {k: v.float() for k, v in load_file(weights / "transformer/draft.safetensors").items()}
+    torch.save({"spent": 0.0, "seen": 0, "model": draft, "live": draft}, run / "draft.pt")
     torch.save({"frames": 0, "clips": 0, "minutes": 0.0, "dit": parts["dit"], "text": parts["text"],
                 "ema_dit": parts["dit"], "ema_text": parts["text"]}, run / "dit.pt")
 

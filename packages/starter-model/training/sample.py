@@ -1,5 +1,6 @@
 """Draws clips from prompts with a trained run, as contact sheets (PNG): for looking, and for the judge."""
 
+import math
 import struct
 import sys
 import zlib
@@ -21,18 +22,57 @@ def sigmas(steps, shift):
     return [*(shift * base / (1 + (shift - 1) * base)), 0.0]
 
 
+class UniPc:
+    """UniPC of order 2 over `grid`, as packages/diffusion has it: `step` takes the latent and the velocity at grid[i] to the latent at grid[i + 1]."""
+
+    def __init__(self, grid):
+        self.s = [min(float(s), 1 - 1e-6) for s in grid]
+        self.seen, self.last, self.order = [], None, 0
+
+    def reach(self, i, j):
+        """Log-signal steps from grid[i] to grid[j], and expm1 of their negative."""
+        a, b = self.s[i], self.s[j]
+        return math.log((1 - b) / b) - math.log((1 - a) / a), (b - a) / (a * (1 - b))
+
+    def step(self, i, x, v):
+        clean = x - self.s[i] * v
+        if self.last is not None:
+            h, phi = self.reach(i - 1, i)
+            weight, newest = (1 - self.s[i]) * phi, self.seen[-1]
+            x = self.s[i] / self.s[i - 1] * self.last - weight * newest
+            if self.order < 2:
+                x = x - 0.5 * weight * (clean - newest)
+            else:
+                r, psi1 = self.reach(i - 1, i - 2)[0] / h, -phi / h - 1
+                b1, b2 = psi1 / phi, 2 * (-psi1 / h - 0.5) / phi
+                first = (b1 - b2) / (1 - r)
+                x = x - weight * first / r * (self.seen[-2] - newest) - weight * (b1 - first) * (clean - newest)
+        self.order = min(2, len(self.s) - 1 - i, self.order + 1 if self.seen else 1)
+        self.seen, self.last = [*self.seen, clean][-2:], x
+        if self.s[i + 1] == 0:
+            return clean
+        h, phi = self.reach(i, i + 1)
+        weight = (1 - self.s[i + 1]) * phi
+        y = self.s[i + 1] / self.s[i] * x - weight * clean
+        return y if self.order < 2 else y - 0.5 * weight / (self.reach(i, i - 1)[0] / h) * (self.seen[-2] - clean)
+
+
 @torch.no_grad()
-def latents_for(nets, tok, prompts, seed=0, steps=20, shift=3.0, guidance=2.0, frames=5):
-    """Normalised latents [n, 24, frames, 10, 18] by Euler steps with guidance."""
+def latents_for(nets, tok, prompts, seed=0, steps=20, shift=3.0, guidance=2.0, frames=5, sampler="euler"):
+    """Normalised latents [n, 24, frames, 10, 18] by Euler or UniPC steps; a guidance of 1 runs the conditional branch alone."""
     text, dit = nets[:2]
     _, context = export.context_of(text, tok, [*prompts, ""])
     n = len(prompts)
-    both = torch.cat((context[:n], context[n:].expand(n, -1, -1)))
     x = torch.randn(n, 24, frames, 10, 18, generator=torch.Generator().manual_seed(seed))
     grid = sigmas(steps, shift)
-    for now, after in zip(grid, grid[1:]):
-        v = dit(torch.cat((x, x)), torch.full((2 * n,), float(int(1000 * now))), both)
-        x = x + (after - now) * (v[n:] + guidance * (v[:n] - v[n:]))
+    unipc = UniPc(grid) if sampler == "unipc" else None
+    for i, (now, after) in enumerate(zip(grid, grid[1:])):
+        at = torch.full((n,), float(int(1000 * now)))
+        v = dit(x, at, context[:n])
+        if guidance > 1:
+            free = dit(x, at, context[n:].expand(n, -1, -1))
+            v = free + guidance * (v - free)
+        x = unipc.step(i, x, v) if unipc else x + (after - now) * v
     return x
 
 
@@ -60,10 +100,14 @@ def sheet(path, clips, frames=(0, 4, 6, 8, 12, 16)):
     png(path, ((whole + 1) * 127.5).round().to(torch.uint8).numpy().copy())
 
 
-def main(run, path, seed=0, guidance=2.0, shift=3.0):
+def main(run, path, seed=0, guidance=2.0, shift=3.0, steps=0):
+    """With `steps`, the draft of the run with so many UniPC steps."""
     nets = export.networks(run, smoothed=True)
+    draft = {"steps": steps, "sampler": "unipc"} if steps else {}
+    if draft:
+        nets = nets[0], export.draft_of(run, nets[1]), *nets[2:]
     tok, pca = captions.load(Path(run) / "tokenizer.json"), torch.load(Path(run) / "pca.pt")
-    sheet(path, pictures(nets, pca, latents_for(nets, tok, PROMPTS, seed, shift=shift, guidance=guidance)))
+    sheet(path, pictures(nets, pca, latents_for(nets, tok, PROMPTS, seed, shift=shift, guidance=guidance, **draft)))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import export
 import latents
 import train_decoder
 import train_dit
+import train_draft
 import train_text
 import train_upsampler
 
-SHARES = {"text": 0.05, "upsampler": 0.1, "decoder": 0.25, "frames": 0.12, "clips": 0.38, "motion": 0.1}
+SHARES = {"text": 0.05, "upsampler": 0.1, "decoder": 0.25, "frames": 0.11, "clips": 0.34, "motion": 0.09, "draft": 0.06}
 
 
 def main():
@@ -44,6 +45,7 @@ def main():
         "clips": lambda m: train_dit.train(run, m, frames=5, size=12, peak=1.2e-3, device=device),
         # Which way a subject goes is decided in the noise, and is the last thing learned.
         "motion": lambda m: train_dit.train(run, m, frames=5, size=12, peak=6e-4, text_share=0.5, device=device, shift=5.0, moving=0.7),
+        "draft": lambda m: train_draft.train(run, m, device=device),
     }
     for name, stage in stages.items():
         if name not in done:

@@ -18,11 +18,14 @@ export async function inspect(
   const verified = flags["verify"] === true;
   const bundle = await openBundle(folder, { verify: verified });
   const summary = await inspectBundle(bundle);
-  const { denoiser, text, width, height, frameRate, modelFrames, steps, guidance, sampler } = bundle.manifest;
+  const { denoiser, text, width, height, frameRate, modelFrames, sampler } = bundle.manifest;
   const lines = [
     `${summary.name} (${summary.architecture})`,
     `digest    ${summary.digest}${verified ? " (every file verified)" : ""}`,
-    `clip      ${modelFrames} frames of ${width}x${height} at ${frameRate} fps; ${steps} steps of ${sampler}, guidance ${guidance}`,
+    `clip      ${modelFrames} frames of ${width}x${height} at ${frameRate} fps`,
+    ...Object.entries(summary.variants).map(
+      ([name, { steps, guidance }]) => `${name.padEnd(9)} ${steps} steps of ${sampler}, guidance ${guidance}`,
+    ),
     `denoiser  ${denoiser.layers} layers, width ${denoiser.hidden}; ${denoiser.experts} experts a layer, top ${denoiser.topK}, inner width ${denoiser.expertHidden}`,
     `text      at most ${text.maxTokens} tokens`,
     `files     ${shownBytes(summary.totalBytes)}`,

@@ -7,6 +7,8 @@ export type VideoState = "VIDEO_STATE_UNSPECIFIED" | "VIDEO_STATE_QUEUED" | "VID
 
 export type VideoStage = "VIDEO_STAGE_UNSPECIFIED" | "VIDEO_STAGE_QUEUE" | "VIDEO_STAGE_ENCODE" | "VIDEO_STAGE_DENOISE" | "VIDEO_STAGE_DECODE" | "VIDEO_STAGE_COMMIT";
 
+export type Quality = "QUALITY_UNSPECIFIED" | "QUALITY_STANDARD" | "QUALITY_DRAFT";
+
 export interface VideoSpec {
   prompt: string;
   negativePrompt: string;
@@ -18,6 +20,7 @@ export interface VideoSpec {
   guidance?: number;
   sampler: string;
   model: string;
+  quality: Quality;
 }
 
 export interface CreateVideoRequest {
@@ -158,6 +161,7 @@ export interface DenoiseHead {
   deadlineMs: number;
   traceparent: string;
   origin: number;
+  variant: string;
 }
 
 export interface DenoiseResponse {
@@ -185,6 +189,7 @@ export interface PutContextRequest {
 export interface ContextHead {
   contextHash: string;
   rows: TensorHead | null;
+  variant: string;
 }
 
 export type PutContextResponse = Record<never, never>;

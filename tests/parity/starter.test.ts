@@ -7,7 +7,7 @@ import { openBundle } from "@moevie/bundle";
 import { importStarter } from "@moevie/importer";
 import { decodeClip } from "./decode-clip.ts";
 import { readTensors, type Dense } from "./safetensors-file.ts";
-import { BundleSessions, i64, largestDifference, runMonolith, runPieces, scaleOf } from "./sessions.ts";
+import { BundleSessions, f32, i64, largestDifference, runMonolith, runPieces, scaleOf } from "./sessions.ts";
 
 const TEXT = 2e-5;
 const DENOISER = 1.5e-4;
@@ -118,6 +118,19 @@ test("the decoder's first and next frames are the recorded ones", async () => {
       DECODER,
     );
   }
+});
+
+test("the upsampler makes of a latent frame the recorded finer one", async () => {
+  const want = recorded("decoder");
+  const { shape, data } = want.get("latents")!;
+  const [, channels, count, height, width] = shape as [number, number, number, number, number];
+  const area = height * width;
+  const frame = Float32Array.from(
+    { length: channels * area },
+    (_, i) => data[Math.floor(i / area) * count * area + (i % area)]!,
+  );
+  const { fine } = await sessions.run("latent-upsampler", { z: f32([1, channels, height, width], frame) });
+  expect(largestDifference(fine!.data as Float32Array, want.get("fine")!.data)).toBeLessThan(DECODER);
 });
 
 test("the files are those the model's own list names", () => {

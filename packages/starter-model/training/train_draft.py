@@ -1,10 +1,9 @@
 """Trains the draft: a second trunk that answers in one evaluation, without guidance, what the model answers in two with it.
 
 Student and teacher begin alike and share their experts, which stay as they are. The student sees drawn clips with noise on
-them, and what it and the teacher make of pure noise on the way to a clip. With `span` steps to a clip, the velocity it learns
-is the teacher's mean one over such a step, so that a few Euler steps go as far as many. Resumable from RUN/draft.pt.
+them, and what it and the teacher make of pure noise on the way to a clip. Resumable from RUN/draft.pt.
 
-    python train_draft.py RUN [minutes] [span] [substeps]
+    python train_draft.py RUN [minutes]
 """
 
 import copy
@@ -38,18 +37,6 @@ def guided(teacher, x, sigma, both, offset):
     """The teacher's velocity with guidance; `both` holds the contexts of the prompts, then that of the empty one as often."""
     conditional, free = teacher(torch.cat((x, x)), (1000 * sigma).floor().repeat(2), both, offset.repeat(2)).chunk(2)
     return free + GUIDANCE * (conditional - free)
-
-
-@torch.no_grad()
-def mean_velocity(teacher, x, base, after, shift, both, offset, substeps):
-    """The teacher's mean velocity [B, C, T, h, w] from grid place `base` to `after` (both [B], 1 is pure noise), in Euler substeps."""
-    if substeps == 1:
-        return guided(teacher, x, sigma_of(base, shift), both, offset)
-    y, start = x, sigma_of(base, shift)
-    for n in range(substeps):
-        now, then = (sigma_of(base + (after - base) * at / substeps, shift) for at in (n, n + 1))
-        y = y + (then - now).view(-1, 1, 1, 1, 1) * guided(teacher, y, now, both, offset)
-    return (y - x) / (sigma_of(after, shift) - start).view(-1, 1, 1, 1, 1)
 
 
 class Walks:
@@ -106,8 +93,8 @@ def batch_of(source, walks, size):
     return tuple(a + b if isinstance(a, list) else torch.cat((a, b)) for a, b in zip(drawn, walks.take(size - len(z))))
 
 
-def train(run, minutes, span=0, substeps=1, size=12, peak=5e-4, seed=5, pool=400, device="cpu"):
-    """`minutes` are those of all calls together; `span` 0 teaches the velocity at a place and not the mean one over a step."""
+def train(run, minutes, size=12, peak=5e-4, seed=5, pool=400, device="cpu"):
+    """`minutes` are those of all calls together, of the processor's time on a CPU."""
     run, clock = Path(run), time.process_time if device == "cpu" else time.time
     text, teacher = (net.to(device) for net in load(run))
     student = copy.deepcopy(teacher)
@@ -128,11 +115,11 @@ def train(run, minutes, span=0, substeps=1, size=12, peak=5e-4, seed=5, pool=400
         for g in optim.param_groups:
             g["lr"] = peak * min(1, (step + 1) / 50) * max(0.02, 1 - state["spent"] / minutes)
         x, base, shift, ids, offset = (v if isinstance(v, list) else v.to(device) for v in batch_of(source, walks, size))
-        stride = torch.full((size,), 1 / span) if span else 1 / torch.randint(5, 21, (size,))
-        after = (base - stride.to(device)).clamp(min=0.0)
+        after = (base - 1 / torch.randint(5, 21, (size,), device=device)).clamp(min=0.0)
         both = contexts(text, [i.to(device) for i in ids])
-        target = mean_velocity(teacher, x, base, after, shift, both, offset, substeps)
-        made = student(x, (1000 * sigma_of(base, shift)).floor(), both[:size], offset)
+        sigma = sigma_of(base, shift)
+        target = guided(teacher, x, sigma, both, offset)
+        made = student(x, (1000 * sigma).floor(), both[:size], offset)
         error = (made - target).pow(2).mean()
         optim.zero_grad(set_to_none=True)
         error.backward()
@@ -140,7 +127,7 @@ def train(run, minutes, span=0, substeps=1, size=12, peak=5e-4, seed=5, pool=400
         optim.step()
         with torch.no_grad():
             own = torch.from_numpy(rng.random(size) < 0.5).to(device).view(-1, 1, 1, 1, 1)
-            change = (sigma_of(after, shift) - sigma_of(base, shift)).view(-1, 1, 1, 1, 1)
+            change = (sigma_of(after, shift) - sigma).view(-1, 1, 1, 1, 1)
             moved = x + change * torch.where(own, made.detach(), target)
             torch._foreach_lerp_(list(ema.values()), [p.detach() for p in live.values()], 0.005)
         walks.go_on(moved[size // 2:].cpu(), after[size // 2:].cpu())
@@ -163,4 +150,4 @@ def save(run, state, ema, live):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(sys.argv[1], *(kind(v) for kind, v in zip((float, int, int), sys.argv[2:])))
+    train(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 20.0)

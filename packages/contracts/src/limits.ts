@@ -8,7 +8,7 @@ const GIB = 1024 * MIB;
 /** [value, what it bounds]. */
 export const LIMITS = {
   promptCharactersMax: { value: 2000, what: "Characters of a prompt or negative prompt." },
-  sidePixelsMin: { value: 256, what: "Shortest side of a clip." },
+  sidePixelsMin: { value: 64, what: "Shortest side of a clip." },
   sidePixelsMax: { value: 1920, what: "Longest side of a clip." },
   sidePixelsMultiple: { value: 8, what: "Both sides of a clip are multiples of this." },
   clipSecondsMax: { value: 30, what: "Length of a clip." },
@@ -53,10 +53,8 @@ export const LIMITS = {
     what: "Clips one gateway sends at once, gRPC and HTTP together; beyond it TOO_MANY_OPEN_CALLS.",
   },
   openCallsRetryAfterMs: { value: 5_000, what: "What TOO_MANY_OPEN_CALLS tells the caller to wait." },
-  silenceMsMax: {
-    value: 30_000,
-    what: "Silence after which a gRPC connection, an exchange or a watch counts as dead.",
-  },
+  silenceMsMax: { value: 30_000, what: "Silence after which a gRPC connection or a watch counts as dead." },
+  exchangeSilenceMsMax: { value: 6_000, what: "Silence after which the peer of an exchange counts as dead." },
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
   metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
   checkpointBytesMax: { value: 1025 * MIB, what: "One checkpoint, a file beside the job store." },

@@ -172,6 +172,8 @@ test.each([
   ["a window beyond its largest", H2Error.flowControl, [START, h2Number(H2Type.windowUpdate, 0, 2 ** 31 - 1)]],
   ["an initial window too large", H2Error.flowControl, [START, settingsFrame([[H2Setting.initialWindow, 2 ** 31]])]],
   ["a frame size too small", H2Error.protocol, [START, settingsFrame([[H2Setting.frameBytesMax, 100]])]],
+  ["a ping on a stream", H2Error.protocol, [START, h2Frame(H2Type.ping, 0, 1, Buffer.alloc(8))]],
+  ["a good-bye on a stream", H2Error.protocol, [START, h2Frame(H2Type.goAway, 0, 1, Buffer.alloc(8))]],
   ["a push", H2Error.protocol, [START, h2Frame(H2Type.pushPromise, 0, 1, Buffer.alloc(4))]],
   [
     "a frame inside a header block",

@@ -18,7 +18,7 @@ import {
   readSettings,
 } from "./h2-frame.ts";
 import type { H2Header } from "./h2-frame.ts";
-import { H2Parser, H2Violation, expectLength } from "./h2-parser.ts";
+import { H2Parser, H2Violation, expectLength, expectStreamZero } from "./h2-parser.ts";
 import type { H2Frames, PayloadSink } from "./h2-parser.ts";
 import {
   COSTLY_FRAMES_MAX,
@@ -88,7 +88,7 @@ export class H2Connection implements H2Frames {
       if (!this.#settingsSeen) socket.destroy();
     });
     socket.on("close", stopTimer);
-    watchSilence(socket, this.#options.silenceMs ?? limit("silenceMsMax"), () =>
+    watchSilence(socket, this.#options.silenceMs ?? limit("exchangeSilenceMsMax"), () =>
       socket.write(h2Frame(H2Type.ping, 0, 0, Buffer.alloc(PING_BYTES))),
     );
     socket.write(greeting(this.#options.role));
@@ -148,6 +148,7 @@ export class H2Connection implements H2Frames {
     const { type, flags, stream: id } = header;
     this.#blocks.expect(type);
     if (type !== H2Type.settings) this.#expectFrames();
+    expectStreamZero(header);
     switch (type) {
       case H2Type.settings:
         return this.#settings(header, payload);
@@ -207,10 +208,9 @@ export class H2Connection implements H2Frames {
     return stream;
   }
 
-  #settings({ flags, stream }: H2Header, payload: Buffer): void {
+  #settings({ flags }: H2Header, payload: Buffer): void {
     this.#settingsSeen = true;
     this.#count();
-    if (stream !== 0) throw new H2Violation(H2Error.protocol, "SETTINGS on a stream");
     if ((flags & H2Flag.ack) !== 0) return expectLength(payload, 0);
     if (payload.length % 6 !== 0) throw new H2Violation(H2Error.frameSize, "SETTINGS of a broken length");
     for (const [id, value] of readSettings(payload)) this.#setting(id, value);

@@ -194,3 +194,11 @@ export function expectLength(payload: Buffer, bytes: number): void {
   if (payload.length !== bytes)
     throw new H2Violation(H2Error.frameSize, `a frame of ${payload.length} bytes instead of ${bytes}`);
 }
+
+const CONNECTION_FRAMES: ReadonlySet<number> = new Set([H2Type.settings, H2Type.ping, H2Type.goAway]);
+
+/** What speaks of the connection must not come on a stream. */
+export function expectStreamZero({ type, stream }: H2Header): void {
+  if (stream !== 0 && CONNECTION_FRAMES.has(type))
+    throw new H2Violation(H2Error.protocol, `a frame of the connection on stream ${stream}`);
+}

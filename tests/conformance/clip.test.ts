@@ -1,5 +1,5 @@
 // What an encoded clip is, read back from the file by code that the decoder does not share: format, tags, counts, colours, motion.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -29,13 +29,30 @@ async function* scene(count: number, ground: Colour, plain = false): AsyncGenera
   }
 }
 
+async function* noise(count: number): AsyncGenerator<Uint8Array, void> {
+  let state = 1;
+  for (let frame = 0; frame < count; frame++)
+    yield Uint8Array.from({ length: MODEL.width * MODEL.height * 3 }, () => {
+      state = Math.imul(state, 1664525) + 1013904223;
+      return state >>> 24;
+    });
+}
+
 async function encode(
   frames: AsyncIterable<Uint8Array>,
   to: { width: number; height: number; fps: number },
   frameCount: number,
 ): Promise<string> {
   const path = join(folder, `${to.width}x${to.height}-${to.fps}-${frameCount}.mp4`);
-  const clip = { path, from: MODEL, to, frameCount, threads: 1, signal: new AbortController().signal };
+  const clip = {
+    path,
+    from: MODEL,
+    to,
+    frameCount,
+    comment: "made by a test",
+    encoder: { device: "cpu", threads: 1 },
+    signal: new AbortController().signal,
+  };
   let encoded = 0;
   for await (const count of encodeClip(frames, clip)) {
     expect(count).toBeGreaterThanOrEqual(encoded);
@@ -70,11 +87,20 @@ describe("a clip", () => {
         fps,
         frameCount,
         colour: { primaries: 1, transfer: 1, matrix: 1, range: 1 },
+        comment: "made by a test",
         faststart: true,
       });
       expect(clip.durationSeconds).toBeCloseTo(frameCount / fps, 3);
     },
   );
+
+  test("stays under its bit rate cap even when it is nothing but noise", async () => {
+    const [size, seconds] = [{ width: 640, height: 368, fps: 24 }, 2];
+    const path = await encode(noise(17), size, seconds * size.fps);
+    const bitsMax = 0.35 * size.width * size.height * size.fps;
+    // The buffer may be emptied once besides.
+    expect(statSync(path).size * 8).toBeLessThan(bitsMax * (seconds + 2));
+  });
 
   test("can be entered every two seconds", async () => {
     const path = await encode(scene(41, [60, 120, 150]), { width: 256, height: 256, fps: 24 }, 120);
@@ -97,6 +123,31 @@ describe("a clip", () => {
       ...frames.flatMap((rgb) => [...rgb].map((value, i) => Math.abs(value - (colour[i % 3] ?? 0)))),
     );
     expect(worst).toBeLessThanOrEqual(3);
+  });
+
+  test("mixes nothing across a scene cut: every frame is of one side", async () => {
+    const sides: readonly Colour[] = [
+      [200, 60, 40],
+      [20, 30, 90],
+    ];
+    async function* cut(): AsyncGenerator<Uint8Array, void> {
+      yield* scene(9, sides[0]!);
+      yield* scene(8, sides[1]!);
+    }
+    const frames = await readFrames(await encode(cut(), { width: 640, height: 368, fps: 24 }, 48), {
+      width: 32,
+      height: 16,
+    });
+    // The upper left corner, which the box never comes to.
+    const sideOf = (rgb: Uint8Array): number =>
+      sides.findIndex((side) => side.every((value, c) => Math.abs(value - rgb[c]!) <= 12));
+    const seen = frames.map(sideOf);
+    expect(
+      seen.every((side) => side >= 0),
+      JSON.stringify(frames.map((rgb) => [...rgb.subarray(0, 3)])),
+    ).toBe(true);
+    expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+    expect(new Set(seen).size).toBe(2);
   });
 
   test("moves evenly: the box is where its time says, between model frames too, and is seen once", async () => {

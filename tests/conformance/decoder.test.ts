@@ -53,7 +53,7 @@ afterAll(async () => {
 function head(changes: Partial<DecodeHead> = {}): DecodeHead {
   const shape = [sizes.channels, LATENT_FRAMES, sizes.pixelHeight / 8, sizes.pixelWidth / 8];
   const latent = { elementType: "ELEMENT_TYPE_F32" as const, shape };
-  return { bundleDigest: digest, latent, width: 320, height: 256, fps: 24, frameCount: 24, ...changes };
+  return { bundleDigest: digest, latent, width: 320, height: 256, fps: 24, frameCount: 24, comment: "", ...changes };
 }
 
 function latentBytes(): Buffer {

@@ -136,6 +136,7 @@ for (const [size, fps, seconds] of [
       durationSeconds: seconds,
       colour: { primaries: 1, transfer: 1, matrix: 1, range: 1 },
       faststart: true,
+      comment: expect.stringMatching(/"model":"moevie-starter","digest":"[0-9a-f]{64}","seed":4/) as string,
     });
     const frames = await readFrames(path, { width, height });
     const page = await browser.newPage();

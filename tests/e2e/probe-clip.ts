@@ -37,6 +37,8 @@ export interface ProbedClip {
     readonly matrix: number;
     readonly range: number;
   };
+  /** What the file says of itself; "" when nothing. */
+  readonly comment: string;
   /** The index lies before the pictures. */
   readonly faststart: boolean;
 }
@@ -102,6 +104,7 @@ export async function probeClip(path: string): Promise<ProbedClip> {
         matrix: parameters.colorSpace,
         range: parameters.colorRange,
       },
+      comment: format.metadata?.get("comment") ?? "",
       faststart: boxes.indexOf("moov") >= 0 && boxes.indexOf("moov") < boxes.indexOf("mdat"),
     };
   });

@@ -8,7 +8,7 @@ const BYTES = 2 * 5 * 2 * 3 * 4;
 
 function head(changes: Partial<DecodeHead> = {}): DecodeHead {
   const latent = { elementType: "ELEMENT_TYPE_F32" as ElementType, shape: [2, 5, 2, 3] };
-  return { bundleDigest: "d1", latent, width: 640, height: 368, fps: 24, frameCount: 48, ...changes };
+  return { bundleDigest: "d1", latent, width: 640, height: 368, fps: 24, frameCount: 48, comment: "", ...changes };
 }
 
 async function* sent(...parts: (DecodeHead | Buffer)[]): AsyncGenerator<DecodeRequest, void> {
@@ -36,6 +36,7 @@ describe("a Decode request", () => {
       from: { width: 24, height: 16, fps: 8 },
       to: { width: 640, height: 368, fps: 24 },
       frameCount: 48,
+      comment: "",
     });
   });
 
@@ -60,6 +61,7 @@ describe("a Decode request", () => {
     ["with an odd height", { height: 367 }, "head.height"],
     ["with no rate", { fps: 0 }, "head.fps"],
     ["with too high a rate", { fps: 61 }, "head.fps"],
+    ["with a long comment", { comment: "x".repeat(1001) }, "head.comment"],
     ["for no frames", { frameCount: 0 }, "head.frame_count"],
     ["for more frames than the latent covers", { frameCount: 52 }, "head.frame_count"],
   ])("%s is INVALID_FIELD and names the field", async (_, changes, field) => {

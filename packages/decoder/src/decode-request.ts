@@ -26,9 +26,12 @@ export interface ValidDecode {
   readonly from: PictureShape;
   readonly to: PictureShape;
   readonly frameCount: number;
+  readonly comment: string;
   /** Frames the model makes of the latent. */
   readonly pictureCount: number;
 }
+
+const COMMENT_CHARACTERS_MAX = 1000;
 
 const ELEMENT_TYPES: Readonly<Record<ElementType, "f32" | "bf16" | "f16" | undefined>> = {
   ELEMENT_TYPE_UNSPECIFIED: undefined,
@@ -114,6 +117,11 @@ function clipViolations(head: DecodeHead, model: ServedModel): FieldViolation[] 
         description: `${value}; allowed: ${least} to ${most}, a multiple of ${multiple}`,
       });
   }
+  if (head.comment.length > COMMENT_CHARACTERS_MAX)
+    violations.push({
+      field: "head.comment",
+      description: `${head.comment.length} characters; allowed: up to ${COMMENT_CHARACTERS_MAX}`,
+    });
   if (head.fps < 1 || head.fps > limit("fpsMax"))
     violations.push({ field: "head.fps", description: `${head.fps}; allowed: 1 to ${limit("fpsMax")}` });
   const covered = Math.floor((modelFrames(head.latent?.shape[1] ?? 0, model) * head.fps) / model.frameRate);
@@ -140,6 +148,7 @@ function validDecode(head: DecodeHead, bytes: Uint8Array, model: ServedModel): V
     from: { width: width * model.pixelsPerCell, height: height * model.pixelsPerCell, fps: model.frameRate },
     to: { width: head.width, height: head.height, fps: head.fps },
     frameCount: head.frameCount,
+    comment: head.comment,
     pictureCount: modelFrames(frames, model),
   };
 }

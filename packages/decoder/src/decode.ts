@@ -8,6 +8,7 @@ import type { ValidDecode } from "./decode-request.ts";
 import { readAhead } from "./frames/read-ahead.ts";
 import { probeFinishedClip } from "./media/clip-probe.ts";
 import { encodeClip } from "./media/encode-clip.ts";
+import type { EncoderSettings } from "./media/h264-encoder.ts";
 import { privateFile } from "./media/private-file.ts";
 import { StillsTaker } from "./media/stills.ts";
 import type { CausalDecoder } from "./vae/causal-decoder.ts";
@@ -25,7 +26,7 @@ export type DecodePart =
 export interface DecodeSettings {
   /** Where the temporary file goes. */
   readonly folder: string;
-  readonly encoderThreads: number;
+  readonly encoding: EncoderSettings;
 }
 
 /** Progress while pictures are made, then the file in order, then its facts. Throws CANCELLED, DISK_FULL, OUT_OF_MEMORY, INTERNAL. */
@@ -39,14 +40,15 @@ export async function* decode(
   const startMs = performance.now();
   const times = { vaeUs: 0, upsampleUs: 0 };
   const pictures = readAhead(decoder.frames(request.latent, signal, times), PICTURES_AHEAD_MAX);
-  const { from, to, frameCount } = request;
+  const { from, to, frameCount, comment } = request;
   using taker = new StillsTaker(from, to, Math.min(request.pictureCount, Math.ceil((frameCount * from.fps) / to.fps)));
   for await (const framesEncoded of encodeClip(taker.watch(pictures), {
     path: file.path,
     from,
     to,
     frameCount,
-    threads: settings.encoderThreads,
+    comment,
+    encoder: settings.encoding,
     signal,
   })) {
     yield { progress: { framesEncoded, frameCount } };

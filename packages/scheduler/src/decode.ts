@@ -50,7 +50,13 @@ async function receive(
 ): Promise<ClipFacts> {
   const { width, height, fps } = run.spec;
   const frameCount = clipFrames(run);
-  const head = { bundleDigest: run.model.digest, latent: f32Head(shape), width, height, fps, frameCount };
+  const comment = JSON.stringify({
+    by: "moevie",
+    model: run.spec.model,
+    digest: run.model.digest,
+    seed: run.spec.seed,
+  });
+  const head = { bundleDigest: run.model.digest, latent: f32Head(shape), width, height, fps, frameCount, comment };
   const call = { signal: run.held.signal, timeoutMs: limit("decodeCallMsMax"), traceparent };
   const hash = createHash("sha256");
   const startMs = performance.now();

@@ -210,6 +210,7 @@ export interface DecodeHead {
   height: number;
   fps: number;
   frameCount: number;
+  comment: string;
 }
 
 export interface DecodeResponse {

@@ -14,7 +14,8 @@ const encoding = (path: string, changes: Partial<ClipEncoding> = {}): ClipEncodi
   from: { width: 64, height: 48, fps: 8 },
   to: { width: 256, height: 256, fps: 24 },
   frameCount: 24,
-  threads: 1,
+  comment: "",
+  encoder: { device: "cpu", threads: 1 },
   signal: new AbortController().signal,
   ...changes,
 });

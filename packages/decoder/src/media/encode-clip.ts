@@ -3,6 +3,7 @@ import { Frame } from "node-av/lib";
 import { MoevieError } from "@moevie/contracts";
 import { throwIfCancelled } from "../cancel.ts";
 import { filterChain, type PictureShape } from "./filter-chain.ts";
+import type { EncoderSettings } from "./h264-encoder.ts";
 import { Mp4Writer } from "./mp4-writer.ts";
 import { PictureFilter } from "./picture-filter.ts";
 
@@ -13,7 +14,9 @@ export interface ClipEncoding {
   /** What the clip is to be. */
   readonly to: PictureShape;
   readonly frameCount: number;
-  readonly threads: number;
+  /** Written into the file. */
+  readonly comment: string;
+  readonly encoder: EncoderSettings;
   readonly signal: AbortSignal;
 }
 
@@ -30,7 +33,7 @@ export async function* encodeClip(frames: AsyncIterable<Uint8Array>, clip: ClipE
   using frame = new Frame();
   frame.alloc();
   try {
-    const sink = (writer = await Mp4Writer.open(clip.path, clip.to, clip.threads));
+    const sink = (writer = await Mp4Writer.open(clip.path, clip.to, clip));
     const move = async (): Promise<void> => {
       while (sink.frames < clip.frameCount && (await filter.pull(frame))) {
         throwIfCancelled(clip.signal);

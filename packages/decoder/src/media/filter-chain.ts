@@ -26,7 +26,7 @@ function rateFilter(from: PictureShape, to: PictureShape): string | undefined {
   if (to.fps < from.fps) return `fps=${to.fps}`;
   if (Math.min(from.width, from.height) < MOTION_SIDE_PIXELS_MIN)
     return `framerate=fps=${to.fps}:interp_start=0:interp_end=255:scene=100`;
-  return `minterpolate=fps=${to.fps}:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:me=esa:mb_size=8:search_param=12:vsbmc=1:scd=none`;
+  return `minterpolate=fps=${to.fps}:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:me=esa:mb_size=8:search_param=12:vsbmc=1:scd=fdiff:scd_threshold=10`;
 }
 
 /** RGB24 of `from` in, yuv420p of `to` out: rate first, then cover and crop the middle. */

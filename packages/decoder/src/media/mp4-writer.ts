@@ -1,24 +1,9 @@
 // H.264 in MP4: frames in, a finished file out, its index in front. Owns native memory until `close`.
-import {
-  AVCHROMA_LOC_LEFT,
-  AVCOL_PRI_BT709,
-  AVCOL_RANGE_MPEG,
-  AVCOL_SPC_BT709,
-  AVCOL_TRC_BT709,
-  AVERROR_EAGAIN,
-  AVERROR_EOF,
-  AV_CODEC_FLAG_GLOBAL_HEADER,
-  AV_PICTURE_TYPE_NONE,
-  AV_PIX_FMT_YUV420P,
-} from "node-av/constants";
-import { CodecContext, Dictionary, FormatContext, Packet, Rational, type Frame, type Stream } from "node-av/lib";
+import { AVERROR_EAGAIN, AVERROR_EOF, AV_PICTURE_TYPE_NONE } from "node-av/constants";
+import { Dictionary, FormatContext, Packet, Rational, type CodecContext, type Frame, type Stream } from "node-av/lib";
 import type { PictureShape } from "./filter-chain.ts";
-import { checked, h264Encoder, mediaError } from "./native.ts";
-
-/** Measured on the default clip: a third of the next preset's size for a third more time, and slower ones gain nothing. */
-const PRESET = "veryfast";
-const CRF = 20;
-const KEYFRAME_SECONDS = 2;
+import { openH264Encoder, type EncoderSettings } from "./h264-encoder.ts";
+import { checked, mediaError } from "./native.ts";
 
 export class Mp4Writer {
   readonly #codec: CodecContext;
@@ -36,9 +21,13 @@ export class Mp4Writer {
     this.#packet.alloc();
   }
 
-  /** Creates the file at `path`. Throws UNSUPPORTED, DISK_FULL, INTERNAL. */
-  static async open(path: string, shape: PictureShape, threads: number): Promise<Mp4Writer> {
-    const codec = await openEncoder(shape, threads);
+  /** Creates the file at `path`; `comment`, unless it is "", lies in it. Throws UNSUPPORTED, DISK_FULL, INTERNAL. */
+  static async open(
+    path: string,
+    shape: PictureShape,
+    { encoder, comment }: { readonly encoder: EncoderSettings; readonly comment: string },
+  ): Promise<Mp4Writer> {
+    const codec = await openH264Encoder(shape, encoder);
     const format = new FormatContext();
     try {
       checked(format.allocOutputContext2(null, "mp4", path), "making the MP4");
@@ -47,6 +36,7 @@ export class Mp4Writer {
       stream.timeBase = new Rational(1, shape.fps);
       stream.avgFrameRate = new Rational(shape.fps, 1);
       checked(stream.codecpar.fromContext(codec), "describing the stream");
+      if (comment !== "") format.metadata = Dictionary.fromObject({ comment });
       using options = Dictionary.fromObject({ movflags: "+faststart" });
       checked(await format.writeHeader(options), "writing the header");
       return new Mp4Writer(codec, format, stream, shape.fps);
@@ -96,41 +86,5 @@ export class Mp4Writer {
       this.#packet.rescaleTs({ num: 1, den: this.#fps }, this.#stream.timeBase);
       checked(await this.#format.interleavedWriteFrame(this.#packet), "writing a packet");
     }
-  }
-}
-
-async function openEncoder(shape: PictureShape, threads: number): Promise<CodecContext> {
-  const encoder = h264Encoder();
-  const codec = new CodecContext();
-  codec.allocContext3(encoder);
-  codec.width = shape.width;
-  codec.height = shape.height;
-  codec.pixelFormat = AV_PIX_FMT_YUV420P;
-  codec.timeBase = new Rational(1, shape.fps);
-  codec.framerate = new Rational(shape.fps, 1);
-  codec.sampleAspectRatio = new Rational(1, 1);
-  codec.gopSize = KEYFRAME_SECONDS * shape.fps;
-  codec.colorRange = AVCOL_RANGE_MPEG;
-  codec.colorPrimaries = AVCOL_PRI_BT709;
-  codec.colorTrc = AVCOL_TRC_BT709;
-  codec.colorSpace = AVCOL_SPC_BT709;
-  codec.chromaLocation = AVCHROMA_LOC_LEFT;
-  codec.threadCount = threads;
-  codec.setFlags(AV_CODEC_FLAG_GLOBAL_HEADER);
-  try {
-    // No keyframes at scene cuts: interpolated frames look like cuts to the encoder. No macroblock tree: with AVX-512 and B-frames
-    // this build's gives other bytes for the same frames from one run to the next (measured), and one seed must give one clip.
-    using options = Dictionary.fromObject({
-      preset: PRESET,
-      crf: String(CRF),
-      profile: "high",
-      sc_threshold: "0",
-      "x264-params": "mbtree=0",
-    });
-    checked(await codec.open2(encoder, options), "opening libx264");
-    return codec;
-  } catch (thrown) {
-    codec.freeContext();
-    throw thrown;
   }
 }

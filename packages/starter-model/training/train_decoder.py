@@ -14,13 +14,13 @@ from model import Decoder, Upsampler
 CELLS = 10  # a crop is 10 x 10 latent cells, 80 x 80 pixels
 
 
-def batch(bank, upsampler, size, noise):
+def batch(bank, upsampler, size, noise, fine_share):
     """Latents [B, 24, K, 10, 10] of K = 2 or 3 key frames, pictures [B, 4K-3, 3, 80, 80], weights; crops lean to the subject.
-    Half are of the fine world, most of these from latents that the upsampler made."""
+    `fine_share` of them are of the fine world, most of these from latents that the upsampler made."""
     rng, zs, pictures, weights = bank.rng, [], [], []
     keys = 2 if rng.random() < 0.6 else 3
     for _ in range(size):
-        clip, fine, first = bank.pick(), int(rng.integers(2)), int(rng.integers(6 - keys))
+        clip, fine, first = bank.pick(), int(rng.random() < fine_share), int(rng.integers(6 - keys))
         z = clip["latents"][fine][:, first:first + keys]
         level = noise * rng.random()
         if fine and upsampler is not None and rng.random() < 0.7:
@@ -42,7 +42,7 @@ def batch(bank, upsampler, size, noise):
     return z, torch.stack(pictures).permute(0, 1, 4, 2, 3), torch.stack(weights)[:, :, None]
 
 
-def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, clips=300):
+def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, clips=300, fine_share=0.75):
     run = Path(run)
     pca = torch.load(run / "pca.pt")
     torch.manual_seed(seed)
@@ -76,7 +76,7 @@ def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, cli
     while (spent := (time.time() - began) / 60) < minutes:
         rate = min(1, (step + 1) / 100) * max(0.02, 1 - spent / minutes)
         optim.param_groups[0]["lr"] = peak * rate
-        z, target, weight = (x.to(device) for x in batch(bank, upsampler, size, noise))
+        z, target, weight = (x.to(device) for x in batch(bank, upsampler, size, noise, fine_share))
         if step % 2 == 0:
             bank.refresh()
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):

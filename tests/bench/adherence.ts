@@ -18,6 +18,7 @@ import {
 } from "./adherence/clips.ts";
 import { Judge } from "./adherence/judge.ts";
 import { shareOf, type Share } from "./adherence/shares.ts";
+import { startCluster } from "./support/cluster.ts";
 import { ProcessGroup, ROOT, showTarget } from "./support/processes.ts";
 
 const FOLDER = join(import.meta.dirname, "adherence");
@@ -26,7 +27,6 @@ const PROMPTS = Number(process.env["MOEVIE_ADHERENCE_PROMPTS"] ?? 500);
 /** Of them, through the whole chain: half of it in each language. */
 const WHOLE_CHAIN = 50;
 const SIDE_BY_SIDE = 4;
-const SHARDS = ["expert-shard-0", "expert-shard-1"];
 const AIMS = { attribute: 0.9, mean: 0.95, chainPoints: 2, draftPoints: 5, sideLevels: 2 };
 
 interface PromptFile {
@@ -57,32 +57,6 @@ function workOf(qualities: readonly Quality[]): Work[] {
 }
 
 const keyOf = ({ index, language, quality, chain }: Work): string => [index, language, quality, chain].join(" ");
-
-/** A started cluster's client. */
-async function startCluster(group: ProcessGroup, bundle: string, data: string): Promise<VideoClient> {
-  const common = { MOEVIE_BUNDLE: bundle, MOEVIE_DATA: data };
-  const peers = Object.fromEntries(
-    ["text-encoder", "router", "decoder"].map((name) => [
-      `MOEVIE_${name.toUpperCase().replace("-", "_")}`,
-      group.address(name),
-    ]),
-  );
-  await Promise.all([
-    group.start("gateway", "gateway", common),
-    group.start("scheduler", "scheduler", { ...common, ...peers, MOEVIE_JOBS_RUNNING_MAX: `${SIDE_BY_SIDE}` }),
-    group.start("text-encoder", "text-encoder", common),
-    group.start("decoder", "decoder", common),
-    group.start("router", "router", { ...common, MOEVIE_SHARDS: SHARDS.map((name) => group.address(name)).join(",") }),
-    ...SHARDS.map((name, at) =>
-      group.start("expert-shard", name, {
-        ...common,
-        MOEVIE_SHARD_INDEX: `${at}`,
-        MOEVIE_SHARD_COUNT: `${SHARDS.length}`,
-      }),
-    ),
-  ]);
-  return new VideoClient(group.address("gateway"));
-}
 
 /** Makes and judges what is not in `kept` yet. */
 async function judgeAll(
@@ -200,7 +174,8 @@ try {
   const kept = new Map(lines.map((line) => JSON.parse(line) as Result).map((result) => [keyOf(result), result]));
   const work = workOf(qualities);
   console.log(`${work.length} clips, ${work.filter((one) => kept.has(keyOf(one))).length} of them judged before`);
-  const client = await startCluster(group, bundle, join(scratch, "data"));
+  await startCluster(group, { bundle, data: join(scratch, "data"), jobsRunning: SIDE_BY_SIDE });
+  const client = new VideoClient(group.address("gateway"));
   await judgeAll(work, kept, state, client);
   client.close();
   report(

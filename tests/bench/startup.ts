@@ -5,44 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { importStarter } from "@moevie/importer";
-import {
-  ProcessGroup,
-  ROOT,
-  cpuSeconds,
-  median,
-  residentMiB,
-  showTarget,
-  type BenchProcess,
-} from "./support/processes.ts";
+import { startCluster } from "./support/cluster.ts";
+import { ProcessGroup, ROOT, cpuSeconds, median, residentMiB, showTarget } from "./support/processes.ts";
 
 const ROUNDS = 3;
-const SHARDS = ["expert-shard-0", "expert-shard-1"];
 const IDLE_SECONDS = 5;
 /** On two cores: what a person waits for, and what a cluster that does nothing may cost. */
 const TARGETS = { allReadySeconds: 5, idleCoreShare: 0.1 };
-
-function startAll(group: ProcessGroup, bundle: string, data: string): Promise<BenchProcess[]> {
-  const peers = {
-    MOEVIE_TEXT_ENCODER: group.address("text-encoder"),
-    MOEVIE_ROUTER: group.address("router"),
-    MOEVIE_DECODER: group.address("decoder"),
-  };
-  const common = { MOEVIE_BUNDLE: bundle, MOEVIE_DATA: data };
-  return Promise.all([
-    group.start("gateway", "gateway", common),
-    group.start("scheduler", "scheduler", { ...common, ...peers }),
-    group.start("text-encoder", "text-encoder", common),
-    group.start("router", "router", { ...common, MOEVIE_SHARDS: SHARDS.map((name) => group.address(name)).join(",") }),
-    ...SHARDS.map((name, index) =>
-      group.start("expert-shard", name, {
-        ...common,
-        MOEVIE_SHARD_INDEX: `${index}`,
-        MOEVIE_SHARD_COUNT: `${SHARDS.length}`,
-      }),
-    ),
-    group.start("decoder", "decoder", common),
-  ]);
-}
 
 const scratch = mkdtempSync(join(tmpdir(), "moevie-bench-startup-"));
 try {
@@ -54,7 +23,7 @@ try {
   for (let round = 0; round < ROUNDS; round++) {
     const group = new ProcessGroup();
     try {
-      const started = await startAll(group, bundle, join(scratch, `data-${round}`));
+      const started = await startCluster(group, { bundle, data: join(scratch, `data-${round}`) });
       all.push(Math.max(...started.map((process) => process.readySeconds)));
       for (const { name, readySeconds: seconds } of started)
         readySeconds.set(name, [...(readySeconds.get(name) ?? []), seconds]);

@@ -55,7 +55,7 @@ export class PictureFilter {
     }
   }
 
-  /** `rgb`: [height, width, 3] of the model's size. */
+  /** `rgb`: [height, width, 3] of the model's size. Read by the next `pull` and not copied: it must be left alone until then. */
   async push(rgb: Uint8Array): Promise<void> {
     const { width, height, fps } = this.#from;
     const bytes = Buffer.from(rgb.buffer, rgb.byteOffset, rgb.byteLength);

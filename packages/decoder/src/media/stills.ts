@@ -34,6 +34,9 @@ export class StillsTaker {
   readonly #count: number;
   readonly #shown: number;
   #sheet: PictureFilter | undefined;
+  readonly #sheetFrame = new Frame();
+  /** The sheet is in its frame. */
+  #full = false;
   #middle: Uint8Array | undefined;
   #seen = 0;
   #taken = 0;
@@ -44,6 +47,7 @@ export class StillsTaker {
     this.#cell = fitted(to, CELL_SIDE);
     this.#thumbnailSize = fitted(to, THUMBNAIL_SIDE);
     this.#shown = shown;
+    this.#sheetFrame.alloc();
     this.#count = Math.min(shown, CELLS_MAX);
   }
 
@@ -57,6 +61,8 @@ export class StillsTaker {
         const tile = `,format=rgb24,tile=${Math.min(COLUMNS, this.#count)}x${rows}:nb_frames=${this.#count}`;
         this.#sheet ??= await PictureFilter.open(this.#from, smallPicture(this.#cell, tile));
         await this.#sheet.push(rgb);
+        // Taken at once, or the graph would read the bytes when they are something else.
+        this.#full ||= await this.#sheet.pull(this.#sheetFrame);
         this.#taken++;
       }
       yield rgb;
@@ -67,11 +73,15 @@ export class StillsTaker {
   async finish(): Promise<Stills> {
     if (this.#sheet === undefined || this.#middle === undefined)
       throw new MoevieError("INTERNAL", "The clip took no frames.");
-    await this.#sheet.end();
+    if (!this.#full) {
+      await this.#sheet.end();
+      this.#full = await this.#sheet.pull(this.#sheetFrame);
+    }
+    if (!this.#full) throw new MoevieError("INTERNAL", "The sheet of small pictures was not made.");
     const { width, height } = this.#cell;
     return {
       thumbnailJpeg: await this.#picture(this.#middle),
-      spritesJpeg: await onlyPicture(this.#sheet),
+      spritesJpeg: await encodeJpeg(this.#sheetFrame),
       sprites: {
         columns: Math.min(COLUMNS, this.#count),
         cellWidth: width,
@@ -84,6 +94,7 @@ export class StillsTaker {
 
   [Symbol.dispose](): void {
     this.#sheet?.close();
+    this.#sheetFrame.free();
   }
 
   async #picture(rgb: Uint8Array): Promise<Buffer> {
@@ -91,16 +102,12 @@ export class StillsTaker {
     try {
       await filter.push(rgb);
       await filter.end();
-      return await onlyPicture(filter);
+      using frame = new Frame();
+      frame.alloc();
+      if (!(await filter.pull(frame))) throw new MoevieError("INTERNAL", "The thumbnail was not made.");
+      return await encodeJpeg(frame);
     } finally {
       filter.close();
     }
   }
-}
-
-async function onlyPicture(filter: PictureFilter): Promise<Buffer> {
-  using frame = new Frame();
-  frame.alloc();
-  if (!(await filter.pull(frame))) throw new MoevieError("INTERNAL", "A small picture of the clip was not made.");
-  return await encodeJpeg(frame);
 }

@@ -42,7 +42,7 @@ afterAll(async () => {
 });
 
 /** What the page makes of the file at `url`, looked at at the given times. */
-async function look(page: Page, url: string, times: readonly number[]): Promise<SeenClip> {
+async function look(page: Page, url: string, fps: number, times: readonly number[]): Promise<SeenClip> {
   await page.goto(url);
   const script = `(async () => {
     const video = document.querySelector("video");
@@ -59,9 +59,14 @@ async function look(page: Page, url: string, times: readonly number[]): Promise<
     const context = canvas.getContext("2d", { willReadFrequently: true });
     const colours = [];
     for (const time of ${JSON.stringify(times)}) {
-      const sought = happens("seeked");
+      // Sought is not shown: what the canvas gets is the frame that was presented last.
+      const shown = new Promise((resolve) => {
+        const look = (_now, { mediaTime }) =>
+          mediaTime <= time && time < mediaTime + 1 / ${fps} ? resolve() : video.requestVideoFrameCallback(look);
+        video.requestVideoFrameCallback(look);
+      });
       video.currentTime = time;
-      await sought;
+      await shown;
       context.drawImage(video, 0, 0);
       const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
       const sums = new Float64Array(${CELLS * CELLS * 3});
@@ -144,6 +149,7 @@ for (const [size, fps, seconds] of [
     const seen = await look(
       page,
       `${http}/files/${name.replace("videos/", "")}.mp4`,
+      fps,
       looked.map((frame) => (frame + 0.5) / fps),
     );
     expect(seen).toMatchObject({ width, height });

@@ -78,17 +78,21 @@ try {
     console.log,
   );
   console.log(`\n${MINUTES} minutes of training in all, from nothing, on this machine`);
-  let falls = losses.size > 0;
+  let told = 0;
+  let falls = true;
   for (const [stage, values] of losses) {
     const [first = Number.NaN, last = Number.NaN] = [values[0], values.at(-1)];
+    // A stage too short for a second line says nothing.
+    if (values.length < 2) continue;
+    told++;
     falls &&= last < first;
     console.log(`  ${stage.padEnd(10)} loss ${first.toFixed(3)} at its first line, ${last.toFixed(3)} at its last`);
   }
   console.log(
-    `  every loss falls: ${falls ? "met" : "missed"}; a clip of the bundle: ${existsSync(clip) ? "met" : "missed"}`,
+    `  every loss falls (${told} stages): ${falls && told > 0 ? "met" : "missed"}; a clip of the bundle: ${existsSync(clip) ? "met" : "missed"}`,
   );
   console.log(JSON.stringify({ minutes: MINUTES, losses: Object.fromEntries(losses) }));
-  process.exitCode = falls ? 0 : 1;
+  process.exitCode = falls && told > 0 ? 0 : 1;
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }

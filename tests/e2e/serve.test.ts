@@ -59,6 +59,7 @@ describe("serve", () => {
       state: "completed",
       spec: { prompt: "a red boat", seed: 5, size: "256x256" },
     });
+    expect((await session.run("get", name, "--server", grpc, "--json")).stdout).not.toContain('"_');
     expect(await ask<{ videos: VideoFacts[] }>("list")).toMatchObject({ code: 0, videos: [{ name }] });
     const { path } = await ask<{ path: string }>("download", name);
     expect(path).toBe(join(session.work, "moevie-a-red-boat-5.mp4"));

@@ -18,6 +18,11 @@ export interface Output {
   readonly closed: AbortSignal;
 }
 
+/** Messages say of each optional field that is set by a key of its own, `_seed: "seed"`; nobody asked for those. */
+function withoutMarkers(key: string, value: unknown): unknown {
+  return key.startsWith("_") ? undefined : value;
+}
+
 /** Output on this process's own streams. */
 export function openOutput(): Output {
   const closed = new AbortController();
@@ -38,7 +43,7 @@ export function openOutput(): Output {
     closed: closed.signal,
     print,
     printObject: (value) => {
-      if (!printed) print(JSON.stringify(value));
+      if (!printed) print(JSON.stringify(value, withoutMarkers));
       printed = true;
     },
     note: (line) => {

@@ -42,7 +42,7 @@ def batch(bank, upsampler, size, noise, fine_share):
     return z, torch.stack(pictures).permute(0, 1, 4, 2, 3), torch.stack(weights)[:, :, None]
 
 
-def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, clips=300, fine_share=0.75):
+def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, clips=300, fine_share=1.0):
     run = Path(run)
     pca = torch.load(run / "pca.pt")
     torch.manual_seed(seed)

@@ -1,6 +1,7 @@
 // How well clips follow their prompts: prompts of combinations never trained on, in both languages, through a real cluster to MP4s,
-// which a judge that knows only drawn clips looks at. Resumable: every judged clip is kept under the bundle's digest, and a run goes
+// which a judge that knows only drawn clips looks at. Resumable: every judged clip is kept under the digests of bundle and judge, and a run goes
 // on where the last one was. MOEVIE_ADHERENCE_PROMPTS says how many prompts a language (500 when not set).
+import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -165,7 +166,10 @@ try {
   const { digest, manifest } = await openBundle(bundle);
   const qualities = Object.keys(manifest.variants) as Quality[];
   mkdirSync(join(CACHE, "bench"), { recursive: true });
-  const state = join(CACHE, "bench", `adherence-${digest.slice(0, 16)}.jsonl`);
+  const judged = createHash("sha256")
+    .update(readFileSync(join(FOLDER, "judge.safetensors")))
+    .digest("hex");
+  const state = join(CACHE, "bench", `adherence-${digest.slice(0, 12)}-${judged.slice(0, 12)}.jsonl`);
   const lines = existsSync(state)
     ? readFileSync(state, "utf8")
         .split("\n")

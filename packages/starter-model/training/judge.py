@@ -72,7 +72,8 @@ def drawn(pca, rng, size, test=False):
             wrong, hole = torch.roll(z[i], way, 3), torch.roll(hole, way, 3) * (1 - hole * (rng.random() < 0.5))
         else:
             wrong = torch.roll(z[i].flip(3), int(rng.integers(1, 4)), 2)
-        soft[i] = z[i] * (1 - hole) + wrong * hole
+        # As noisy elsewhere as a sound clip: or the judge would learn that what is clean is spoiled.
+        soft[i] = soft[i] * (1 - hole) + wrong * hole
     return soft, torch.tensor(labels), bad.long()
 
 

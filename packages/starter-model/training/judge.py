@@ -95,6 +95,8 @@ def train(run, minutes, seed=8):
         step += 1
     net.eval()
     with torch.no_grad():
+        # When in doubt it rejects: a clip is sound when it is spoiled with less than 30 %.
+        net.head[2].bias[-1] += np.log(0.7 / 0.3)
         z, labels, bad = drawn(pca, np.random.default_rng(77), 256, test=True)
         *parts, sound = net(linear_pictures(pca, z)).split([*SIZES, 2], 1)
         own = {n: round(float((p.argmax(1) == labels[:, i])[bad == 0].float().mean()), 3) for i, (n, p) in enumerate(zip(NAMES, parts))}

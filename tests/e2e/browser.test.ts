@@ -6,7 +6,7 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { startBrowser } from "./browser.ts";
 import { CliSession } from "./cli-session.ts";
-import { probeClip, readFrames } from "./probe-clip.ts";
+import { PLAYS_ANYWHERE, probeClip, readFrames } from "./probe-clip.ts";
 
 /**
  * Levels of 255 that the mean colour of a cell may differ by, red, green, blue. Chromium's converter has 2.0 for the 2.11 that BT.709
@@ -131,16 +131,12 @@ for (const [size, fps, seconds] of [
     const [width = 0, height = 0] = size.split("x").map(Number);
     const frameCount = seconds * fps;
     expect(await probeClip(path)).toMatchObject({
-      codec: "h264",
-      profile: 100,
-      pixelFormat: "yuv420p",
+      ...PLAYS_ANYWHERE,
       width,
       height,
       fps,
       frameCount,
       durationSeconds: seconds,
-      colour: { primaries: 1, transfer: 1, matrix: 1, range: 1 },
-      faststart: true,
       comment: expect.stringMatching(/"model":"moevie-starter","digest":"[0-9a-f]{64}","seed":4/) as string,
     });
     const frames = await readFrames(path, { width, height });

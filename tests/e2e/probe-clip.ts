@@ -43,6 +43,15 @@ export interface ProbedClip {
   readonly faststart: boolean;
 }
 
+/** What every browser plays, whatever its size and rate, and starts playing before it has all of it. */
+export const PLAYS_ANYWHERE = {
+  codec: "h264",
+  profile: 100,
+  pixelFormat: "yuv420p",
+  colour: { primaries: 1, transfer: 1, matrix: 1, range: 1 },
+  faststart: true,
+} as const satisfies Partial<ProbedClip>;
+
 Log.setLevel(AV_LOG_FATAL);
 
 function checked(code: number, what: string): number {

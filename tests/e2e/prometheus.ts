@@ -1,12 +1,11 @@
 // A real Prometheus from the Debian package, unpacked into the cache without root, for tests that ask it.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { setTimeout as pause } from "node:timers/promises";
+import { cachedFolder } from "../support/cache.ts";
 
-const CACHE = process.env["MOEVIE_CACHE"] ?? fileURLToPath(new URL("../../.cache", import.meta.url));
 const READY_MS_MAX = 30_000;
 const POLL_MS = 50;
 
@@ -17,11 +16,7 @@ export interface Sample {
 
 /** Folder with prometheus and promtool, fetched when missing. Throws with apt's last line when it cannot be had. */
 function prometheusFolder(): string {
-  const folder = join(CACHE, "prometheus");
-  if (existsSync(join(folder, "prometheus"))) return folder;
-  mkdirSync(CACHE, { recursive: true });
-  const scratch = mkdtempSync(join(CACHE, "fetch-"));
-  try {
+  return cachedFolder("prometheus", "prometheus", (scratch) => {
     const own = ["-o", `Dir::State::Lists=${join(scratch, "lists")}`, "-o", `Dir::Cache=${join(scratch, "cache")}`];
     let download = spawnSync("apt-get", ["download", "prometheus"], { cwd: scratch, encoding: "utf8" });
     if (download.status !== 0) {
@@ -38,12 +33,8 @@ function prometheusFolder(): string {
       );
     const unpack = spawnSync("dpkg", ["-x", archive, "unpacked"], { cwd: scratch, encoding: "utf8" });
     if (unpack.status !== 0) throw new Error(`cannot unpack ${archive}: ${unpack.stderr}`);
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(join(scratch, "unpacked", "usr", "bin"), folder);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
-  return folder;
+    return join(scratch, "unpacked", "usr", "bin");
+  });
 }
 
 /** `promtool check config`; the empty string when it is content. */

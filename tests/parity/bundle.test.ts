@@ -234,6 +234,7 @@ describe("a bundle with something wrong is refused by name", () => {
       { variants: { draft: { graphs: "sketch." } } },
       /variants\.draft\.graphs is "sketch\.", expected what graphs begin with, there is no graph sketch\.context/,
     ],
+    ["an upsampling without a graph", { latent: { upsampling: 2 } }, /upsampling is 2, expected 1: there is no graph/],
     ["no shift", { schedule: { shift: 0 } }, /schedule\.shift is 0, expected a number above 0/],
   ])("a manifest with %s", async (_what, change, message) => {
     editManifest((manifest) => merge(manifest, change));

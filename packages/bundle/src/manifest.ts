@@ -200,6 +200,11 @@ function rulesOf({
       `3 ${perChannel}`,
     ],
     ["latent.toRgbBias", latent.toRgbBias.length === 3, "3 numbers"],
+    [
+      "latent.upsampling",
+      latent.upsampling === 1 || Object.hasOwn(graphs, "latent-upsampler"),
+      "1: there is no graph latent-upsampler",
+    ],
     ["denoiser.patch", patch.length === 3, "3 sizes: frames, height, width"],
     ["modelFrames", Number.isInteger(windowFrames), `a multiple of ${latent.temporalStride} and 1`],
     ["windows.overlap", windows.overlap < windowFrames, `below the ${windowFrames} latent frames of the model`],

@@ -85,7 +85,7 @@ export class Artefacts {
   /** A new file for this lease's clip; what an earlier call with the same lease wrote is gone. */
   async createAttempt(attempt: AttemptName): Promise<ArtefactAttempt> {
     try {
-      const path = await this.place(attempt.id, clipName(attempt.token));
+      const path = await this.place(attempt.id, `${attempt.token}.mp4`);
       return new ArtefactAttempt(path, await open(path, "w", 0o600));
     } catch (thrown) {
       throw diskError(thrown);
@@ -138,14 +138,9 @@ export class Artefacts {
   }
 }
 
-/** The clip's file name of an attempt. */
-function clipName(token: number): string {
-  return `${token}.mp4`;
-}
-
 /** Names of all that a finished attempt may have. */
 export function artefactNames(token: number): readonly string[] {
-  return [clipName(token), ...COMPANIONS.map((name) => `${token}.${name}`)];
+  return ["mp4", ...COMPANIONS].map((file) => `${token}.${file}`);
 }
 
 const UNWRITABLE: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST"]);

@@ -10,8 +10,8 @@ FRAMES = 17
 
 
 class Bank:
-    """Clips of 17 frames from anywhere in the world's period, drawn at details 1 and 2. Begins with a few, grows to `size`; then old
-    ones give way to new ones."""
+    """Clips of 17 frames from anywhere in the world's period, drawn twice as fine, with what the encoder says of their key frames at
+    either scale. Begins with a few, grows to `size`; then old ones give way to new ones."""
 
     def __init__(self, rng, size, pca):
         self.rng, self.size, self.pca = rng, size, pca
@@ -20,14 +20,13 @@ class Bank:
     def draw(self):
         scene, start = world.sample(self.rng), int(self.rng.integers(world.PERIOD))
         frames = tuple(range(start, start + FRAMES))
-        coarse, mask = world.render(scene, frames)
-        fine, fine_mask = world.render(scene, frames, 2)
-        keep = tuple(((p + 1) * 127.5 + 0.5).astype(np.uint8) for p in (coarse, fine))
-        return {"pictures": keep, "masks": (mask > 0.1, fine_mask > 0.1),
-                "latents": (latents.encode(self.pca, coarse[::4]), latents.encode(self.pca, fine[::4]))}
+        coarse, _ = world.render(scene, frames[::4])
+        fine, mask = world.render(scene, frames, 2)
+        return {"pictures": ((fine + 1) * 127.5 + 0.5).astype(np.uint8), "mask": mask > 0.1,
+                "coarse": latents.encode(self.pca, coarse), "fine": latents.encode(self.pca, fine[::4])}
 
     def pick(self):
-        """A random clip: pictures (detail 1, detail 2) uint8, masks bool, normalised latents [24, 5, h, w] of the key frames."""
+        """A random clip: pictures uint8 [17, 160, 288, 3], mask bool, normalised latents of the key frames, coarse and fine."""
         return self.clips[self.rng.integers(len(self.clips))]
 
     def refresh(self):

@@ -14,35 +14,35 @@ from model import Decoder, Upsampler
 CELLS = 10  # a crop is 10 x 10 latent cells, 80 x 80 pixels
 
 
-def batch(bank, upsampler, size, noise, fine_share):
+def batch(bank, upsampler, size, noise):
     """Latents [B, 24, K, 10, 10] of K = 2 or 3 key frames, pictures [B, 4K-3, 3, 80, 80], weights; crops lean to the subject.
-    `fine_share` of them are of the fine world, most of these from latents that the upsampler made."""
+    All are of the fine world, most from latents that the upsampler made: the decoder is given no others."""
     rng, zs, pictures, weights = bank.rng, [], [], []
     keys = 2 if rng.random() < 0.6 else 3
     for _ in range(size):
-        clip, fine, first = bank.pick(), int(rng.random() < fine_share), int(rng.integers(6 - keys))
-        z = clip["latents"][fine][:, first:first + keys]
+        clip, first = bank.pick(), int(rng.integers(6 - keys))
         level = noise * rng.random()
-        if fine and upsampler is not None and rng.random() < 0.7:
-            coarse = clip["latents"][0][:, first:first + keys].transpose(0, 1)
+        if upsampler is not None and rng.random() < 0.7:
+            coarse = clip["coarse"][:, first:first + keys].transpose(0, 1)
             with torch.no_grad():
                 z = upsampler(coarse + level * torch.randn_like(coarse)).transpose(0, 1)
         else:
+            z = clip["fine"][:, first:first + keys]
             z = z + level * torch.randn_like(z)
         when = slice(4 * first, 4 * (first + keys) - 3)
-        mask = clip["masks"][fine][when]
+        mask = clip["mask"][when]
         tries = [(int(rng.integers(z.shape[2] - CELLS + 1)), int(rng.integers(z.shape[3] - CELLS + 1))) for _ in range(3)]
         y, x = max(tries, key=lambda at: mask[:, at[0] * 8:at[0] * 8 + 80, at[1] * 8:at[1] * 8 + 80].sum())
         rows, columns = slice(y * 8, y * 8 + 80), slice(x * 8, x * 8 + 80)
         zs.append(z[..., y:y + CELLS, x:x + CELLS])
-        pictures.append(unit(clip["pictures"][fine][when, rows, columns]))
+        pictures.append(unit(clip["pictures"][when, rows, columns]))
         weights.append(torch.from_numpy(1 + 2 * mask[:, rows, columns].astype(np.float32)))
     pca = bank.pca
     z = torch.stack(zs) * pca["latents_std"].view(-1, 1, 1, 1) + pca["latents_mean"].view(-1, 1, 1, 1)
     return z, torch.stack(pictures).permute(0, 1, 4, 2, 3), torch.stack(weights)[:, :, None]
 
 
-def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, clips=300, fine_share=1.0):
+def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, clips=300):
     run = Path(run)
     pca = torch.load(run / "pca.pt")
     torch.manual_seed(seed)
@@ -76,7 +76,7 @@ def train(run, minutes, device="cpu", size=4, peak=7e-4, noise=0.25, seed=1, cli
     while (spent := (time.time() - began) / 60) < minutes:
         rate = min(1, (step + 1) / 100) * max(0.02, 1 - spent / minutes)
         optim.param_groups[0]["lr"] = peak * rate
-        z, target, weight = (x.to(device) for x in batch(bank, upsampler, size, noise, fine_share))
+        z, target, weight = (x.to(device) for x in batch(bank, upsampler, size, noise))
         if step % 2 == 0:
             bank.refresh()
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):

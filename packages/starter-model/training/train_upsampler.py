@@ -16,10 +16,10 @@ def batch(bank, size, noise):
     coarse, fine, weights = [], [], []
     for _ in range(size):
         clip, k = bank.pick(), int(bank.rng.integers(5))
-        z = clip["latents"][0][:, k]
+        z = clip["coarse"][:, k]
         coarse.append(z + noise * bank.rng.random() * torch.randn_like(z))
-        fine.append(clip["latents"][1][:, k])
-        cover = clip["masks"][1][4 * k].reshape(20, 8, 36, 8).max((1, 3))
+        fine.append(clip["fine"][:, k])
+        cover = clip["mask"][4 * k].reshape(20, 8, 36, 8).max((1, 3))
         weights.append(torch.from_numpy(1 + 3 * cover.astype(np.float32))[None])
     return torch.stack(coarse), torch.stack(fine), torch.stack(weights)
 

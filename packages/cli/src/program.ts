@@ -32,6 +32,7 @@ const VIDEO_FLAGS: Description["flags"] = [
   ["--steps <N>", "denoising steps (default: the bundle's for the quality)"],
   ["--guidance <G>", "how strictly to follow the prompt (default: the bundle's for the quality)"],
   ["--sampler <NAME>", "unipc or euler (default: the bundle's)"],
+  ["--no-color-correction", "leave tint, contrast and flicker as the decoder gives them"],
 ];
 const SERVER_FLAG = ["--server <HOST:PORT>", "gRPC address of the server", SERVER_DEFAULT] as const;
 const MODEL_FLAG = ["--model <BUNDLE>", "folder of the bundle to serve (default: the starter model)"] as const;

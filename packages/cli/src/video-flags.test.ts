@@ -26,6 +26,11 @@ describe("the flags of a clip", () => {
     });
   });
 
+  it("--no-color-correction turns it off; left out, the server's default holds", () => {
+    expect(parseVideoSpec("a dog", { colorCorrection: false })).toMatchObject({ colorCorrection: false });
+    expect(parseVideoSpec("a dog", { colorCorrection: true })).not.toHaveProperty("colorCorrection");
+  });
+
   it("become the fields of the spec", () => {
     const flags = {
       negative: "cats",

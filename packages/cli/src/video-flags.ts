@@ -91,6 +91,7 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
     sampler,
     model: "",
     quality,
+    ...(flags["colorCorrection"] === false ? { colorCorrection: false } : {}),
     ...numbers,
   };
 }

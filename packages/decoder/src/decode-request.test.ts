@@ -8,7 +8,8 @@ const BYTES = 2 * 5 * 2 * 3 * 4;
 
 function head(changes: Partial<DecodeHead> = {}): DecodeHead {
   const latent = { elementType: "ELEMENT_TYPE_F32" as ElementType, shape: [2, 5, 2, 3] };
-  return { bundleDigest: "d1", latent, width: 640, height: 368, fps: 24, frameCount: 48, comment: "", ...changes };
+  const clip = { width: 640, height: 368, fps: 24, frameCount: 48, comment: "", colorCorrection: true };
+  return { bundleDigest: "d1", latent, ...clip, ...changes };
 }
 
 async function* sent(...parts: (DecodeHead | Buffer)[]): AsyncGenerator<DecodeRequest, void> {

@@ -27,6 +27,7 @@ export interface ValidDecode {
   readonly to: PictureShape;
   readonly frameCount: number;
   readonly comment: string;
+  readonly colorCorrection: boolean;
   /** Frames the model makes of the latent. */
   readonly pictureCount: number;
 }
@@ -149,6 +150,7 @@ function validDecode(head: DecodeHead, bytes: Uint8Array, model: ServedModel): V
     to: { width: head.width, height: head.height, fps: head.fps },
     frameCount: head.frameCount,
     comment: head.comment,
+    colorCorrection: head.colorCorrection,
     pictureCount: modelFrames(frames, model),
   };
 }

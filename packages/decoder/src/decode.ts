@@ -4,6 +4,8 @@ import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import { MoevieError, limit, type ClipFacts, type DecodeProgress } from "@moevie/contracts";
 import { throwIfCancelled } from "./cancel.ts";
+import { correctColour, type ColourReport, type ColourSource } from "./colour/correct-colour.ts";
+import { latentColours, type ColourMap } from "./colour/latent-colours.ts";
 import type { ValidDecode } from "./decode-request.ts";
 import { readAhead } from "./frames/read-ahead.ts";
 import { probeFinishedClip } from "./media/clip-probe.ts";
@@ -24,6 +26,8 @@ export type DecodePart =
   | { readonly facts: ClipFacts };
 
 export interface DecodeSettings {
+  /** What the model's latents mean. */
+  readonly colours: ColourMap;
   /** Where the temporary file goes. */
   readonly folder: string;
   readonly encoding: EncoderSettings;
@@ -39,7 +43,12 @@ export async function* decode(
   await using file = await privateFile(settings.folder, "clip.mp4");
   const startMs = performance.now();
   const times = { vaeUs: 0, upsampleUs: 0 };
-  const pictures = readAhead(decoder.frames(request.latent, signal, times), PICTURES_AHEAD_MAX);
+  const color: ColourReport = { castLevels: 0, flickerFrames: 0 };
+  const decoded = decoder.frames(request.latent, signal, times);
+  const corrected = request.colorCorrection
+    ? correctColour(decoded, colourSource(request, settings.colours), color)
+    : decoded;
+  const pictures = readAhead(corrected, PICTURES_AHEAD_MAX);
   const { from, to, frameCount, comment } = request;
   using taker = new StillsTaker(from, to, Math.min(request.pictureCount, Math.ceil((frameCount * from.fps) / to.fps)));
   for await (const framesEncoded of encodeClip(taker.watch(pictures), {
@@ -72,7 +81,18 @@ export async function* decode(
       encodeUs,
       vaeUs: Math.round(times.vaeUs),
       upsampleUs: Math.round(times.upsampleUs),
+      color: request.colorCorrection ? color : null,
     },
+  };
+}
+
+function colourSource({ latent, from, pictureCount }: ValidDecode, colours: ColourMap): ColourSource {
+  const [, latentFrames, , columns] = latent.shape;
+  return {
+    grid: { width: from.width, height: from.height, perCell: from.width / columns },
+    temporalStride: latentFrames < 2 ? 1 : (pictureCount - 1) / (latentFrames - 1),
+    latentFrames,
+    meant: (t) => latentColours(latent, t, colours),
   };
 }
 

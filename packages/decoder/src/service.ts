@@ -25,7 +25,11 @@ export async function startDecoder(context: ServiceContext): Promise<RunningServ
     const bundle = await openBundle(config.bundleFolder);
     const decoder = await loadDecoder(thread, bundle);
     await proveDecoder(decoder, bundle.manifest);
-    const settings = { folder: config.temporaryFolder, encoding: { device: config.device, threads: config.threads } };
+    const settings = {
+      folder: config.temporaryFolder,
+      encoding: { device: config.device, threads: config.threads },
+      colours: bundle.manifest.latent,
+    };
     return { grpc: [decodeService(decoder, servedModel(bundle), settings, context)], close: () => thread.close() };
   } catch (thrown) {
     await thread.close();

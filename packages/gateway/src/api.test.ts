@@ -37,6 +37,7 @@ const SPEC = {
   seconds: 1,
   fps: 1,
   quality: "standard" as const,
+  colorCorrection: true,
   steps: 1,
   guidance: 1,
   sampler: "euler",

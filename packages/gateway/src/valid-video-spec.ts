@@ -76,7 +76,17 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   checkFields(violations);
   const { prompt, negativePrompt } = raw;
   return {
-    spec: { prompt, negativePrompt, quality, ...numbers, width, height, sampler, model: model.name },
+    spec: {
+      prompt,
+      negativePrompt,
+      quality,
+      ...numbers,
+      width,
+      height,
+      sampler,
+      colorCorrection: raw.colorCorrection ?? true,
+      model: model.name,
+    },
     warnings: warningsOf({ width, height, seconds }, model.trained),
   };
 }

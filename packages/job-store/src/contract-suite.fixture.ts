@@ -20,6 +20,7 @@ export const SPEC: JobSpec = {
   seconds: 2,
   fps: 24,
   quality: "standard",
+  colorCorrection: true,
   steps: 4,
   guidance: 5,
   sampler: "unipc",

@@ -21,8 +21,8 @@ export function stateOf(row: JobRow): JobState {
   return JSON.parse(row.state_json) as JobState;
 }
 
-/** What jobs do not say that were stored when there was one quality. */
-const STANDARD = { quality: "standard" } as const;
+/** What jobs do not say that were stored when there was nothing else. */
+const UNSAID = { quality: "standard", colorCorrection: true } as const;
 
 export function recordOf(row: JobRow): JobRecord {
   const fixed = JSON.parse(row.record_json) as Pick<
@@ -31,7 +31,7 @@ export function recordOf(row: JobRow): JobRecord {
   >;
   return {
     ...fixed,
-    spec: { ...STANDARD, ...fixed.spec },
+    spec: { ...UNSAID, ...fixed.spec },
     id: row.id,
     state: stateOf(row),
     attempt: row.attempt,

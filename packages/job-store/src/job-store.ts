@@ -18,6 +18,7 @@ export interface JobSpec {
   readonly steps: number;
   readonly guidance: number;
   readonly sampler: string;
+  readonly colorCorrection: boolean;
   /** Name of the bundle. */
   readonly model: string;
 }

@@ -52,9 +52,9 @@ describe("sqlite file", () => {
     expect(await reasonOf(openSqliteStore(path))).toBe("STORE_CORRUPT");
   });
 
-  test("a job stored before there were qualities is one of standard quality", async () => {
+  test("a job stored before there were qualities and colour correction is as jobs were then", async () => {
     const path = join(folder, "jobs.db");
-    const { quality: _none, ...old } = SPEC;
+    const { quality: _quality, colorCorrection: _correction, ...old } = SPEC;
     const store = await openSqliteStore(path);
     const { id } = await store.submit(old as typeof SPEC);
     expect((await store.get(id)).spec).toEqual({ ...SPEC, quality: "standard" });

@@ -58,6 +58,7 @@ export const SPEC: JobSpec = {
   seconds: 1,
   fps: 24,
   quality: "standard",
+  colorCorrection: true,
   steps: 8,
   guidance: 4,
   sampler: "unipc",

@@ -10,7 +10,7 @@ const SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgor
 /** The text of credentials.json. */
 export function credentials(run: JobRun, facts: ClipFacts): string {
   const { seed, steps, guidance, sampler, model } = run.spec;
-  const { width, height, fps, frameCount, sha256, sprites } = facts;
+  const { width, height, fps, frameCount, sha256, sprites, color } = facts;
   const created = { action: "c2pa.created", digitalSourceType: SOURCE_TYPE, softwareAgent: SOFTWARE };
   const assertions = [
     { label: "c2pa.actions", data: { actions: [created] } },
@@ -19,6 +19,7 @@ export function credentials(run: JobRun, facts: ClipFacts): string {
       label: "moevie.generation",
       data: { model, modelDigest: run.model.digest, seed, steps, guidance, sampler, width, height, fps, frameCount },
     },
+    { label: "moevie.color", data: { corrected: run.spec.colorCorrection, ...color } },
     { label: "moevie.sprites", data: sprites },
   ];
   return `${JSON.stringify({ claim_generator: SOFTWARE, format: "video/mp4", assertions }, null, 2)}\n`;

@@ -48,7 +48,7 @@ async function receive(
   shape: LatentShape,
   traceparent: string,
 ): Promise<ClipFacts> {
-  const { width, height, fps } = run.spec;
+  const { width, height, fps, colorCorrection } = run.spec;
   const frameCount = clipFrames(run);
   const comment = JSON.stringify({
     by: "moevie",
@@ -56,7 +56,8 @@ async function receive(
     digest: run.model.digest,
     seed: run.spec.seed,
   });
-  const head = { bundleDigest: run.model.digest, latent: f32Head(shape), width, height, fps, frameCount, comment };
+  const asked = { width, height, fps, frameCount, comment, colorCorrection };
+  const head = { bundleDigest: run.model.digest, latent: f32Head(shape), ...asked };
   const call = { signal: run.held.signal, timeoutMs: limit("decodeCallMsMax"), traceparent };
   const hash = createHash("sha256");
   const startMs = performance.now();

@@ -21,6 +21,7 @@ export interface VideoSpec {
   sampler: string;
   model: string;
   quality: Quality;
+  colorCorrection?: boolean;
 }
 
 export interface CreateVideoRequest {
@@ -211,6 +212,7 @@ export interface DecodeHead {
   fps: number;
   frameCount: number;
   comment: string;
+  colorCorrection: boolean;
 }
 
 export interface DecodeResponse {
@@ -241,6 +243,12 @@ export interface ClipFacts {
   encodeUs: number;
   upsampleUs: number;
   sprites: SpriteSheet | null;
+  color: ColorReport | null;
+}
+
+export interface ColorReport {
+  castLevels: number;
+  flickerFrames: number;
 }
 
 export interface SpriteSheet {

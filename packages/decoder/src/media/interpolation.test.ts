@@ -15,14 +15,15 @@ const MOVES_LEVELS = 16;
 /** Pixels from the left at `seconds`, for what starts at `start`. */
 const across = (start: number, speed: number, seconds: number): number => start + speed * seconds;
 
+/** Falls off over one pixel, as in a picture that is not jagged. */
+const cover = (distance: number): number => Math.min(Math.max(distance + 0.5, 0), 1);
+
 function drawn(seconds: number): Uint8Array {
   const rgb = new Uint8Array(PIXELS * 3);
   const [ball, bar, box] = [across(15, 40, seconds), across(130, -32, seconds), across(40, 24, seconds)];
   for (let y = 0; y < SIZE.height; y++)
     for (let x = 0; x < SIZE.width; x++) {
       const ground = 110 + 30 * Math.sin(x / 5) * Math.cos(y / 7);
-      // Covers fall off over one pixel, as in a picture that is not jagged.
-      const cover = (distance: number): number => Math.min(Math.max(distance + 0.5, 0), 1);
       const inBall = cover(10 - Math.hypot(x - ball, y - 24));
       const inBar = cover(4 - Math.abs(x - bar)) * cover(16 - Math.abs(y - 30));
       const inBox = cover(9 - Math.abs(x - box)) * cover(7 - Math.abs(y - 64));

@@ -127,6 +127,13 @@ describe("the cluster the chart makes", () => {
     expect(objects.filter((object) => /Ingress|Gateway|Route/.test(object.kind))).toEqual([]);
   });
 
+  test("names every replica of what a scheduler calls, so that it spreads its calls over them", () => {
+    for (const name of ["text-encoder", "router", "decoder"]) {
+      const service = services.find((one) => one.metadata.name === `moevie-${name}`);
+      expect.soft(service?.spec.clusterIP, name).toBe("None");
+    }
+  });
+
   test("every Service selects exactly one workload and targets ports it has", () => {
     const pods = podsOf(objects);
     for (const service of services) {

@@ -7,7 +7,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { GrpcPeer } from "@moevie/runtime";
+import type { DenoiseRequest } from "@moevie/contracts";
+import { GrpcPeer, type Loose } from "@moevie/runtime";
 import type { Bundle } from "@moevie/bundle";
 import type { Dense } from "./safetensors-file.ts";
 
@@ -77,7 +78,7 @@ export class DenoiseCluster {
     this.#shards[index]?.kill("SIGKILL");
   }
 
-  /** One evaluation, [channels, frames, height, width]; sends the context first where the router lacks it. */
+  /** One evaluation, [channels, frames, height, width], its context before it. */
   async denoise(
     bundle: Bundle,
     latent: Dense,
@@ -86,36 +87,17 @@ export class DenoiseCluster {
     origin = 0,
     variant = "",
   ): Promise<Evaluation> {
-    const bytes = bytesOf(rows.data);
-    const contextHash = createHash("sha256").update(bytes).digest("hex");
-    try {
-      return await this.#evaluate(bundle, latent, { timestep, contextHash, origin, variant });
-    } catch (error) {
-      if ((error as { reason?: string }).reason !== "CONTEXT_MISSING") throw error;
-    }
-    const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [...rows.shape] };
-    const head = { contextHash, rows: tensor, variant };
-    await this.#peer.clientStream("PutContext", parts({ head }, bytes), { timeoutMs: READY_MS_MAX });
-    return this.#evaluate(bundle, latent, { timestep, contextHash, origin, variant });
-  }
-
-  async #evaluate(
-    bundle: Bundle,
-    latent: Dense,
-    asked: { timestep: number; contextHash: string; origin: number; variant: string },
-  ): Promise<Evaluation> {
-    const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [...latent.shape] };
-    const head = {
-      bundleDigest: bundle.digest,
-      latent: tensor,
-      branch: "BRANCH_CONDITIONAL" as const,
-      ...asked,
-    };
+    const contextHash = createHash("sha256").update(bytesOf(rows.data)).digest("hex");
+    const asked = { bundleDigest: bundle.digest, latent: tensor(latent), timestep, contextHash, origin, variant };
+    const head = { ...asked, branch: "BRANCH_CONDITIONAL" as const };
+    const requests = inTurn<Loose<DenoiseRequest>>(
+      parts({ context: { contextHash, rows: tensor(rows), variant } }, bytesOf(rows.data)),
+      parts({ head }, bytesOf(latent.data)),
+    );
     const velocity = new Uint8Array(latent.data.byteLength);
     let filled = 0;
     let times = { trunkUs: 0, exchangeWaitUs: 0, totalUs: 0 };
-    const answers = this.#peer.bidi("Denoise", parts({ head }, bytesOf(latent.data)), { timeoutMs: READY_MS_MAX });
-    for await (const answer of answers) {
+    for await (const answer of this.#peer.bidi("Denoise", requests, { timeoutMs: READY_MS_MAX })) {
       if (answer.chunk !== undefined && answer.chunk.length > 0) {
         velocity.set(answer.chunk, filled);
         filled += answer.chunk.length;
@@ -159,6 +141,10 @@ export class DenoiseCluster {
   }
 }
 
+function tensor({ shape }: Dense): { elementType: "ELEMENT_TYPE_F32"; shape: number[] } {
+  return { elementType: "ELEMENT_TYPE_F32", shape: [...shape] };
+}
+
 function bytesOf(data: Float32Array): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
 }
@@ -166,4 +152,8 @@ function bytesOf(data: Float32Array): Buffer {
 async function* parts<H>(head: H, bytes: Buffer): AsyncIterable<H | { chunk: Buffer }> {
   yield head;
   for (let at = 0; at < bytes.length; at += 1_048_576) yield { chunk: bytes.subarray(at, at + 1_048_576) };
+}
+
+async function* inTurn<T>(...sources: readonly AsyncIterable<T>[]): AsyncIterable<T> {
+  for (const source of sources) yield* source;
 }

@@ -44,11 +44,6 @@ export const ERRORS = {
     retry: false,
     meaning: "This request_id was used before with another body.",
   },
-  CONTEXT_MISSING: {
-    code: "FAILED_PRECONDITION",
-    retry: true,
-    meaning: "The router does not hold this text context; send it with PutContext and call again.",
-  },
   BUNDLE_MISMATCH: {
     code: "FAILED_PRECONDITION",
     retry: false,

@@ -1,6 +1,5 @@
 // The router: evaluates the denoiser for callers, keeps text contexts and statistics, holds no job. DenoiseService as in
 // protos/moevie/v1/denoise.proto.
-import { createHash } from "node:crypto";
 import { MoevieError, limit, shownValue } from "@moevie/contracts";
 import type { DenoiseHead, DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
 import { openBundle } from "@moevie/bundle";
@@ -8,11 +7,11 @@ import type { Bundle, Variant } from "@moevie/bundle";
 import { implement } from "@moevie/runtime";
 import type { CallInfo, Handlers, Loose, RunningService, ServiceContext } from "@moevie/runtime";
 import { routerConfig } from "./config.ts";
-import { ContextCache } from "./context-cache.ts";
 import { Denoiser } from "./denoise.ts";
 import type { DenoiseInput } from "./denoise.ts";
 import { ExpertStatistics } from "./expert-statistics.ts";
 import { ShardLinks } from "./shard-links.ts";
+import { TextContexts } from "./text-contexts.ts";
 import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-stream.ts";
 import { loadTrunk } from "./trunk.ts";
 import type { Trunk } from "./trunk.ts";
@@ -105,31 +104,15 @@ interface DenoiseServiceParts extends Pick<ServiceContext, "metrics" | "tracing"
 
 class DenoiseService {
   readonly #parts: DenoiseServiceParts;
-  readonly #contexts = new ContextCache();
+  readonly #contexts: TextContexts;
   #inFlight = 0;
   readonly handlers: Handlers<"moevie.v1.DenoiseService"> = {
     Denoise: (requests, call) => this.#denoise(requests, call),
-    PutContext: async (requests, call) => {
-      const parts = requests[Symbol.asyncIterator]();
-      const first = await parts.next();
-      const head = first.done === true ? undefined : first.value.head;
-      if (head === undefined || head === null) throw invalidTensor("head", "must come first");
-      const { graphs } = this.#variant(head.variant);
-      const { shape, bytes } = tensorBytes(head.rows, "head.rows", 2, limit("contextCacheBytesMax"));
-      const [tokens, width] = shape as [number, number];
-      if (width !== this.#parts.bundle.manifest.text.width)
-        throw invalidTensor("head.rows", `width must be ${this.#parts.bundle.manifest.text.width}`);
-      const rows = await collectTensor(parts, bytes, "head.rows");
-      const hash = createHash("sha256").update(new Uint8Array(rows.buffer)).digest("hex");
-      if (hash !== head.contextHash) throw invalidTensor("head.context_hash", "is not the sha256 of the rows");
-      if (call.signal.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
-      this.#contexts.put(graphs + hash, await this.#parts.trunk.context(graphs, rows, tokens, width));
-      return {};
-    },
   };
 
   constructor(parts: DenoiseServiceParts) {
     this.#parts = parts;
+    this.#contexts = new TextContexts(parts.trunk, parts.bundle.manifest.text.width);
     for (const name of [
       "moevie_router_trunk_seconds_total",
       "moevie_router_exchange_wait_seconds_total",
@@ -159,7 +142,9 @@ class DenoiseService {
       for (;;) {
         const first = await Promise.race([parts.next(), drained.promise]);
         if (first === undefined || first.done === true) return;
-        yield* this.#evaluate(first.value, parts, call);
+        const { context } = first.value;
+        if (context === undefined) yield* this.#evaluate(first.value, parts, call);
+        else await this.#contexts.receive(context, this.#variant(context.variant).graphs, parts, call.signal);
       }
     } finally {
       call.draining.removeEventListener("abort", onDrain);
@@ -179,7 +164,9 @@ class DenoiseService {
     this.#inFlight++;
     metrics.set("moevie_router_queue_depth", {}, this.#inFlight);
     try {
-      const { head, input } = await this.#parse(first, parts, call);
+      const { head, input: asked } = await this.#parse(first, parts, call);
+      const key = { graphs: asked.graphs, hash: head.contextHash };
+      const input = { ...asked, context: yield* this.#contexts.wanted(key, parts, call.signal) };
       const result = await tracing.span(
         "denoise",
         { traceparent: input.traceparent, attributes: { branch: input.branch } },
@@ -204,9 +191,9 @@ class DenoiseService {
     { head }: DenoiseRequest,
     parts: AsyncIterator<DenoiseRequest>,
     call: CallInfo,
-  ): Promise<{ head: DenoiseHead; input: DenoiseInput }> {
+  ): Promise<{ head: DenoiseHead; input: Omit<DenoiseInput, "context"> }> {
     const { manifest, digest } = this.#parts.bundle;
-    if (head === undefined || head === null) throw invalidTensor("head", "must come before chunks");
+    if (head === undefined) throw invalidTensor("head", "must come before chunks");
     if (head.bundleDigest !== digest)
       throw new MoevieError(
         "BUNDLE_MISMATCH",
@@ -222,8 +209,6 @@ class DenoiseService {
     if (!(head.timestep >= 0 && head.timestep <= 1000)) throw invalidTensor("head.timestep", "must be from 0 to 1000");
     if (!(head.origin <= ORIGIN_MAX)) throw invalidTensor("head.origin", `must be from 0 to ${ORIGIN_MAX}`);
     const { graphs } = this.#variant(head.variant);
-    const context = this.#contexts.get(graphs + head.contextHash);
-    if (context === undefined) throw new MoevieError("CONTEXT_MISSING", "The router does not hold this text context.");
     const latent = await collectTensor(parts, bytes, "head.latent");
     const input = {
       graphs,
@@ -231,7 +216,6 @@ class DenoiseService {
       shape,
       timestep: head.timestep,
       origin: head.origin,
-      context,
       branch: Math.max(0, BRANCHES.indexOf(head.branch)),
       signal: call.signal,
       endMs: performance.now() + waitMs(head, call),

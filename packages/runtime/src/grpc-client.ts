@@ -5,7 +5,6 @@ import {
   Metadata,
   credentials,
   type ClientDuplexStream,
-  type ClientWritableStream,
   type MethodDefinition,
   type ServiceDefinition,
   type ServiceError,
@@ -82,26 +81,6 @@ export class GrpcPeer<K extends ServiceKey> {
         ),
       options,
     )) as Res<K, M>;
-  }
-
-  async clientStream<M extends MethodsOf<K, "clientStream">>(
-    method: M,
-    requests: AsyncIterable<Req<K, M>>,
-    options: CallOptions,
-  ): Promise<Res<K, M>> {
-    const { path, requestSerialize, responseDeserialize } = this.#method(method);
-    return (await this.#settle((done) => {
-      const call = this.#client.makeClientStreamRequest(
-        path,
-        requestSerialize,
-        responseDeserialize,
-        metadataOf(options),
-        { deadline: deadlineOf(options) },
-        done,
-      );
-      void sendAll(call, requests as AsyncIterable<object>);
-      return call;
-    }, options)) as Res<K, M>;
   }
 
   /** Answers in order. Leaving the loop cancels the call. */
@@ -226,10 +205,7 @@ function deadlineOf(options: CallOptions): number {
 }
 
 /** Sends every message, waiting for drain; an error of the source cancels the call. */
-async function sendAll(
-  call: ClientWritableStream<object> | ClientDuplexStream<object, object>,
-  messages: AsyncIterable<object>,
-): Promise<void> {
+async function sendAll(call: ClientDuplexStream<object, object>, messages: AsyncIterable<object>): Promise<void> {
   let over = false;
   let goOn: (() => void) | undefined;
   // Once for the whole call: a long tensor waits for drain many times.

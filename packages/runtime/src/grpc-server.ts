@@ -75,14 +75,17 @@ export interface GrpcServerOptions {
   readonly reflection: boolean;
   /** Milliseconds without a sign of life after which a caller counts as gone. Default silenceMsMax. */
   readonly silenceMs?: number;
+  /** Milliseconds after which a connection takes no new calls, give or take a tenth. Default connectionAgeMsMax. */
+  readonly connectionAgeMs?: number;
   /** Calls that carry a trace become spans of it. */
   readonly tracing?: Tracing;
 }
 
 /** Binds and starts. Throws CONFIG_INVALID when the address cannot be had. */
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
-  const { silenceMs = limit("silenceMsMax") } = options;
+  const { silenceMs = limit("silenceMsMax"), connectionAgeMs = limit("connectionAgeMsMax") } = options;
   const server = new Server({
+    "grpc.max_connection_age_ms": connectionAgeMs,
     "grpc.keepalive_time_ms": silenceMs / 2,
     "grpc.keepalive_timeout_ms": silenceMs / 2,
     "grpc.max_receive_message_length": limit("grpcMessageBytesMax"),

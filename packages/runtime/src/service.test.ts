@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { MoevieError } from "@moevie/contracts";
 import { GrpcPeer } from "./grpc-client.ts";
-import { implement, serveGrpc, type GrpcServer, type Handlers } from "./grpc-server.ts";
+import { implement, serveGrpc, type GrpcServer, type GrpcServerOptions, type Handlers } from "./grpc-server.ts";
 import { createLogger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
 
@@ -21,6 +21,7 @@ afterEach(async () => {
 async function serve(
   handlers: Partial<Handlers<"moevie.v1.DenoiseService">>,
   listen = `unix:${folder}-a.sock`,
+  options: Pick<GrpcServerOptions, "connectionAgeMs"> = {},
 ): Promise<Metrics> {
   const metrics = new Metrics("test");
   const log = await createLogger({ service: "test", level: "fatal", format: "json" });
@@ -28,7 +29,6 @@ async function serve(
     Denoise: async function* () {
       yield {};
     },
-    PutContext: () => Promise.resolve({}),
     ...handlers,
   };
   server = await serveGrpc({
@@ -37,6 +37,7 @@ async function serve(
     log,
     metrics,
     reflection: true,
+    ...options,
   });
   server.setServing(true);
   peer = new GrpcPeer("moevie.v1.DenoiseService", server.address);
@@ -46,6 +47,16 @@ async function serve(
 
 async function* messages<T>(...items: T[]): AsyncIterable<T> {
   yield* items;
+}
+
+/** A handler that answers nothing but `reason`. */
+function failing(reason: Error): Handlers<"moevie.v1.DenoiseService">["Denoise"] {
+  return () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(reason) }) });
+}
+
+/** Sends all of `requests` and reads to the end. */
+async function denoiseAll(requests: AsyncIterable<{ chunk?: Buffer }>): Promise<void> {
+  for await (const answer of peer?.bidi("Denoise", requests, { timeoutMs: 20_000 }) ?? []) void answer;
 }
 
 describe("gRPC edges", () => {
@@ -80,19 +91,16 @@ describe("gRPC edges", () => {
   it("carry reason, violations and retry delay of an error to the caller", async () => {
     await serve(
       {
-        PutContext: () =>
-          Promise.reject(
-            new MoevieError("INVALID_FIELD", "bad", {
-              violations: [{ field: "a", description: "b" }],
-              retryAfterMs: 1500,
-            }),
-          ),
+        Denoise: failing(
+          new MoevieError("INVALID_FIELD", "bad", {
+            violations: [{ field: "a", description: "b" }],
+            retryAfterMs: 1500,
+          }),
+        ),
       },
       "127.0.0.1:0",
     );
-    const error = await peer
-      ?.clientStream("PutContext", messages({}), { timeoutMs: 5000 })
-      .catch((thrown: unknown) => thrown);
+    const error = await denoiseAll(messages({})).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({
       reason: "INVALID_FIELD",
       message: "bad",
@@ -102,10 +110,8 @@ describe("gRPC edges", () => {
   });
 
   it("hide what an unknown error says", async () => {
-    await serve({ PutContext: () => Promise.reject(new Error("secret path")) });
-    const error = await peer
-      ?.clientStream("PutContext", messages({}), { timeoutMs: 5000 })
-      .catch((thrown: unknown) => thrown);
+    await serve({ Denoise: failing(new Error("secret path")) });
+    const error = await denoiseAll(messages({})).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ reason: "INTERNAL", message: "Something unexpected went wrong." });
   });
 
@@ -137,18 +143,38 @@ describe("gRPC edges", () => {
     process.on("warning", note);
     let received = 0;
     await serve({
-      PutContext: async (requests) => {
+      Denoise: async function* (requests) {
         for await (const { chunk } of requests) received += chunk?.length ?? 0;
-        return {};
+        yield {};
       },
     });
     const chunk = Buffer.alloc(16 * 1024);
-    await peer?.clientStream("PutContext", messages(...Array.from({ length: 800 }, () => ({ chunk }))), {
-      timeoutMs: 20_000,
-    });
+    await denoiseAll(messages(...Array.from({ length: 800 }, () => ({ chunk }))));
     process.off("warning", note);
     expect(received).toBe(800 * chunk.length);
     expect(warnings).toEqual([]);
+  });
+
+  it("replace connections as they age, and no call notices, long or short", async () => {
+    await serve(
+      {
+        Denoise: async function* (requests) {
+          for await (const { chunk } of requests) yield { chunk: chunk ?? Buffer.alloc(0) };
+        },
+      },
+      "127.0.0.1:0",
+      { connectionAgeMs: 50 },
+    );
+    // Open over many ages of its connection.
+    const long = peer?.open("Denoise", { timeoutMs: 20_000 });
+    for (let call = 0; call < 100; call++) {
+      await long?.send({ chunk: Buffer.of(call) });
+      expect((await long?.receive())?.chunk).toEqual(Buffer.of(call));
+      await denoiseAll(messages({ chunk: Buffer.of(1) }));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    long?.end();
+    expect(await long?.receive()).toBeUndefined();
   });
 
   it("let a deadline reach the handler, and the caller", async () => {
@@ -191,16 +217,12 @@ describe("gRPC edges", () => {
 
   it("tell an open call's error though it came before anybody listened", async () => {
     await serve({
-      Denoise: () => ({
-        [Symbol.asyncIterator]: () => ({
-          next: () => Promise.reject(new MoevieError("CONTEXT_MISSING", "Send the context.")),
-        }),
-      }),
+      Denoise: failing(new MoevieError("BUNDLE_MISMATCH", "Another bundle.")),
     });
     const call = peer?.open("Denoise", { timeoutMs: 5000 });
     // More than the transport takes: sending waits until the call is over.
     for (let at = 0; at < 40; at++) await call?.send({ chunk: Buffer.alloc(1_048_576) });
-    await expect(call?.receive()).rejects.toMatchObject({ reason: "CONTEXT_MISSING" });
+    await expect(call?.receive()).rejects.toMatchObject({ reason: "BUNDLE_MISMATCH" });
   });
 
   it("name the peer that never becomes ready", async () => {

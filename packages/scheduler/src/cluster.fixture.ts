@@ -3,14 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  MoevieError,
-  type DecodeRequest,
-  type DecodeResponse,
-  type DenoiseHead,
-  type DenoiseRequest,
-  type DenoiseResponse,
-} from "@moevie/contracts";
+import { MoevieError, type DecodeRequest, type DecodeResponse, type DenoiseHead } from "@moevie/contracts";
 import { createSampler, guide, latentWindows, noiseSchedule, type SamplerName, seededNoise } from "@moevie/diffusion";
 import { openSqliteStore, type JobRecord, type JobSpec, type JobStore } from "@moevie/job-store";
 import {
@@ -26,6 +19,7 @@ import {
 } from "@moevie/runtime";
 import type { SchedulerSettings } from "./job-run.ts";
 import type { ModelFacts } from "./model-facts.ts";
+import { StandInRouter, velocityOf, type RouterHooks, type RouterLog } from "./router.fixture.ts";
 import { latentShape, type LatentShape } from "./start-latent.ts";
 import { startScheduler, type Scheduler } from "./service.ts";
 
@@ -78,12 +72,6 @@ function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** What the stand-in model answers. */
-function velocityOf(latent: Float32Array, timestep: number, rows: Buffer, origin: number): Float32Array {
-  const bias = rows.readFloatLE(0) + origin;
-  return latent.map((value, i) => 0.6 * value + bias * 0.1 + timestep / 4000 + ((i % 5) - 2) * 0.05);
-}
-
 /** The same guided and blended over the windows of a latent of `shape`, in plain loops. */
 function blended(spec: JobSpec, latent: Float32Array, shape: LatentShape, timestep: number): Float32Array {
   const [channels, frames, height, width] = shape;
@@ -124,18 +112,14 @@ export function expectedClip(spec: JobSpec): Buffer {
 }
 
 /** Hooks run inside the stand-ins; a test replaces them with gates and errors. */
-export interface Hooks {
-  /** Before each answer of the router; `call` counts from 1. */
-  denoise: (head: DenoiseHead, call: number) => Promise<void>;
-  /** After each answer of the router: false ends its stream there, as a router that goes away does. */
-  streamGoesOn: (call: number) => boolean;
+export interface Hooks extends RouterHooks {
   /** Before each message of the decoder; `call` counts calls from 1, `message` messages from 0. */
   decode: (call: number, message: number) => Promise<void>;
   /** Changes what the decoder says of the clip. */
   clipSha256: (sha256: string) => string;
 }
 
-export class FakeCluster {
+export class FakeCluster implements RouterLog {
   readonly folder = mkdtempSync(join(tmpdir(), "moevie-sched-"));
   readonly hooks: Hooks = {
     denoise: () => Promise.resolve(),
@@ -143,28 +127,47 @@ export class FakeCluster {
     decode: () => Promise.resolve(),
     clipSha256: (sha) => sha,
   };
-  /** Heads of all Denoise calls that found their context, in order. */
   readonly denoiseHeads: DenoiseHead[] = [];
-  readonly contexts = new Map<string, Buffer>();
+  readonly contextVariants: string[] = [];
+  denoiseStreams = 0;
+  /** Each with contexts of its own. */
+  readonly routers: StandInRouter[] = [];
+  #routerAddress = this.#address("router");
   readonly metrics = new Metrics("test");
   encodeCalls = 0;
-  denoiseStreams = 0;
-  putContextCalls = 0;
-  /** Of every PutContext. */
-  readonly contextVariants: string[] = [];
   decodeCalls = 0;
   readonly #servers: GrpcServer[] = [];
   readonly #closers: (() => Promise<void> | void)[] = [];
 
   /** Serves the named stand-ins; all of them by default. */
   async serve(names: readonly ("text" | "router" | "decoder")[] = ["text", "router", "decoder"]): Promise<void> {
-    const services = { text: this.#textEncoder(), router: this.#router(), decoder: this.#decoder() };
+    const services = {
+      text: () => this.#textEncoder(),
+      router: () => this.#router(),
+      decoder: () => this.#decoder(),
+    };
+    for (const name of names) await this.#listen(this.#address(name), services[name]());
+  }
+
+  /** Serves so many routers on ports of their own, behind one address; `close` ends the one of that number. */
+  async serveRouters(count: number): Promise<{ close: (number: number) => Promise<void> }> {
+    const servers: GrpcServer[] = [];
+    for (let number = 0; number < count; number++) servers.push(await this.#listen("127.0.0.1:0", this.#router()));
+    this.#routerAddress = `ipv4:${servers.map(({ address }) => address).join(",")}`;
+    return { close: async (number) => await servers[number]?.close(0) };
+  }
+
+  async #listen(listen: string, service: GrpcService): Promise<GrpcServer> {
     const log = await createLogger({ service: "test", level: "silent", format: "json" });
-    for (const name of names) {
-      const listen = this.#address(name);
-      const options = { listen, services: [services[name]], log, metrics: new Metrics("peer"), reflection: false };
-      this.#servers.push(await serveGrpc(options));
-    }
+    const server = await serveGrpc({
+      listen,
+      services: [service],
+      log,
+      metrics: new Metrics("peer"),
+      reflection: false,
+    });
+    this.#servers.push(server);
+    return server;
   }
 
   #address(name: string): string {
@@ -186,7 +189,7 @@ export class FakeCluster {
     const drain = new AbortController();
     const peers = {
       textEncoder: new GrpcPeer("moevie.v1.TextEncoderService", this.#address("text")),
-      router: new GrpcPeer("moevie.v1.DenoiseService", this.#address("router")),
+      router: new GrpcPeer("moevie.v1.DenoiseService", this.#routerAddress),
       decoder: new GrpcPeer("moevie.v1.DecodeService", this.#address("decoder")),
     };
     const scheduler = startScheduler({
@@ -237,48 +240,13 @@ export class FakeCluster {
   }
 
   #router(): GrpcService {
-    return implement("moevie.v1.DenoiseService", {
-      Denoise: (requests) => answerDenoise(this, requests),
-      PutContext: async (requests) => {
-        this.putContextCalls++;
-        const { head, bytes } = await received(requests);
-        this.contextVariants.push(head?.variant ?? "");
-        this.contexts.set(head?.contextHash ?? "", bytes);
-        return {};
-      },
-    });
+    const router = new StandInRouter(this);
+    this.routers.push(router);
+    return router.service();
   }
 
   #decoder(): GrpcService {
     return implement("moevie.v1.DecodeService", { Decode: (requests) => answerDecode(this, requests) });
-  }
-}
-
-/** Evaluation after evaluation, as the router does. */
-async function* answerDenoise(
-  cluster: FakeCluster,
-  requests: AsyncIterable<DenoiseRequest>,
-): AsyncGenerator<Loose<DenoiseResponse>> {
-  cluster.denoiseStreams++;
-  let head: DenoiseHead | undefined;
-  let bytes = Buffer.alloc(0);
-  for await (const request of requests) {
-    if (request.head !== undefined) {
-      head = request.head;
-      bytes = Buffer.alloc(0);
-    }
-    bytes = Buffer.concat([bytes, request.chunk ?? Buffer.alloc(0)]);
-    const rows = cluster.contexts.get(head?.contextHash ?? "");
-    if (head === undefined || rows === undefined) throw new MoevieError("CONTEXT_MISSING", "Send the context.");
-    if (bytes.length < (head.latent?.shape ?? []).reduce((product, size) => product * size, 4)) continue;
-    const call = cluster.denoiseHeads.push(head);
-    await cluster.hooks.denoise(head, call);
-    const velocity = velocityOf(floats(bytes), head.timestep, rows, head.origin);
-    yield { head: { velocity: head.latent ?? {} } };
-    const out = Buffer.from(velocity.buffer);
-    yield { chunk: out.subarray(0, 100) };
-    yield { chunk: out.subarray(100) };
-    if (!cluster.hooks.streamGoesOn(call)) return;
   }
 }
 
@@ -322,10 +290,6 @@ async function received<H>(
     if (request.chunk !== undefined) chunks.push(request.chunk);
   }
   return { head, bytes: Buffer.concat(chunks) };
-}
-
-function floats(bytes: Buffer): Float32Array {
-  return new Float32Array(new Uint8Array(bytes).buffer);
 }
 
 /** Resolves with the record when `holds`. */

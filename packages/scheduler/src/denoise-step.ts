@@ -1,6 +1,6 @@
 // Step denoise-step: one evaluation of the denoiser for every window of the latent, both branches at once, then guidance; windows are
 // blended into one velocity. The sampler's turn comes after it.
-import { asMoevieError, limit } from "@moevie/contracts";
+import { limit } from "@moevie/contracts";
 import { blendWindow, cutWindow, guide, type LatentWindow } from "@moevie/diffusion";
 import type { DenoiseLane, DenoiseLanes } from "./denoise-stream.ts";
 import type { BranchContexts, Context } from "./encode.ts";
@@ -8,7 +8,7 @@ import { retriesOf, type JobRun } from "./job-run.ts";
 import { retryPure } from "./retry.ts";
 import { inSlices } from "./slices.ts";
 import type { LatentShape } from "./start-latent.ts";
-import { f32Head, headAndChunks } from "./tensor-stream.ts";
+import { f32Head } from "./tensor-stream.ts";
 
 export interface StepInput {
   readonly latent: Float32Array;
@@ -71,7 +71,7 @@ async function windowVelocity(run: JobRun, input: StepInput, work: WindowWork): 
 
 function branchVelocity(
   run: JobRun,
-  { shape, timestep, lanes, traceparent }: StepInput,
+  { shape, timestep, traceparent }: StepInput,
   { window, lane, part, signal }: WindowWork,
   branch: keyof DenoiseLane,
   context: Context,
@@ -86,29 +86,8 @@ function branchVelocity(
     origin: window.origin,
     variant: run.spec.quality,
   };
-  const evaluate = (): Promise<Float32Array> =>
-    lane[branch].evaluate({ ...head, deadlineMs: limit("denoiseCallMsMax"), traceparent }, part, signal);
-  const sendContext = (): Promise<void> => {
-    const sending = lanes.sending.get(context.hash) ?? putContext(run, context, traceparent, signal);
-    lanes.sending.set(context.hash, sending);
-    return sending.finally(() => lanes.sending.delete(context.hash));
-  };
   return retryPure(
-    async () => {
-      try {
-        return await evaluate();
-      } catch (thrown) {
-        if (asMoevieError(thrown).reason !== "CONTEXT_MISSING") throw thrown;
-        await sendContext();
-        return await evaluate();
-      }
-    },
+    () => lane[branch].evaluate({ ...head, deadlineMs: limit("denoiseCallMsMax"), traceparent }, part, context, signal),
     retriesOf(run, "router", signal),
   );
-}
-
-async function putContext(run: JobRun, context: Context, traceparent: string, signal: AbortSignal): Promise<void> {
-  const head = { contextHash: context.hash, rows: f32Head(context.shape), variant: run.spec.quality };
-  const call = { signal, timeoutMs: limit("encodeCallMsMax"), traceparent };
-  await run.peers.router.clientStream("PutContext", headAndChunks(head, context.rows), call);
 }

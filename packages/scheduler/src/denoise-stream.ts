@@ -1,9 +1,11 @@
-// The Denoise streams of one job, one a branch and lane: evaluation after evaluation on the same stream, so that a job stays with one
-// router and pays for a call once. A stream that failed is left; the next evaluation opens another. Never retries.
+// The Denoise streams of one job, one a branch and lane: evaluation after evaluation on the same stream, so that each stays with one
+// router and pays for a call once. Several routers share the streams of a job between them. A stream that failed is left; the next
+// evaluation opens another. Never retries.
 import { MoevieError, limit, type DenoiseHead, type DenoiseRequest, type DenoiseResponse } from "@moevie/contracts";
 import type { BidiCall, GrpcPeer, Loose } from "@moevie/runtime";
+import type { Context } from "./encode.ts";
 import { inSlices } from "./slices.ts";
-import { TensorReader, bytesOf, headAndChunks } from "./tensor-stream.ts";
+import { TensorReader, bytesOf, chunksOf, f32Head, headAndChunks } from "./tensor-stream.ts";
 
 type Router = GrpcPeer<"moevie.v1.DenoiseService">;
 type Call = BidiCall<Loose<DenoiseRequest>, DenoiseResponse>;
@@ -16,8 +18,6 @@ export type DenoiseLane = Readonly<Record<"conditional" | "unconditional", Denoi
 /** A job's lanes: as many windows as there are lanes are evaluated side by side. */
 export class DenoiseLanes {
   readonly all: readonly DenoiseLane[];
-  /** Contexts on their way to the router, by hash. */
-  readonly sending = new Map<string, Promise<void>>();
 
   /** `traceparent` is the job's. */
   constructor(router: Router, traceparent: string, count: number) {
@@ -45,10 +45,10 @@ class DenoiseStream {
   }
 
   /**
-   * The velocity of `latent`, in its shape. Throws what the router answers, PEER_UNAVAILABLE when the stream ended, DEADLINE
+   * The velocity of `latent`, in its shape; the context goes along where the router asks for it. Throws what the router answers, PEER_UNAVAILABLE when the stream ended, DEADLINE
    * after `head.deadlineMs`, CANCELLED or the signal's reason, INTERNAL for values that are no numbers.
    */
-  async evaluate(head: Evaluation, latent: Float32Array, signal: AbortSignal): Promise<Float32Array> {
+  async evaluate(head: Evaluation, latent: Float32Array, context: Context, signal: AbortSignal): Promise<Float32Array> {
     signal.throwIfAborted();
     const call = (this.#call ??= this.#open());
     const late = AbortSignal.timeout(head.deadlineMs);
@@ -57,7 +57,7 @@ class DenoiseStream {
     stop.addEventListener("abort", onStop, { once: true });
     try {
       for await (const part of headAndChunks(head, bytesOf(latent))) await call.send(part);
-      return await finite(await receive(call, head.latent.shape), head);
+      return await finite(await receive(call, head, context), head);
     } catch (thrown) {
       this.#call = undefined;
       call.cancel();
@@ -79,15 +79,21 @@ class DenoiseStream {
   }
 }
 
-async function receive(call: Call, shape: readonly number[]): Promise<Float32Array> {
-  const velocity = new TensorReader(shape);
+async function receive(call: Call, { latent, variant }: Evaluation, context: Context): Promise<Float32Array> {
+  const velocity = new TensorReader(latent.shape);
   while (!velocity.whole) {
     const answer = await call.receive();
     if (answer === undefined) break;
     if (answer.head !== undefined) velocity.head(answer.head.velocity);
     else if (answer.chunk !== undefined) velocity.chunk(answer.chunk);
+    else if (answer.contextMissing !== undefined) await sendContext(call, context, variant);
   }
   return velocity.end();
+}
+
+async function sendContext(call: Call, { hash, shape, rows }: Context, variant: string): Promise<void> {
+  await call.send({ context: { contextHash: hash, rows: f32Head(shape), variant } });
+  for (const chunk of chunksOf(rows)) await call.send({ chunk });
 }
 
 async function finite(values: Float32Array, { timestep, branch }: Evaluation): Promise<Float32Array> {

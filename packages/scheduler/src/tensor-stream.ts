@@ -14,10 +14,13 @@ export function bytesOf(values: Float32Array): Buffer {
 /** A head, then `bytes` in order, at most tensorChunkBytesMax a message. */
 export async function* headAndChunks<H>(head: H, bytes: Buffer): AsyncGenerator<{ head: H } | { chunk: Buffer }> {
   yield { head };
+  for (const chunk of chunksOf(bytes)) yield { chunk };
+}
+
+/** `bytes` in order, at most tensorChunkBytesMax each. */
+export function* chunksOf(bytes: Buffer): Generator<Buffer> {
   const chunkBytes = limit("tensorChunkBytesMax");
-  for (let start = 0; start < bytes.length; start += chunkBytes) {
-    yield { chunk: bytes.subarray(start, start + chunkBytes) };
-  }
+  for (let start = 0; start < bytes.length; start += chunkBytes) yield bytes.subarray(start, start + chunkBytes);
 }
 
 /** Gathers the chunks of one f32 tensor. */

@@ -87,13 +87,6 @@ export async function monolithBatched(bundle: Bundle, contexts: readonly Float32
   };
 }
 
-const CALL = { timeoutMs: 60_000 };
-
-async function* chunks(head: object, bytes: Float32Array): AsyncIterable<Record<string, unknown>> {
-  yield { head };
-  yield { chunk: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
-}
-
 type DenoiseStream = BidiCall<Loose<DenoiseRequest>, DenoiseResponse>;
 
 /** One evaluation on a stream that stays open: the velocity of `latent`. */
@@ -146,18 +139,13 @@ export async function cluster(
       .update(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength))
       .digest("hex"),
   );
-  for (const [branch, rows] of contexts.entries()) {
-    await peer.clientStream(
-      "PutContext",
-      chunks(
-        { contextHash: hashes[branch], rows: { elementType: "ELEMENT_TYPE_F32", shape: [maxTokens, width] } },
-        rows,
-      ),
-      CALL,
-    );
-  }
   // One stream a branch for the whole clip, as the scheduler has.
   const streams = contexts.map(() => peer.open("Denoise", { timeoutMs: 600_000 }));
+  for (const [branch, rows] of contexts.entries()) {
+    const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [maxTokens, width] };
+    await streams[branch]?.send({ context: { contextHash: hashes[branch] ?? "", rows: tensor } });
+    await streams[branch]?.send({ chunk: Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength) });
+  }
   const denoise = async (branch: number, latent: Float32Array, timestep: number): Promise<Float32Array> => {
     const head = {
       bundleDigest: bundle.digest,

@@ -149,8 +149,9 @@ export interface TensorHead {
 export interface DenoiseRequest {
   head?: DenoiseHead;
   chunk?: Buffer;
-  /** Which of head, chunk is set. */
-  part?: "head" | "chunk";
+  context?: ContextHead;
+  /** Which of head, chunk, context is set. */
+  part?: "head" | "chunk" | "context";
 }
 
 export interface DenoiseHead {
@@ -168,8 +169,13 @@ export interface DenoiseHead {
 export interface DenoiseResponse {
   head?: DenoiseResult;
   chunk?: Buffer;
-  /** Which of head, chunk is set. */
-  part?: "head" | "chunk";
+  contextMissing?: ContextMissing;
+  /** Which of head, chunk, contextMissing is set. */
+  part?: "head" | "chunk" | "contextMissing";
+}
+
+export interface ContextMissing {
+  contextHash: string;
 }
 
 export interface DenoiseResult {
@@ -180,20 +186,11 @@ export interface DenoiseResult {
   totalUs: number;
 }
 
-export interface PutContextRequest {
-  head?: ContextHead;
-  chunk?: Buffer;
-  /** Which of head, chunk is set. */
-  part?: "head" | "chunk";
-}
-
 export interface ContextHead {
   contextHash: string;
   rows: TensorHead | null;
   variant: string;
 }
-
-export type PutContextResponse = Record<never, never>;
 
 export type ExchangeFrame = Record<never, never>;
 
@@ -342,7 +339,6 @@ export interface ServiceMethods {
   };
   "moevie.v1.DenoiseService": {
     Denoise: { kind: "bidi"; request: DenoiseRequest; response: DenoiseResponse };
-    PutContext: { kind: "clientStream"; request: PutContextRequest; response: PutContextResponse };
   };
   "moevie.v1.ExpertService": {
     Exchange: { kind: "bidi"; request: ExchangeFrame; response: ExchangeFrame };

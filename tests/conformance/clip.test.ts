@@ -38,18 +38,34 @@ async function* noise(count: number): AsyncGenerator<Uint8Array, void> {
     });
 }
 
+/** Stripes of sharp edges that stand still, but for 5 levels of swing either way. */
+async function* swinging(): AsyncGenerator<Uint8Array, void> {
+  let state = 1;
+  for (let frame = 0; frame < 17; frame++)
+    yield Uint8Array.from({ length: MODEL.width * MODEL.height * 3 }, (_, i) => {
+      state = Math.imul(state, 1664525) + 1013904223;
+      return ((Math.floor(i / 3) % 24 < 12 ? 70 : 160) + (((state >>> 24) % 11) - 5)) | 0;
+    });
+}
+
+function mean(levels: Uint8Array): number {
+  return levels.reduce((sum, level) => sum + level, 0) / levels.length;
+}
+
 async function encode(
   frames: AsyncIterable<Uint8Array>,
   to: { width: number; height: number; fps: number },
   frameCount: number,
+  steadyLevels = 10,
 ): Promise<string> {
-  const path = join(folder, `${to.width}x${to.height}-${to.fps}-${frameCount}.mp4`);
+  const path = join(folder, `${to.width}x${to.height}-${to.fps}-${frameCount}-${steadyLevels}.mp4`);
   const clip = {
     path,
     from: MODEL,
     to,
     frameCount,
     comment: "made by a test",
+    steadyLevels,
     encoder: { device: "cpu", threads: 1 },
     signal: new AbortController().signal,
   };
@@ -119,6 +135,23 @@ describe("a clip", () => {
       ...frames.flatMap((rgb) => [...rgb].map((value, i) => Math.abs(value - (colour[i % 3] ?? 0)))),
     );
     expect(worst).toBeLessThanOrEqual(3);
+  });
+
+  test("stands still where only the decoder swings, and is no less sharp", async () => {
+    const size = { width: 288, height: 160, fps: 8 };
+    const [steadied, left] = [await encode(swinging(), size, 16), await encode(swinging(), size, 16, 0)];
+    const frames = await Promise.all([steadied, left].map((path) => readFrames(path, size)));
+    const [after, before] = frames.map((all) => {
+      let change = 0;
+      for (const [n, rgb] of all.entries())
+        if (n > 0) for (const [i, level] of rgb.entries()) change += Math.abs(level - all[n - 1]![i]!);
+      return change / (all.length - 1) / all[0]!.length;
+    });
+    expect(after).toBeLessThan(before! / 3);
+    // Dark and bright stripes as far apart as they were drawn.
+    const picture = frames[0]![8]!;
+    const [dark, bright] = [picture.filter((level) => level < 115), picture.filter((level) => level >= 115)];
+    expect(mean(bright) - mean(dark)).toBeGreaterThan(85);
   });
 
   test("mixes nothing across a scene cut: every frame is of one side", async () => {

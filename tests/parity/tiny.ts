@@ -298,6 +298,7 @@ export function writeTinyModel(folder: string, options: TinyOptions = {}): TinyS
     _class_name: "MoevieStarterPipeline",
     name: "moevie-tiny",
     frame_rate: 8,
+    steady_levels: 0,
     ...(sizes.upsampler && { upsampler: true }),
     ...(sizes.draft && { draft: { steps: 2, guidance: 1 } }),
     windows: { overlap: 1, lead_in: 0, period: 3 },

@@ -8,6 +8,9 @@ export const MANIFEST_BYTES_MAX = 16 * 1024 * 1024;
 /** Largest of the counts that a service makes room for before it has seen a weight. */
 const COUNT_MAX = 65_536;
 
+/** Most levels that finishing averages over: beyond it pictures would smear. */
+const LEVELS_MAX = 32;
+
 /** A size that is a name is free at run time. */
 export type GraphValue = { readonly name: string; readonly type: string; readonly shape: readonly (number | string)[] };
 export type GraphEntry = {
@@ -47,6 +50,8 @@ export type Manifest = {
   /** Frames a second the model makes. */
   readonly frameRate: number;
   readonly modelFrames: number;
+  /** Levels of 0 to 255 by which still places may swing from frame to frame as decoded; finishing averages within them. 0: not at all. */
+  readonly steadyLevels: number;
   readonly width: number;
   readonly height: number;
   readonly latent: {
@@ -134,6 +139,11 @@ const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[]
     (key) => [`latent.${key}`, isCount, COUNT] as const,
   ),
   ...["mean", "std", "toRgbBias"].map((key) => [`latent.${key}`, isNumbers, "numbers"] as const),
+  [
+    "steadyLevels",
+    (value) => isWhole(value) && (value as number) <= LEVELS_MAX,
+    `a whole number from 0 to ${LEVELS_MAX}`,
+  ],
   ["latent.toRgb", (value) => Array.isArray(value) && value.every(isNumbers), "rows of numbers"],
   ["text.tokenizer", isText, "a path"],
   ["text.maxTokens", isCount, COUNT],

@@ -3,7 +3,14 @@ import { describe, expect, test } from "vitest";
 import type { DecodeHead, DecodeRequest, ElementType } from "@moevie/contracts";
 import { readDecodeRequest, type ServedModel } from "./decode-request.ts";
 
-const model: ServedModel = { digest: "d1", frameRate: 8, channels: 2, temporalStride: 4, pixelsPerCell: 8 };
+const model: ServedModel = {
+  digest: "d1",
+  frameRate: 8,
+  steadyLevels: 10,
+  channels: 2,
+  temporalStride: 4,
+  pixelsPerCell: 8,
+};
 const BYTES = 2 * 5 * 2 * 3 * 4;
 
 function head(changes: Partial<DecodeHead> = {}): DecodeHead {

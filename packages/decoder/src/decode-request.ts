@@ -15,6 +15,7 @@ import type { Latent } from "./vae/causal-decoder.ts";
 export interface ServedModel {
   readonly digest: string;
   readonly frameRate: number;
+  readonly steadyLevels: number;
   readonly channels: number;
   readonly temporalStride: number;
   /** Pixels a side that one cell of the latent becomes. */
@@ -28,6 +29,8 @@ export interface ValidDecode {
   readonly frameCount: number;
   readonly comment: string;
   readonly colorCorrection: boolean;
+  /** Levels within which still places are averaged over time; 0: not at all. */
+  readonly steadyLevels: number;
   /** Frames the model makes of the latent. */
   readonly pictureCount: number;
 }
@@ -151,6 +154,7 @@ function validDecode(head: DecodeHead, bytes: Uint8Array, model: ServedModel): V
     frameCount: head.frameCount,
     comment: head.comment,
     colorCorrection: head.colorCorrection,
+    steadyLevels: head.colorCorrection ? model.steadyLevels : 0,
     pictureCount: modelFrames(frames, model),
   };
 }

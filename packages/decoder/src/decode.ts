@@ -49,7 +49,7 @@ export async function* decode(
     ? correctColour(decoded, colourSource(request, settings.colours), color)
     : decoded;
   const pictures = readAhead(corrected, PICTURES_AHEAD_MAX);
-  const { from, to, frameCount, comment } = request;
+  const { from, to, frameCount, comment, steadyLevels } = request;
   using taker = new StillsTaker(from, to, Math.min(request.pictureCount, Math.ceil((frameCount * from.fps) / to.fps)));
   for await (const framesEncoded of encodeClip(taker.watch(pictures), {
     path: file.path,
@@ -57,6 +57,7 @@ export async function* decode(
     to,
     frameCount,
     comment,
+    steadyLevels,
     encoder: settings.encoding,
     signal,
   })) {

@@ -46,10 +46,11 @@ async function loadDecoder(thread: OnnxThread, bundle: Bundle): Promise<CausalDe
   return CausalDecoder.load(thread, graphs, { perCell: spatialStride * upsampling, upsampler });
 }
 
-function servedModel({ digest, manifest: { frameRate, latent } }: Bundle): ServedModel {
+function servedModel({ digest, manifest: { frameRate, steadyLevels, latent } }: Bundle): ServedModel {
   return {
     digest,
     frameRate,
+    steadyLevels,
     channels: latent.channels,
     temporalStride: latent.temporalStride,
     pixelsPerCell: latent.spatialStride * latent.upsampling,

@@ -137,6 +137,7 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
     files,
     frameRate: index.count("frame_rate"),
     modelFrames: index.count("frames"),
+    steadyLevels: index.whole("steady_levels"),
     width: index.count("width"),
     height: index.count("height"),
     latent: latentFacts(starter),

@@ -23,6 +23,7 @@ from model import DECODER, DIT, MAX_TOKENS, UPSAMPLER, Decoder, Dit, TextEncoder
 
 HOME = Path(__file__).resolve().parent.parent
 SHIFT, GUIDANCE, STEPS = 3.0, 2.0, 20
+STEADY_LEVELS = 10  # by which still places swing as decoded; most swing less
 DRAFT = {"steps": 8, "guidance": 1.0}
 NOTE = {"note": "cases 0 and 1 keep every fifth token of block hidden states, the draft's keeps none; latents are f16-exact"}
 WINDOWS = {"overlap": 2, "lead_in": 1, "period": world.PERIOD // 4}
@@ -81,7 +82,7 @@ def weights(run, out, nets):
     text, dit, decoder, upsampler = nets
     colour, bias = preview(pca)
     write_json(out / "model_index.json", {
-        "_class_name": "MoevieStarterPipeline", "name": "moevie-starter", "frame_rate": 8, "frames": 17, "width": 144,
+        "_class_name": "MoevieStarterPipeline", "name": "moevie-starter", "frame_rate": 8, "frames": 17, "steady_levels": STEADY_LEVELS, "width": 144,
         "height": 80, "upsampler": True, "windows": WINDOWS, "schedule": {"shift": SHIFT, "grid": "diffusers"}, "sampler": "unipc", "steps": STEPS,
         "guidance": GUIDANCE, "draft": DRAFT, "max_text_tokens": MAX_TOKENS})
     write_json(out / "text_encoder/config.json", {"_class_name": "UMT5EncoderModel", "architectures": ["UMT5EncoderModel"], **text.config})

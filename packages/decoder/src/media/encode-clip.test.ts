@@ -15,6 +15,7 @@ const encoding = (path: string, changes: Partial<ClipEncoding> = {}): ClipEncodi
   to: { width: 256, height: 256, fps: 24 },
   frameCount: 24,
   comment: "",
+  steadyLevels: 10,
   encoder: { device: "cpu", threads: 1 },
   signal: new AbortController().signal,
   ...changes,

@@ -14,21 +14,23 @@ export interface ClipEncoding {
   /** What the clip is to be. */
   readonly to: PictureShape;
   readonly frameCount: number;
+  /** Of 0 to 255; see filterChain. */
+  readonly steadyLevels: number;
   /** Written into the file. */
   readonly comment: string;
   readonly encoder: EncoderSettings;
   readonly signal: AbortSignal;
 }
 
-/** The last frame is shown on until the clip is full: the motion search looks this many model frames ahead at most. */
-const TAIL_FRAMES_MAX = 8;
+/** The last frame is shown on until the clip is full: filters look this many model frames ahead at most. */
+const TAIL_FRAMES_MAX = 16;
 
 /**
  * Encodes frames [height, width, 3] as they come; yields the number of clip frames encoded after each. Stops taking frames when
  * the clip is full. Throws CANCELLED within one frame of the signal, DISK_FULL, UNSUPPORTED, INTERNAL.
  */
 export async function* encodeClip(frames: AsyncIterable<Uint8Array>, clip: ClipEncoding): AsyncGenerator<number, void> {
-  const filter = await PictureFilter.open(clip.from, filterChain(clip.from, clip.to));
+  const filter = await PictureFilter.open(clip.from, filterChain(clip.from, clip.to, clip.steadyLevels));
   let writer: Mp4Writer | undefined;
   using frame = new Frame();
   frame.alloc();

@@ -22,11 +22,17 @@ describe("the picture path", () => {
   });
 
   test("makes frames between frames only when more are asked than the model makes", () => {
-    expect(filterChain(model, { width: 256, height: 256, fps: 8 })).not.toMatch(/fps=/);
-    expect(filterChain(model, { width: 256, height: 256, fps: 4 })).toContain(",fps=4,");
-    expect(filterChain(model, { width: 256, height: 256, fps: 24 })).toContain("minterpolate=fps=24");
-    expect(filterChain({ width: 16, height: 16, fps: 8 }, { width: 256, height: 256, fps: 24 })).toContain(
+    expect(filterChain(model, { width: 256, height: 256, fps: 8 }, 0)).not.toMatch(/fps=/);
+    expect(filterChain(model, { width: 256, height: 256, fps: 4 }, 0)).toContain(",fps=4,");
+    expect(filterChain(model, { width: 256, height: 256, fps: 24 }, 0)).toContain("minterpolate=fps=24");
+    expect(filterChain({ width: 16, height: 16, fps: 8 }, { width: 256, height: 256, fps: 24 }, 0)).toContain(
       "framerate=fps=24",
     );
   });
+});
+
+test("still places are steadied before frames are made between frames, and only where the model asks for it", () => {
+  const to = { width: 256, height: 256, fps: 24 };
+  expect(filterChain(model, to, 0)).not.toContain("atadenoise");
+  expect(filterChain(model, to, 10)).toMatch(/atadenoise=0a=0\.0392:0b=0\.0784.*minterpolate/);
 });

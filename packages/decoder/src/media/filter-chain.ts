@@ -29,12 +29,28 @@ function rateFilter(from: PictureShape, to: PictureShape): string | undefined {
   return `minterpolate=fps=${to.fps}:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:me=esa:mb_size=8:search_param=12:vsbmc=1:scd=fdiff:scd_threshold=10`;
 }
 
-/** RGB24 of `from` in, yuv420p of `to` out: rate first, then cover and crop the middle. */
-export function filterChain(from: PictureShape, to: PictureShape): string {
+/** Frames, around the one at hand, that still places are averaged over: odd. */
+const STEADY_FRAMES = 9;
+const LEVELS = 255;
+
+/** A pixel is averaged with its neighbours in time while they differ by less than `levels`, and by less than twice that in all. */
+function steadyFilter(levels: number): string | undefined {
+  if (levels === 0) return undefined;
+  const [one, all] = [(levels / LEVELS).toFixed(4), ((2 * levels) / LEVELS).toFixed(4)];
+  const planes = [0, 1, 2].map((plane) => `${plane}a=${one}:${plane}b=${all}`).join(":");
+  return `atadenoise=${planes}:s=${STEADY_FRAMES}`;
+}
+
+/**
+ * RGB24 of `from` in, yuv420p of `to` out: still places steadied within `steadyLevels`, then the rate, then cover and crop the
+ * middle.
+ */
+export function filterChain(from: PictureShape, to: PictureShape, steadyLevels: number): string {
   const cover = coverSize(from, to);
   const filters = [
     "scale=in_range=pc:out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int",
     "format=yuv444p",
+    steadyFilter(steadyLevels),
     rateFilter(from, to),
     `scale=${cover.width}:${cover.height}:flags=lanczos+accurate_rnd:in_color_matrix=bt709:in_range=tv:out_color_matrix=bt709:out_range=tv`,
     `crop=${to.width}:${to.height}`,

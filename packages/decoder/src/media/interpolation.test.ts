@@ -42,7 +42,7 @@ function drawn(seconds: number): Uint8Array {
 /** Luma planes of what the picture path makes at `fps` of pictures at `givenFps`. */
 async function lumas(pictures: readonly Uint8Array[], givenFps: number, fps: number): Promise<Uint8Array[]> {
   const from = { ...SIZE, fps: givenFps };
-  const filter = await PictureFilter.open(from, filterChain(from, { ...SIZE, fps }));
+  const filter = await PictureFilter.open(from, filterChain(from, { ...SIZE, fps }, 0));
   using frame = new Frame();
   frame.alloc();
   const planes: Uint8Array[] = [];

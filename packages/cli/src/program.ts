@@ -31,7 +31,7 @@ const VIDEO_FLAGS: Description["flags"] = [
   ["--quality <NAME>", "standard, or draft: few steps, where the bundle has it (default: standard)"],
   ["--steps <N>", "denoising steps (default: the bundle's for the quality)"],
   ["--guidance <G>", "how strictly to follow the prompt (default: the bundle's for the quality)"],
-  ["--sampler <NAME>", "unipc or euler (default: the bundle's)"],
+  ["--sampler <NAME>", "unipc, dpmpp or euler (default: the bundle's)"],
   ["--no-color-correction", "leave tint, contrast and flicker as the decoder gives them"],
 ];
 const SERVER_FLAG = ["--server <HOST:PORT>", "gRPC address of the server", SERVER_DEFAULT] as const;

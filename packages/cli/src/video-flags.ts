@@ -14,7 +14,7 @@ import {
 import { textFlag, type RawFlags } from "./command.ts";
 import { UsageError, type UsageProblem } from "./failure.ts";
 
-const SAMPLERS = ["unipc", "euler"] as const;
+const SAMPLERS = ["unipc", "dpmpp", "euler"] as const;
 
 /** Reads one number; a wrong one is added to `problems`. */
 function readNumber(

@@ -20,6 +20,14 @@ const FOLDER = new URL("../testdata/", import.meta.url);
 
 export const GOLDEN = JSON.parse(readFileSync(new URL("scheduler.json", FOLDER), "utf8")) as GoldenFile;
 
+/** Trajectories of diffusers 0.42.1's DPMSolverMultistepScheduler (flow prediction, order 2, midpoint) with the same fixed velocity. */
+export const DPMPP = JSON.parse(readFileSync(new URL("dpmpp.json", FOLDER), "utf8")) as readonly {
+  readonly steps: number;
+  readonly shift: number;
+  readonly sigmas: readonly number[];
+  readonly samples: readonly (readonly number[])[];
+}[];
+
 const file = readFileSync(new URL("scheduler.safetensors", FOLDER));
 const headerBytes = Number(file.readBigUInt64LE(0));
 const header = JSON.parse(file.toString("utf8", 8, 8 + headerBytes)) as Record<

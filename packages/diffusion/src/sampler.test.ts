@@ -1,6 +1,6 @@
 // Samplers against recorded trajectories, and the promise that a saved state goes on bit for bit.
 import { describe, expect, it } from "vitest";
-import { GOLDEN, golden, largestDifference, type GoldenSchedule } from "./goldens.fixture.ts";
+import { DPMPP, GOLDEN, golden, largestDifference, type GoldenSchedule } from "./goldens.fixture.ts";
 import { guide } from "./guidance.ts";
 import { noiseSchedule, type NoiseSchedule } from "./noise-schedule.ts";
 import { createSampler, SAMPLERS, type SamplerName } from "./sampler.ts";
@@ -58,6 +58,18 @@ describe("samplers", () => {
         expect(
           largestDifference(state.lastLatent ?? [], golden(`${recorded.samples}.corrected.${i}`)),
         ).toBeLessThanOrEqual(TRAJECTORY_TOLERANCE);
+      }
+    });
+  }
+
+  for (const { steps, shift, sigmas, samples } of DPMPP) {
+    it(`dpmpp follows diffusers' DPMSolverMultistep over ${steps} steps of shift ${shift}`, () => {
+      const schedule = { sigmas: Float32Array.from(sigmas), timesteps: new Float32Array(steps) };
+      const sampler = createSampler("dpmpp", schedule);
+      const x = golden("sample0");
+      for (let i = 0; i < steps; i++) {
+        sampler.step(i, x, fixedVelocity(x, schedule.sigmas[i] ?? NaN));
+        expect(largestDifference(x, samples[i] ?? [])).toBeLessThanOrEqual(TRAJECTORY_TOLERANCE);
       }
     });
   }

@@ -1,9 +1,10 @@
 // Samplers: how a latent goes from one sigma to the next given a velocity. Policy by name here, one file per update rule. Pure.
+import { DpmPpSampler } from "./dpmpp.ts";
 import { EulerSampler } from "./euler.ts";
 import type { NoiseSchedule } from "./noise-schedule.ts";
 import { UniPcSampler } from "./unipc.ts";
 
-export const SAMPLERS = ["unipc", "euler"] as const;
+export const SAMPLERS = ["unipc", "dpmpp", "euler"] as const;
 export type SamplerName = (typeof SAMPLERS)[number];
 
 /** Everything a sampler remembers between two steps; plain data, so that a checkpoint can hold it. */
@@ -33,5 +34,12 @@ export interface Sampler {
 
 /** Makes a sampler for one job. */
 export function createSampler(name: SamplerName, schedule: NoiseSchedule): Sampler {
-  return name === "unipc" ? new UniPcSampler(schedule.sigmas) : new EulerSampler(schedule.sigmas);
+  switch (name) {
+    case "unipc":
+      return new UniPcSampler(schedule.sigmas);
+    case "dpmpp":
+      return new DpmPpSampler(schedule.sigmas);
+    case "euler":
+      return new EulerSampler(schedule.sigmas);
+  }
 }

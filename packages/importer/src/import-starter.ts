@@ -153,7 +153,7 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
       leadIn: windows.whole("lead_in"),
       period: windows.count("period"),
     },
-    sampler: index.oneOf("sampler", ["unipc", "euler"]),
+    sampler: index.oneOf("sampler", ["unipc", "dpmpp", "euler"]),
     variants: {
       standard: variantFacts(index, ""),
       ...(starter.draft && { draft: variantFacts(starter.draft.config, DRAFT_GRAPHS) }),

@@ -30,7 +30,7 @@ describe("checkpoint", () => {
     step: fc.nat(),
     latent: array,
     sampler: fc.record({
-      name: fc.constantFrom("unipc" as const, "euler" as const),
+      name: fc.constantFrom("unipc" as const, "dpmpp" as const, "euler" as const),
       warmUp: fc.nat(2),
       order: fc.nat(2),
       estimates: fc.array(array, { maxLength: 2 }),

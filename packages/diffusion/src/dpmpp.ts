@@ -1,5 +1,5 @@
-// DPM-Solver++ (2M), midpoint, estimating the clean latent from a flow velocity. Pure.
-// Lu, Zhou, Bao, Chen, Li, Zhu: "DPM-Solver++" (2022), second order multistep; the Wan repository's other sampler.
+// DPM++ (2M), midpoint, estimating the clean latent from a flow velocity. Pure.
+// Lu, Zhou, Bao, Chen, Li, Zhu (2022), arXiv 2211.01095, algorithm 2: second order, multistep; the Wan repository's other sampler.
 // Scalars are f64; latents and estimates are rounded to f32 once per step.
 import { portableLog } from "./portable-math.ts";
 import type { Sampler, SamplerState } from "./sampler.ts";

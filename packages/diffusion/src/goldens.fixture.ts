@@ -20,7 +20,7 @@ const FOLDER = new URL("../testdata/", import.meta.url);
 
 export const GOLDEN = JSON.parse(readFileSync(new URL("scheduler.json", FOLDER), "utf8")) as GoldenFile;
 
-/** Trajectories of diffusers 0.42.1's DPMSolverMultistepScheduler (flow prediction, order 2, midpoint) with the same fixed velocity. */
+/** Trajectories of diffusers 0.42.1's DPM++ multistep (flow prediction, order 2, midpoint) with the same fixed velocity. */
 export const DPMPP = JSON.parse(readFileSync(new URL("dpmpp.json", FOLDER), "utf8")) as readonly {
   readonly steps: number;
   readonly shift: number;

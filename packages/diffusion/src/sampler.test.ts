@@ -63,7 +63,7 @@ describe("samplers", () => {
   }
 
   for (const { steps, shift, sigmas, samples } of DPMPP) {
-    it(`dpmpp follows diffusers' DPMSolverMultistep over ${steps} steps of shift ${shift}`, () => {
+    it(`dpmpp follows diffusers' DPM++ over ${steps} steps of shift ${shift}`, () => {
       const schedule = { sigmas: Float32Array.from(sigmas), timesteps: new Float32Array(steps) };
       const sampler = createSampler("dpmpp", schedule);
       const x = golden("sample0");

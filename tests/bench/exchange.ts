@@ -81,11 +81,13 @@ async function receiver(folder: string): Promise<void> {
     serveExchange({
       listen,
       holds,
-      handler: ({ rows }) => {
-        const buffer = pool.take(rows.byteLength);
-        const partial = new Float32Array(buffer, 0, rows.length);
-        partial.set(rows);
-        return Promise.resolve({ partial, queueUs: 0, computeUs: checksum(rows), release: () => pool.give(buffer) });
+      handlers: {
+        rows: ({ rows }) => {
+          const buffer = pool.take(rows.byteLength);
+          const partial = new Float32Array(buffer, 0, rows.length);
+          partial.set(rows);
+          return Promise.resolve({ partial, queueUs: 0, computeUs: checksum(rows), release: () => pool.give(buffer) });
+        },
       },
     });
   const rawTcp = createServer({ pauseOnConnect: true }, serveRaw).listen(0, "127.0.0.1");

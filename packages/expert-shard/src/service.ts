@@ -38,7 +38,7 @@ export async function startExpertShard(
     context,
   );
   return {
-    serveOn: (listen) => serveExchange({ listen, holds, handler }),
+    serveOn: (listen) => serveExchange({ listen, holds, handlers: { rows: handler } }),
     close: () => thread.close(),
   };
 }

@@ -2,7 +2,7 @@
 // is checked against the body before a view is made, and views never reach past it.
 import { exchangeError, reasonFromWire } from "./exchange-error.ts";
 import type { ExchangeReason } from "./exchange-error.ts";
-import { BODY_BYTES_MAX, WireType } from "./frame.ts";
+import { BODY_BYTES_MAX, UnitType, WireType } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
 
 /** Compressed rows by local expert: entry e of expert j lies at offsets[j] ≤ e < offsets[j + 1]. */
@@ -63,13 +63,80 @@ export function partialLayout(n: number, d: number, experts: number, type: WireT
   return { rows, total: rows + n * d * elementBytes(type) };
 }
 
+/** What a denoiser is asked, but for the latent, whose channels and frames are the rows of the request and whose cells are their width. */
+export interface DenoiserUnit {
+  readonly expert: number;
+  readonly timestep: number;
+  /** [channels, frames, height, width]. */
+  readonly shape: readonly [number, number, number, number];
+  /** Text context, [tokens, width]. */
+  readonly context: Float32Array;
+  readonly tokens: number;
+}
+
+/** Which experts work on which rows, or the whole denoiser that is asked: the rows are then its latent. */
+export type Asked =
+  | { readonly csr: ExpertRows; readonly unit?: undefined }
+  | { readonly unit: DenoiserUnit; readonly csr?: undefined };
+
+/** timestep, the four sizes of the latent, tokens of the context; the rest is 0. */
+const UNIT_PARAMETERS = 8;
+const UNIT_PARAMETERS_AT = 8;
+const UNIT_CONTEXT_AT = UNIT_PARAMETERS_AT + UNIT_PARAMETERS * 4;
+
+/** Where the rows of a request for a denoiser begin: behind the expert (padded to 8 bytes), the parameters and the context. */
+export function unitRowsAt(contextValues: number): number {
+  return Math.ceil((UNIT_CONTEXT_AT + contextValues * 4) / 8) * 8;
+}
+
+export function encodeUnit(
+  { expert, timestep, shape, context, tokens }: DenoiserUnit,
+  target: ArrayBuffer,
+  at: number,
+): void {
+  new Uint8Array(target, at, unitRowsAt(context.length)).fill(0);
+  new Uint16Array(target, at, 1).set([expert]);
+  new Float32Array(target, at + UNIT_PARAMETERS_AT, UNIT_PARAMETERS).set([timestep, ...shape, tokens]);
+  new Float32Array(target, at + UNIT_CONTEXT_AT, context.length).set(context);
+}
+
+/** Reads a unit whose context stays a view of the body. Throws INVALID_FIELD when its sizes contradict the header. */
+export function decodeUnit({ n, d, entries, experts }: FrameHeader, body: ArrayBufferLike): DenoiserUnit {
+  const parameters = [...new Float32Array(body, UNIT_PARAMETERS_AT, UNIT_PARAMETERS)];
+  const [timestep = 0, channels = 0, frames = 0, height = 0, width = 0, tokens = 0] = parameters;
+  const sizes = [channels, frames, height, width, tokens];
+  const sound =
+    experts === 1 &&
+    sizes.every((size) => Number.isInteger(size) && size >= 1) &&
+    channels * frames === n &&
+    height * width === d &&
+    entries % tokens === 0 &&
+    Number.isFinite(timestep);
+  if (!sound)
+    throw exchangeError(
+      "INVALID_FIELD",
+      `exchange unit: sizes [${sizes.join(", ")}] do not fit [${n}, ${d}] and ${entries} context values`,
+    );
+  const expert = new Uint16Array(body, 0, 1)[0] ?? 0;
+  return {
+    expert,
+    timestep,
+    shape: [channels, frames, height, width],
+    context: new Float32Array(body, UNIT_CONTEXT_AT, entries),
+    tokens,
+  };
+}
+
 /** The body a header promises must be the body its sizes need: checked before a body buffer is allocated. */
 export function checkBodyBytes(header: FrameHeader): void {
   const { n, d, entries, experts } = header;
   let need: number;
   switch (header.kind) {
     case 4:
-      need = requestLayout(n, d, entries, experts, rowType(header.rowsType)).total;
+      need =
+        header.unit === UnitType.denoiser
+          ? unitRowsAt(entries) + n * d * elementBytes(rowType(header.rowsType))
+          : requestLayout(n, d, entries, experts, rowType(header.rowsType)).total;
       break;
     case 5:
       need = partialLayout(n, d, experts, rowType(header.rowsType)).total;

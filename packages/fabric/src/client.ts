@@ -2,8 +2,8 @@
 // shard's credit, matches answers by (call, layer, attempt), drops late ones. It never retries a request.
 import { MoevieError, limit } from "@moevie/contracts";
 import { parseAddress, pause } from "@moevie/runtime";
-import { decodeError, decodeHolds, partialLayout, requestLayout } from "./body.ts";
-import type { ExpertRows, Holds } from "./body.ts";
+import { decodeError, decodeHolds, partialLayout } from "./body.ts";
+import type { Holds } from "./body.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { openSocket } from "./byte-socket.ts";
 import { ClientCredit } from "./client-credit.ts";
@@ -14,26 +14,11 @@ import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
 import { H2Connection } from "./h2-connection.ts";
 import type { H2Stream } from "./h2-stream.ts";
-import { BODY_OFFSET, EXCHANGE_PATH, GRPC_CONTENT_TYPE, smallMessage, writeHead } from "./link.ts";
+import { BODY_OFFSET, EXCHANGE_PATH, GRPC_CONTENT_TYPE, smallMessage } from "./link.ts";
+import { encodeRequest, requestBytes } from "./request.ts";
+import type { ExchangeOptions } from "./request.ts";
 import { startTimer } from "./timer.ts";
-import { gatherRows, unpackRows } from "./wire-rows.ts";
-
-export interface ExchangeOptions {
-  readonly layer: number;
-  readonly epoch: number;
-  readonly attempt: number;
-  readonly branch: number;
-  /** All rows of the layer, [tokens, d]; only `rows` of them are sent. */
-  readonly source: Float32Array;
-  readonly rows: Uint32Array;
-  readonly d: number;
-  readonly csr: ExpertRows;
-  readonly wire: WireType;
-  /** Longest wait; the shard's own moving deadline applies when it is shorter. */
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-  readonly traceparent?: string;
-}
+import { unpackRows } from "./wire-rows.ts";
 
 export interface ExchangePartial {
   /** [n, d] weighted sums, rows in the order of the request. Valid until `release`. */
@@ -113,16 +98,18 @@ export class ExchangeClient {
 
   /** Sends rows and waits for their weighted sums. Throws a MoevieError; whether to send elsewhere is the caller's choice. */
   async exchange(options: ExchangeOptions): Promise<ExchangePartial> {
-    const timeoutMs = Math.max(1, Math.ceil(Math.min(options.timeoutMs, this.#deadline.deadlineMs)));
+    // Whole denoisers take as long as their latent is large: no other exchange tells how long.
+    const usualMs = options.unit !== undefined ? Infinity : this.#deadline.deadlineMs;
+    const timeoutMs = Math.max(1, Math.ceil(Math.min(options.timeoutMs, usualMs)));
     const startMs = performance.now();
     const state = this.#state;
     if (state.kind !== "ready") throw exchangeError("PEER_UNAVAILABLE", `shard ${this.address} is not connected`);
     if (options.signal?.aborted === true) throw exchangeError("CANCELLED", "the exchange was cancelled");
-    const { n, layout } = sizes(options);
-    if (!this.#credit.take(layout.total)) await this.#credit.wait(layout.total, timeoutMs, options.signal);
+    const bytes = requestBytes(options);
+    if (!this.#credit.take(bytes)) await this.#credit.wait(bytes, timeoutMs, options.signal);
     const call = this.#nextCall++;
-    const buffer = this.#pool.take(BODY_OFFSET + layout.total);
-    const message = encodeRequest(buffer, options, n, layout.total, call, timeoutMs);
+    const buffer = this.#pool.take(BODY_OFFSET + bytes);
+    const message = encodeRequest(buffer, options, call, timeoutMs);
     return new Promise((resolve, reject) => {
       const finish = (outcome: ExchangePartial | MoevieError): void => {
         stopTimer();
@@ -139,8 +126,8 @@ export class ExchangeClient {
         );
       });
       options.signal?.addEventListener("abort", onAbort, { once: true });
-      const { layer, attempt, d } = options;
-      this.#pending.set(call, { layer, attempt, n, d, startMs, bytesOut: message.length, finish });
+      const { layer, attempt, d, rows } = options;
+      this.#pending.set(call, { layer, attempt, n: rows.length, d, startMs, bytesOut: message.length, finish });
       state.stream.write([message], () => this.#pool.give(buffer));
       if (state.stream.closed) finish(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
     });
@@ -275,54 +262,6 @@ export class ExchangeClient {
     for (const pending of this.#pending.values()) pending.finish(error);
     if (wasReady) this.#onChange();
   }
-}
-
-function sizes({ rows, d, csr, wire }: ExchangeOptions): { n: number; layout: { total: number } } {
-  const layout = requestLayout(rows.length, d, csr.rowIndex.length, csr.experts.length, wire);
-  if (layout.total > limit("frameBytesMax")) {
-    throw exchangeError("INVALID_FIELD", `an exchange of ${layout.total} bytes is above ${limit("frameBytesMax")}`);
-  }
-  return { n: rows.length, layout };
-}
-
-function encodeRequest(
-  buffer: ArrayBuffer,
-  options: ExchangeOptions,
-  n: number,
-  total: number,
-  call: number,
-  timeoutMs: number,
-): Buffer {
-  const { layer, attempt, branch, epoch, d, csr, wire } = options;
-  const layout = requestLayout(n, d, csr.rowIndex.length, csr.experts.length, wire);
-  const trace = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f][13579bdf]$/.exec(options.traceparent ?? "");
-  const header = frameHeader(FrameKind.request, {
-    call,
-    layer,
-    attempt,
-    branch,
-    epoch,
-    rowsType: wire,
-    answerType: wire,
-    n,
-    d,
-    entries: csr.rowIndex.length,
-    experts: csr.experts.length,
-    deadlineMs: timeoutMs,
-    traceId: trace?.[1] ?? "",
-    spanId: trace?.[2] ?? "",
-    bodyBytes: total,
-  });
-  const message = Buffer.from(buffer, 0, BODY_OFFSET + total);
-  const start = writeHead(header, message);
-  new Uint32Array(buffer, BODY_OFFSET, csr.offsets.length).set(csr.offsets);
-  new Uint32Array(buffer, BODY_OFFSET + layout.rowIndex, csr.rowIndex.length).set(csr.rowIndex);
-  new Float32Array(buffer, BODY_OFFSET + layout.weights, csr.weights.length).set(csr.weights);
-  new Uint16Array(buffer, BODY_OFFSET + layout.experts, csr.experts.length).set(csr.experts);
-  const padding = BODY_OFFSET + layout.experts + csr.experts.length * 2;
-  message.fill(0, padding, BODY_OFFSET + layout.rows);
-  gatherRows(options.source, options.rows, d, wire, buffer, BODY_OFFSET + layout.rows);
-  return message.subarray(start);
 }
 
 function asBuffer(body: Uint8Array): Buffer {

@@ -12,7 +12,14 @@ import { RawPeer } from "./h2-link.fixture.ts";
 import { HpackDecoder, encodeHeaders } from "./hpack.ts";
 import { EXCHANGE_PATH, smallMessage } from "./link.ts";
 import { connectExchange, dispatch, serveExchange, weightedPartial, WireType } from "./index.ts";
-import type { ExchangeClient, ExchangeHandler, ExchangeOptions, ExchangeServer, ShardWork } from "./index.ts";
+import type {
+  ExchangeClient,
+  ExchangeHandler,
+  ExchangeOptions,
+  ExchangeServer,
+  ExpertRows,
+  ShardWork,
+} from "./index.ts";
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -47,7 +54,7 @@ async function serve(
   listen = "127.0.0.1:0",
   creditBytes = 1_000_000,
 ): Promise<ExchangeServer> {
-  const server = await serveExchange({ listen, holds, handler, creditBytes });
+  const server = await serveExchange({ listen, holds, handlers: { rows: handler }, creditBytes });
   cleanups.push(() => server.close(0));
   return server;
 }
@@ -64,7 +71,7 @@ async function connect(address: string): Promise<ExchangeClient> {
   return client;
 }
 
-function request(changes: Partial<ExchangeOptions> = {}): ExchangeOptions {
+function request(changes: Partial<Omit<ExchangeOptions, "unit" | "csr">> & { csr?: ExpertRows } = {}): ExchangeOptions {
   const base = { layer: 0, epoch: 4, attempt: 0, branch: 1, source, rows: work.rows, d, csr: work.csr };
   return { ...base, wire: WireType.f32, timeoutMs: 5000, ...changes };
 }

@@ -15,6 +15,10 @@ export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 export const WireType = { none: 0, f32: 1, bf16: 2, f16: 3 } as const;
 export type WireType = (typeof WireType)[keyof typeof WireType];
 
+/** What a request asks an expert for: 0 rows of one layer, 1 the velocity of a whole denoiser. */
+export const UnitType = { rows: 0, denoiser: 1 } as const;
+export type UnitType = (typeof UnitType)[keyof typeof UnitType];
+
 export const FrameFlag = {
   /** traceId and spanId are set. */
   trace: 1,
@@ -42,11 +46,12 @@ export interface FrameHeader {
   rowsType: WireType;
   /** Element type asked for in the answer. */
   answerType: WireType;
+  unit: UnitType;
   /** Rows. */
   n: number;
   /** Width of a row. */
   d: number;
-  /** (row, expert) entries of a request; slots of a holds frame. */
+  /** (row, expert) entries of a request for rows; values of the text context of one for a denoiser; slots of a holds frame. */
   entries: number;
   /** Local experts named by a request or counted by a partial. */
   experts: number;
@@ -74,6 +79,7 @@ export function frameHeader(kind: FrameKind, fields: Partial<FrameHeader> = {}):
     epoch: 0,
     rowsType: WireType.none,
     answerType: WireType.none,
+    unit: UnitType.rows,
     n: 0,
     d: 0,
     entries: 0,
@@ -102,7 +108,7 @@ export function encodeHeader(header: FrameHeader, target: Buffer, at: number): n
   writeSafeInteger(target, header.epoch, at + 24);
   target.writeUInt8(header.rowsType, at + 32);
   target.writeUInt8(header.answerType, at + 33);
-  target.writeUInt16LE(0, at + 34);
+  target.writeUInt16LE(header.unit, at + 34);
   target.writeUInt32LE(header.n, at + 36);
   target.writeUInt32LE(header.d, at + 40);
   target.writeUInt32LE(header.entries, at + 44);
@@ -144,6 +150,7 @@ export function decodeHeader(source: Buffer, at: number): FrameHeader {
     epoch: readSafeInteger(source, at + 24, "epoch"),
     rowsType: bounded("rows type", source.readUInt8(at + 32), 0, WireType.f16) as WireType,
     answerType: bounded("answer type", source.readUInt8(at + 33), 0, WireType.f16) as WireType,
+    unit: bounded("unit", source.readUInt16LE(at + 34), 0, UnitType.denoiser) as UnitType,
     n: bounded("n", source.readUInt32LE(at + 36), 0, ROWS_PER_FRAME_MAX),
     d: bounded("d", source.readUInt32LE(at + 40), 0, ROW_WIDTH_MAX),
     entries: bounded("entries", source.readUInt32LE(at + 44), 0, ENTRIES_PER_FRAME_MAX),

@@ -1,19 +1,28 @@
 // One router's stream at a shard: reads requests into shared buffers, checks credit, epoch and experts, writes answers.
 import { GRPC_CODE, asMoevieError } from "@moevie/contracts";
-import { decodeExpertRows, elementBytes, encodeError, encodeHolds, partialLayout, requestLayout } from "./body.ts";
-import type { ExpertRows } from "./body.ts";
+import {
+  decodeExpertRows,
+  decodeUnit,
+  elementBytes,
+  encodeError,
+  encodeHolds,
+  partialLayout,
+  requestLayout,
+  unitRowsAt,
+} from "./body.ts";
+import type { Asked, DenoiserUnit, ExpertRows } from "./body.ts";
 import type { CreditOrder } from "./credit-ledger.ts";
 import { exchangeError } from "./exchange-error.ts";
 import { FrameReader } from "./frame-reader.ts";
-import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
+import { FrameFlag, FrameKind, UnitType, WireType, frameHeader } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
 import type { H2Stream, H2StreamSink } from "./h2-stream.ts";
 import { BODY_OFFSET, RESPONSE_HEADERS, grpcTrailers, smallMessage, writeHead } from "./link.ts";
 import type { ExchangeHost } from "./server.ts";
 import { packRows, unpackRows } from "./wire-rows.ts";
 
-/** What a shard is asked. The memory belongs to the call: it is reused once the call is answered. */
-export interface ExchangeRequest {
+/** The part of a call that does not depend on what is asked. The memory belongs to the call: it is reused once the call is answered. */
+interface ExchangeCall {
   readonly layer: number;
   readonly branch: number;
   readonly attempt: number;
@@ -21,15 +30,24 @@ export interface ExchangeRequest {
   readonly d: number;
   /** [n, d], f32 whatever the wire carried. */
   readonly rows: Float32Array;
-  readonly csr: ExpertRows;
   /** Milliseconds the router still waits. */
   readonly deadlineMs: number;
   /** W3C trace context of the Denoise call, or undefined. */
   readonly traceparent: string | undefined;
 }
 
+export interface ExchangeRequest extends ExchangeCall {
+  /** Which experts work on which rows. */
+  readonly csr: ExpertRows;
+}
+
+export interface DenoiserRequest extends ExchangeCall {
+  /** The denoiser asked; rows [channels * frames, cells] are its latent. */
+  readonly unit: DenoiserUnit;
+}
+
 export interface ExchangeAnswer {
-  /** [n, d]: weighted sums over the request's experts, rows in request order. */
+  /** [n, d]: weighted sums over the request's experts, rows in request order; of a denoiser the velocity. */
   readonly partial: Float32Array;
   readonly queueUs: number;
   readonly computeUs: number;
@@ -38,6 +56,12 @@ export interface ExchangeAnswer {
 }
 
 export type ExchangeHandler = (request: ExchangeRequest) => Promise<ExchangeAnswer>;
+
+/** What a shard's experts are: a request of another kind is refused. */
+export interface ExchangeHandlers {
+  readonly rows?: ExchangeHandler;
+  readonly denoiser?: (request: DenoiserRequest) => Promise<ExchangeAnswer>;
+}
 
 export class ServerStream {
   /** What the stream's bytes and its end do here. */
@@ -135,9 +159,8 @@ export class ServerStream {
     let widened: ArrayBuffer | undefined;
     try {
       this.#check(header);
-      const csr = decodeExpertRows(header, body.buffer, 0);
-      this.#checkHeld(header.layer, csr);
-      const at = requestLayout(header.n, header.d, header.entries, header.experts, header.rowsType).rows;
+      const { asked, at } = decodeAsked(header, body.buffer);
+      this.#checkHeld(header.layer, expertsOf(asked));
       let rows: Float32Array;
       if (header.rowsType === WireType.f32) rows = new Float32Array(body.buffer, at, header.n * header.d);
       else {
@@ -147,15 +170,23 @@ export class ServerStream {
       }
       const { layer, branch, attempt, n, d, deadlineMs } = header;
       const traceparent = header.traceId === "" ? undefined : `00-${header.traceId}-${header.spanId}-01`;
-      const request = { layer, branch, attempt, n, d, rows, csr, deadlineMs, traceparent };
-      const answer = await this.#host.handler(request);
-      this.#writePartial(header, csr, answer, () => this.#sent());
+      const call = { layer, branch, attempt, n, d, rows, deadlineMs, traceparent };
+      const answer = await this.#handle(call, asked);
+      this.#writePartial(header, countsOf(asked, n), answer, () => this.#sent());
     } catch (thrown) {
       this.#writeError(header, thrown, () => this.#sent());
     } finally {
       if (widened !== undefined) pool.give(widened);
       pool.give(body.buffer as ArrayBuffer);
     }
+  }
+
+  #handle(call: ExchangeCall, asked: Asked): Promise<ExchangeAnswer> {
+    const { rows, denoiser } = this.#host.handlers;
+    if (asked.unit === undefined && rows !== undefined) return rows({ ...call, csr: asked.csr });
+    if (asked.unit !== undefined && denoiser !== undefined) return denoiser({ ...call, unit: asked.unit });
+    const [is, was] = rows === undefined ? ["whole denoisers", "rows"] : ["rows", "a whole denoiser"];
+    throw exchangeError("INVALID_FIELD", `this shard's experts work on ${is}, the request is for ${was}`);
   }
 
   /** An answer is out, or will never be. */
@@ -173,31 +204,30 @@ export class ServerStream {
     if (header.answerType === WireType.none) throw exchangeError("INVALID_FIELD", "no element type for the answer");
   }
 
-  #checkHeld(layer: number, csr: ExpertRows): void {
-    for (const expert of csr.experts) {
+  #checkHeld(layer: number, experts: readonly number[]): void {
+    for (const expert of experts) {
       if (!this.#host.held.has(layer * 65_536 + expert)) {
         throw exchangeError("EXPERT_MISSING", `the shard does not hold expert ${expert} of layer ${layer}`);
       }
     }
   }
 
-  #writePartial(request: FrameHeader, csr: ExpertRows, answer: ExchangeAnswer, sent: () => void): void {
+  /** `counts`: rows each of the experts asked worked on. */
+  #writePartial(request: FrameHeader, counts: readonly number[], answer: ExchangeAnswer, sent: () => void): void {
     const { n, d, answerType: type } = request;
     if (answer.partial.length !== n * d) throw exchangeError("INTERNAL", "the shard answered another number of rows");
-    const layout = partialLayout(n, d, csr.experts.length, type);
+    const layout = partialLayout(n, d, counts.length, type);
     const direct = type === WireType.f32;
     const buffer = Buffer.allocUnsafe(BODY_OFFSET + layout.rows + (direct ? 0 : n * d * elementBytes(type)));
-    for (let j = 0; j < csr.experts.length; j++) {
-      buffer.writeUInt32LE((csr.offsets[j + 1] ?? 0) - (csr.offsets[j] ?? 0), BODY_OFFSET + j * 4);
-    }
-    buffer.fill(0, BODY_OFFSET + csr.experts.length * 4, BODY_OFFSET + layout.rows);
+    for (const [j, count] of counts.entries()) buffer.writeUInt32LE(count, BODY_OFFSET + j * 4);
+    buffer.fill(0, BODY_OFFSET + counts.length * 4, BODY_OFFSET + layout.rows);
     const start = writeHead(
       frameHeader(FrameKind.partial, {
         ...this.#identity(request),
         rowsType: type,
         n,
         d,
-        experts: csr.experts.length,
+        experts: counts.length,
         queueUs: Math.round(answer.queueUs),
         computeUs: Math.round(answer.computeUs),
         creditBytes: this.#settle(request),
@@ -248,4 +278,22 @@ export class ServerStream {
       else order.stream.sendGrant(order.keepBytes, true);
     }
   }
+}
+
+/** What is asked, and where the rows begin. */
+function decodeAsked(header: FrameHeader, body: ArrayBufferLike): { asked: Asked; at: number } {
+  const { n, d, entries, experts, rowsType } = header;
+  return header.unit === UnitType.denoiser
+    ? { asked: { unit: decodeUnit(header, body) }, at: unitRowsAt(entries) }
+    : { asked: { csr: decodeExpertRows(header, body, 0) }, at: requestLayout(n, d, entries, experts, rowsType).rows };
+}
+
+function expertsOf({ csr, unit }: Asked): readonly number[] {
+  return unit === undefined ? [...csr.experts] : [unit.expert];
+}
+
+/** Rows that each expert works on. */
+function countsOf({ csr, unit }: Asked, n: number): number[] {
+  if (unit !== undefined) return [n];
+  return Array.from(csr.experts, (_, j) => (csr.offsets[j + 1] ?? 0) - (csr.offsets[j] ?? 0));
 }

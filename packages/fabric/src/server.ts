@@ -16,7 +16,7 @@ import type { Headers } from "./hpack.ts";
 import { EXCHANGE_PATH, HEALTH_CHECK_PATH, RESPONSE_HEADERS, grpcTrailers } from "./link.ts";
 import { ServerStream } from "./server-stream.ts";
 import { startTimer } from "./timer.ts";
-import type { ExchangeHandler } from "./server-stream.ts";
+import type { ExchangeHandlers } from "./server-stream.ts";
 
 /** Routers and probes connected at once. */
 const CONNECTIONS_MAX = 1024;
@@ -27,8 +27,8 @@ export interface ExchangeServerOptions {
   /** `unix:PATH` or `HOST:PORT`; port 0 takes a free one. */
   readonly listen: string;
   readonly holds: Holds;
-  /** Answers one request. Throws a MoevieError to refuse it. */
-  readonly handler: ExchangeHandler;
+  /** Answer one request each. They throw a MoevieError to refuse it. */
+  readonly handlers: ExchangeHandlers;
   /** Bytes of request bodies in flight over all streams. */
   readonly creditBytes?: number;
 }
@@ -50,7 +50,7 @@ export interface ExchangeHost {
   /** layer · 65536 + expert of every slot. */
   held: ReadonlySet<number>;
   draining: boolean;
-  readonly handler: ExchangeHandler;
+  readonly handlers: ExchangeHandlers;
   readonly ledger: CreditLedger<ServerStream>;
   readonly pool: BufferPool;
 }
@@ -62,7 +62,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     holds: options.holds,
     held: heldKeys(options.holds),
     draining: false,
-    handler: options.handler,
+    handlers: options.handlers,
     ledger: new CreditLedger(creditBytes),
     pool: new BufferPool(creditBytes),
   };

@@ -37,13 +37,17 @@ async function shard(path: string, experts: readonly number[], fail = false): Pr
   const server = await serveExchange({
     listen: `unix:${path}`,
     holds: { digest: "model", epoch: 1, slots },
-    handler: (request) => {
-      if (fail) return Promise.reject(new MoevieError("DRAINING", "going away"));
-      const answers = new Float32Array(request.csr.rowIndex.length * d);
-      request.csr.rowIndex.forEach((row, entry) => answers.set(request.rows.subarray(row * d, row * d + d), entry * d));
-      const partial = new Float32Array(request.n * d);
-      weightedPartial(request.csr, answers, request.csr.offsets, d, partial);
-      return Promise.resolve({ partial, queueUs: 0, computeUs: 0 });
+    handlers: {
+      rows: (request) => {
+        if (fail) return Promise.reject(new MoevieError("DRAINING", "going away"));
+        const answers = new Float32Array(request.csr.rowIndex.length * d);
+        request.csr.rowIndex.forEach((row, entry) =>
+          answers.set(request.rows.subarray(row * d, row * d + d), entry * d),
+        );
+        const partial = new Float32Array(request.n * d);
+        weightedPartial(request.csr, answers, request.csr.offsets, d, partial);
+        return Promise.resolve({ partial, queueUs: 0, computeUs: 0 });
+      },
     },
   });
   cleanups.push(() => server.close(0));

@@ -12,6 +12,7 @@ import { GrpcPeer } from "@moevie/runtime";
 import { writeTinyModel } from "../parity/tiny.ts";
 import { cluster, latentShape, monolithBatched, monolithTwoThreads, type Subject } from "./support/denoisers.ts";
 import { ProcessGroup, ROOT, cpuSeconds, median, residentMiB, showTarget } from "./support/processes.ts";
+import { tokenDenoiser } from "../support/token-denoiser.ts";
 
 const ROUNDS = 7;
 /** Clips before the first that counts: code is compiled while they run, as in a cluster that has been up for a minute. */
@@ -104,7 +105,7 @@ async function measure(bundle: Bundle, subjects: readonly Subject[], decoder: De
 }
 
 function report(title: string, bundle: Bundle, all: readonly Measured[]): object {
-  const { denoiser } = bundle.manifest;
+  const denoiser = tokenDenoiser(bundle);
   const [, frames, height, columns] = latentShape(bundle);
   console.log(
     `\n${title}: d ${denoiser.hidden}, ${denoiser.layers} layers, ${denoiser.experts} experts top-${denoiser.topK}, ` +

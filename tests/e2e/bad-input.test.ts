@@ -31,7 +31,7 @@ describe("a wrong request", () => {
     ["a size that is not a multiple of 8", ["a", "--size", "1000x702"], '--size is "1000x702"; allowed: WIDTHxHEIGHT'],
     ["a size out of range", ["a", "--size", "16000x16000"], "--size is"],
     ["negative seconds", ["a", "--seconds", "-3"], '--seconds is "-3"; allowed'],
-    ["an unknown sampler", ["a", "--sampler", "ddim"], '--sampler is "ddim"; allowed: unipc, euler'],
+    ["an unknown sampler", ["a", "--sampler", "ddim"], '--sampler is "ddim"; allowed: unipc, dpmpp, euler'],
     [
       "a seed beyond 2^53",
       ["a", "--seed", "9007199254740993"],

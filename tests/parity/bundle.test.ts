@@ -23,6 +23,7 @@ import { GraphBuilder, importStarter } from "@moevie/importer";
 import { readTensors, writeTensors } from "./safetensors-file.ts";
 import { createSession } from "./sessions.ts";
 import { writeTinyModel } from "./tiny.ts";
+import { tokenDenoiser } from "../support/token-denoiser.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "moevie-bundle-"));
 const made = join(folder, "made");
@@ -98,7 +99,7 @@ describe("a sound bundle", () => {
     const opened = await openBundle(bundle());
     const summary = await inspectBundle(opened);
     expect(summary.totalBytes).toBe(Object.values(summary.fileBytes).reduce((a, b) => a + b, 0));
-    const { layers, experts, hidden, expertHidden } = opened.manifest.denoiser;
+    const { layers, experts, hidden, expertHidden } = tokenDenoiser(opened);
     const expertBytes = 4 * layers * experts * (2 * hidden * expertHidden + hidden + expertHidden);
     expect(summary.graphs["monolith"]!.weightBytesPerSession).toBeGreaterThan(expertBytes);
     expect(summary.graphs["block.0"]!.weightBytesPerSession).toBeLessThan(expertBytes);

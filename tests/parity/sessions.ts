@@ -2,6 +2,7 @@
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Bundle } from "@moevie/bundle";
 import type { Dense } from "./safetensors-file.ts";
+import { tokenDenoiser } from "../support/token-denoiser.ts";
 
 export type Feeds = Record<string, Tensor>;
 
@@ -49,7 +50,7 @@ export class BundleSessions {
 
 /** Weighted sums [rows, width] of every row's experts, rows sorted by expert: dispatch, experts and combine in one place. */
 async function runMoe(sessions: BundleSessions, layer: number, block: Feeds): Promise<Tensor> {
-  const { experts, topK, hidden } = sessions.bundle.manifest.denoiser;
+  const { experts, topK, hidden } = tokenDenoiser(sessions.bundle);
   const rows = block["rows"]!.data as Float32Array;
   const ids = block["expert_ids"]!.data as Int32Array;
   const weights = block["expert_weights"]!.data as Float32Array;
@@ -98,7 +99,7 @@ export async function runPieces(
   const ids: Tensor[] = [];
   const weights: Tensor[] = [];
   let carried: Feeds = { x: entry["x"]! };
-  for (let layer = 0; layer < sessions.bundle.manifest.denoiser.layers; layer++) {
+  for (let layer = 0; layer < tokenDenoiser(sessions.bundle).layers; layer++) {
     const block = await sessions.run(`${graphs}block.${layer}`, { ...common, ...carried });
     ids.push(block["expert_ids"]!);
     weights.push(block["expert_weights"]!);
@@ -125,7 +126,7 @@ export async function runMonolith(
     origin: f32([1], Float32Array.of(origin)),
     rows: f32(rows.shape, rows.data),
   });
-  const layers = Array.from({ length: sessions.bundle.manifest.denoiser.layers }, (_, layer) => layer);
+  const layers = Array.from({ length: tokenDenoiser(sessions.bundle).layers }, (_, layer) => layer);
   return {
     velocity: out["velocity"]!,
     ids: layers.map((layer) => out[`ids.${layer}`]!),

@@ -8,6 +8,7 @@ import { importStarter } from "@moevie/importer";
 import { decodeClip } from "./decode-clip.ts";
 import { readTensors, type Dense } from "./safetensors-file.ts";
 import { BundleSessions, f32, i64, largestDifference, runMonolith, runPieces, scaleOf } from "./sessions.ts";
+import { tokenDenoiser } from "../support/token-denoiser.ts";
 
 const TEXT = 2e-5;
 const DENOISER = 1.5e-4;
@@ -71,7 +72,7 @@ for (const name of ["0", "1", "2", "draft"]) {
   test(`case ${name}: velocity and every block's experts are the recorded ones, by pieces and by the monolith`, async () => {
     const want = recorded("transformer");
     const get = (key: string): Dense => want.get(`${name}.${key}`)!;
-    const { layers, topK } = sessions.bundle.manifest.denoiser;
+    const { layers, topK } = tokenDenoiser(sessions.bundle);
     for (const run of [runPieces, runMonolith]) {
       const got = await run(
         sessions,

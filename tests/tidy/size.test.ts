@@ -21,7 +21,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   importer: 1600,
   "job-store": 1300,
   placement: 200,
-  router: 950,
+  router: 1100,
   runtime: 1700,
   scheduler: 1600,
   tensor: 400,

@@ -3,11 +3,15 @@ export { BundleError } from "./bundle-error.ts";
 export { inspectBundle, type BundleSummary, type GraphSummary } from "./inspect-bundle.ts";
 export {
   BUNDLE_FORMAT,
+  expertsOf,
+  isNoiseDenoiser,
   type FileEntry,
   type Gate,
   type GraphEntry,
   type GraphValue,
   type Manifest,
+  type NoiseDenoiser,
+  type TokenDenoiser,
   type Variant,
 } from "./manifest.ts";
 export { openBundle, type Bundle, type TensorPlace } from "./open-bundle.ts";

@@ -8,6 +8,7 @@ export const MANIFEST_BYTES_MAX = 16 * 1024 * 1024;
 /** Largest of the counts that a service makes room for before it has seen a weight. */
 const COUNT_MAX = 65_536;
 
+const TIMESTEP_MAX = 1000;
 /** Most levels that finishing averages over: beyond it pictures would smear. */
 const LEVELS_MAX = 32;
 
@@ -32,10 +33,49 @@ export type Gate = {
   readonly sharedExperts: number;
 };
 
+/** A trunk whose feed-forward layers are experts, chosen for each token. */
+export type TokenDenoiser = {
+  readonly layers: number;
+  readonly experts: number;
+  readonly topK: number;
+  readonly hidden: number;
+  readonly expertHidden: number;
+  /** Latent cells a token spans, [frames, height, width]. */
+  readonly patch: readonly number[];
+  readonly gate: Gate;
+  /** Names of the stacked expert tensors, with {layer} and {name} (w1, b1, w2, b2) to fill in. */
+  readonly expertWeights: string;
+  /** The file those tensors are in. */
+  readonly file: string;
+};
+
+/** Experts that are whole denoisers, chosen by how noisy the latent is. */
+export type NoiseDenoiser = {
+  readonly patch: readonly number[];
+  readonly gate: {
+    readonly kind: "timestep";
+    /** Each expert is for timesteps from its own bound up to that of the one before it, falling, the last 0; 0 to 1000. */
+    readonly from: readonly number[];
+  };
+  /** Names of the experts' graphs behind the variant's, in the order of the gate. */
+  readonly graphs: readonly string[];
+};
+
+export function isNoiseDenoiser(denoiser: Manifest["denoiser"]): denoiser is NoiseDenoiser {
+  return denoiser.gate.kind === "timestep";
+}
+
+/** Layers, and experts a layer, that shards hold: whole denoisers are one layer. */
+export function expertsOf(denoiser: Manifest["denoiser"]): { readonly layers: number; readonly experts: number } {
+  return isNoiseDenoiser(denoiser) ? { layers: 1, experts: denoiser.graphs.length } : denoiser;
+}
+
 /** A trunk over the experts that all variants share, and the steps and guidance it is meant for. */
 export type Variant = {
   readonly steps: number;
   readonly guidance: number;
+  /** Of steps for which the last of several noise-level experts is chosen, where it differs. */
+  readonly guidanceLow?: number;
   /** What the names of its graphs begin with: context, entry, block.0, …, head, monolith. */
   readonly graphs: string;
 };
@@ -43,7 +83,7 @@ export type Variant = {
 export type Manifest = {
   readonly format: typeof BUNDLE_FORMAT;
   readonly name: string;
-  readonly architecture: "wan-moe";
+  readonly architecture: "wan" | "wan-moe";
   /** Folders outside the bundle its files may lie in, by name; relative to the bundle's folder, or absolute. */
   readonly roots: Readonly<Record<string, string>>;
   readonly files: readonly FileEntry[];
@@ -62,25 +102,12 @@ export type Manifest = {
     readonly upsampling: number;
     readonly mean: readonly number[];
     readonly std: readonly number[];
-    /** [channels][3]: normalised latent to colour in [-1, 1]. */
+    /** [channels][3]: normalised latent to colour in [-1, 1]; empty: not known. */
     readonly toRgb: readonly (readonly number[])[];
     readonly toRgbBias: readonly number[];
   };
   readonly text: { readonly tokenizer: string; readonly maxTokens: number; readonly width: number };
-  readonly denoiser: {
-    readonly layers: number;
-    readonly experts: number;
-    readonly topK: number;
-    readonly hidden: number;
-    readonly expertHidden: number;
-    /** Latent cells a token spans, [frames, height, width]. */
-    readonly patch: readonly number[];
-    readonly gate: Gate;
-    /** Names of the stacked expert tensors, with {layer} and {name} (w1, b1, w2, b2) to fill in. */
-    readonly expertWeights: string;
-    /** The file those tensors are in. */
-    readonly file: string;
-  };
+  readonly denoiser: TokenDenoiser | NoiseDenoiser;
   readonly schedule: { readonly shift: number; readonly grid: string };
   /** How clips longer than the model's are cut, in latent frames; `period`: after how many the model's time begins anew. */
   readonly windows: { readonly overlap: number; readonly leadIn: number; readonly period: number };
@@ -123,10 +150,12 @@ const oneOf =
   (value) =>
     allowed.includes(value);
 
+type Field = readonly [path: string, check: Check, wanted: string];
+
 const COUNT = `a whole number from 1 to ${COUNT_MAX}`;
-const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[] = [
+const FIELDS: readonly Field[] = [
   ["name", isText, "a string"],
-  ["architecture", oneOf("wan-moe"), '"wan-moe"'],
+  ["architecture", oneOf("wan", "wan-moe"), '"wan" or "wan-moe"'],
   ["roots", every(isText), "folders by name"],
   ["files", (value) => Array.isArray(value) && value.every(isFile), "entries of path, bytes and sha256"],
   ["graphs", every(isGraph), "entries of file, inputs and outputs by name"],
@@ -148,20 +177,33 @@ const FIELDS: readonly (readonly [path: string, check: Check, wanted: string])[]
   ["text.tokenizer", isText, "a path"],
   ["text.maxTokens", isCount, COUNT],
   ["text.width", isCount, COUNT],
-  ...["layers", "experts", "topK", "hidden", "expertHidden"].map((key) => [`denoiser.${key}`, isCount, COUNT] as const),
+  ["denoiser.gate.kind", oneOf("token-topk", "timestep"), '"token-topk" or "timestep"'],
   ["denoiser.patch", (value) => Array.isArray(value) && value.every(isCount), "whole numbers of 1 or more"],
+  ...["overlap", "period"].map((key) => [`windows.${key}`, isCount, COUNT] as const),
+  ["windows.leadIn", isWhole, "a whole number"],
+  ["schedule.shift", (value) => isNumber(value) && (value as number) > 0, "a number above 0"],
+  ["schedule.grid", isText, "a string"],
+];
+
+const TOKEN_FIELDS: readonly Field[] = [
+  ...["layers", "experts", "topK", "hidden", "expertHidden"].map((key) => [`denoiser.${key}`, isCount, COUNT] as const),
   ["denoiser.expertWeights", isText, "a string"],
   ["denoiser.file", isText, "a path"],
-  ["denoiser.gate.kind", oneOf("token-topk"), '"token-topk"'],
   ["denoiser.gate.scores", oneOf("softmax", "sigmoid"), '"softmax" or "sigmoid"'],
   ...["renormalise", "selectionBias"].map((key) => [`denoiser.gate.${key}`, isFlag, "true or false"] as const),
   ...["groups", "groupsKept"].map((key) => [`denoiser.gate.${key}`, isCount, COUNT] as const),
   ["denoiser.gate.scale", isNumber, "a number"],
   ["denoiser.gate.sharedExperts", isWhole, "a whole number"],
-  ...["overlap", "period"].map((key) => [`windows.${key}`, isCount, COUNT] as const),
-  ["windows.leadIn", isWhole, "a whole number"],
-  ["schedule.shift", (value) => isNumber(value) && (value as number) > 0, "a number above 0"],
-  ["schedule.grid", isText, "a string"],
+];
+
+const NOISE_FIELDS: readonly Field[] = [
+  [
+    "denoiser.gate.from",
+    (value) =>
+      Array.isArray(value) && value.length > 0 && value.every((bound) => isNumber(bound) && bound <= TIMESTEP_MAX),
+    `numbers up to ${TIMESTEP_MAX}`,
+  ],
+  ["denoiser.graphs", (value) => Array.isArray(value) && value.every(isText), "names of graphs"],
 ];
 
 function at(value: unknown, path: string): unknown {
@@ -178,20 +220,13 @@ function rulesOf({
   height,
   variants,
   graphs,
-}: Manifest): readonly (readonly [string, boolean, string])[] {
+}: Manifest): readonly Rule[] {
   const { channels, spatialStride } = latent;
-  const { experts, topK, patch, gate } = denoiser;
+  const { patch } = denoiser;
   const perChannel = `one for each of ${channels} channels`;
   const [, patchHeight = 1, patchWidth = 1] = patch;
   const windowFrames = (modelFrames - 1) / latent.temporalStride + 1;
-  const choice = (experts / gate.groups) * gate.groupsKept;
-  const pieces = [
-    "context",
-    "entry",
-    ...Array.from({ length: denoiser.layers }, (_, i) => `block.${i}`),
-    "head",
-    "monolith",
-  ];
+  const pieces = piecesOf(denoiser);
   return [
     ["variants", Object.hasOwn(variants, "standard"), 'one of the name "standard" among them'],
     ...Object.entries(variants).map(([name, variant]) => {
@@ -206,8 +241,9 @@ function rulesOf({
     ["latent.std", latent.std.length === channels && latent.std.every((value) => value > 0), `${perChannel}, above 0`],
     [
       "latent.toRgb",
-      latent.toRgb.length === channels && latent.toRgb.every(({ length }) => length === 3),
-      `3 ${perChannel}`,
+      latent.toRgb.length === 0 ||
+        (latent.toRgb.length === channels && latent.toRgb.every(({ length }) => length === 3)),
+      `3 ${perChannel}, or none`,
     ],
     ["latent.toRgbBias", latent.toRgbBias.length === 3, "3 numbers"],
     [
@@ -221,10 +257,34 @@ function rulesOf({
     ["windows.leadIn", windows.leadIn < windows.overlap, `below the overlap, ${windows.overlap}`],
     ["width", width % (spatialStride * patchWidth) === 0, `a multiple of ${spatialStride * patchWidth}`],
     ["height", height % (spatialStride * patchHeight) === 0, `a multiple of ${spatialStride * patchHeight}`],
+    ...(isNoiseDenoiser(denoiser) ? noiseRules(denoiser) : tokenRules(denoiser)),
+  ];
+}
+
+type Rule = readonly [path: string, holds: boolean, wanted: string];
+
+function tokenRules({ experts, topK, gate }: TokenDenoiser): readonly Rule[] {
+  const choice = (experts / gate.groups) * gate.groupsKept;
+  return [
     ["denoiser.gate.groups", experts % gate.groups === 0, `a divisor of ${experts} experts`],
     ["denoiser.gate.groupsKept", gate.groupsKept <= gate.groups, `at most the ${gate.groups} groups`],
     ["denoiser.topK", topK <= choice, `at most the ${choice} experts to choose from`],
   ];
+}
+
+function noiseRules({ gate: { from }, graphs }: NoiseDenoiser): readonly Rule[] {
+  const falling = from.every((bound, i) => i === 0 || bound < (from[i - 1] ?? 0));
+  return [
+    ["denoiser.gate.from", falling && from.at(-1) === 0, "falling bounds, the last 0"],
+    ["denoiser.graphs", graphs.length === from.length, `one for each of ${from.length} bounds`],
+  ];
+}
+
+/** Graphs that every variant must have. */
+function piecesOf(denoiser: Manifest["denoiser"]): readonly string[] {
+  if (isNoiseDenoiser(denoiser)) return denoiser.graphs;
+  const blocks = Array.from({ length: denoiser.layers }, (_, i) => `block.${i}`);
+  return ["context", "entry", ...blocks, "head", "monolith"];
 }
 
 function refuse(path: string, value: unknown, wanted: string): never {
@@ -243,7 +303,9 @@ export function parseManifest(text: string): Manifest {
   const format = at(parsed, "format");
   if (format !== BUNDLE_FORMAT)
     throw new BundleError(MANIFEST_FILE, `format is ${JSON.stringify(format)}, expected ${BUNDLE_FORMAT}`);
-  for (const [path, check, wanted] of FIELDS) {
+  const kind = at(parsed, "denoiser.gate.kind");
+  const more = kind === "timestep" ? NOISE_FIELDS : kind === "token-topk" ? TOKEN_FIELDS : [];
+  for (const [path, check, wanted] of [...FIELDS, ...more]) {
     const value = at(parsed, path);
     if (!check(value)) refuse(path, value, wanted);
   }

@@ -6,7 +6,14 @@ import { readFile, realpath, stat } from "node:fs/promises";
 import { join, sep } from "node:path";
 import type { StoredTensor } from "@moevie/tensor";
 import { BundleError, unreadable } from "./bundle-error.ts";
-import { MANIFEST_BYTES_MAX, MANIFEST_FILE, parseManifest, type FileEntry, type Manifest } from "./manifest.ts";
+import {
+  MANIFEST_BYTES_MAX,
+  MANIFEST_FILE,
+  isNoiseDenoiser,
+  parseManifest,
+  type FileEntry,
+  type Manifest,
+} from "./manifest.ts";
 import { hiddenPartOf, operatorsOf, placeReferences, referencesOf, type ReferencedTensor } from "./onnx-references.ts";
 import { KNOWN_OPERATORS } from "./operators.ts";
 import { Roots } from "./roots.ts";
@@ -92,8 +99,8 @@ export class Bundle {
     return this.#file(path).file;
   }
 
-  /** Where tensor `name` of the file `path` lies; the denoiser's file unless another is named. */
-  tensor(name: string, path = this.manifest.denoiser.file): TensorPlace {
+  /** Where tensor `name` of the file `path` lies. */
+  tensor(name: string, path: string): TensorPlace {
     const { file, header } = this.#file(path);
     const tensor = header?.tensors.get(name);
     if (tensor === undefined) throw new BundleError(path, `tensor ${JSON.stringify(name)} is missing`);
@@ -143,13 +150,17 @@ export class Bundle {
    */
   async expertGraph(layer: number, experts: readonly number[]): Promise<Uint8Array> {
     const { denoiser } = this.manifest;
+    if (isNoiseDenoiser(denoiser)) throw new BundleError(MANIFEST_FILE, "has no experts for tokens");
     const { path, bytes } = await this.#model(`experts.${experts.length}`);
     return placeReferences(bytes, (tensor) => {
       const [, slot, name] = SLOT.exec(tensor.location) ?? [];
       const expert = experts[Number(slot)];
       if (name === undefined || expert === undefined)
         throw new BundleError(path, `weight location ${tensor.location}, expected slot/<slot>/<name>`);
-      const stacked = this.tensor(denoiser.expertWeights.replace("{layer}", String(layer)).replace("{name}", name));
+      const stacked = this.tensor(
+        denoiser.expertWeights.replace("{layer}", String(layer)).replace("{name}", name),
+        denoiser.file,
+      );
       const length = stacked.length / denoiser.experts;
       if (stacked.shape[0] !== denoiser.experts || expert < 0 || expert >= denoiser.experts || length !== tensor.length)
         throw new BundleError(path, `no expert ${expert} of layer ${layer}`);

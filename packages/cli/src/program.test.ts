@@ -64,7 +64,7 @@ describe("moevie", () => {
     [["generate", "a", "--size", "33x720"], '--size is "33x720"; allowed: WIDTHxHEIGHT'],
     [["generate", "a", "--seconds", "-1"], '--seconds is "-1"; allowed: a number above 0'],
     [["generate", "a", "--seed", "9007199254740993"], "--seed is"],
-    [["generate", "a", "--sampler", "magic"], '--sampler is "magic"; allowed: unipc, euler'],
+    [["generate", "a", "--sampler", "magic"], '--sampler is "magic"; allowed: unipc, dpmpp, euler'],
     [["generate", "a", "--shards", "0"], "--shards is"],
     [["generate", "a", "-o", "/"], '-o is "/"; allowed: the path of a file; this is a folder'],
     [["generate", "a", "-o", "/no/such/place.mp4"], "there is no /no/such"],

@@ -17,9 +17,8 @@ export function layerKey(layer: number): string {
   return `experts.${layer}`;
 }
 
-/** Loads every layer and runs it on one row a slot. Throws BUNDLE_CORRUPT, UNSUPPORTED or OUT_OF_MEMORY. */
-export async function loadSlots(bundle: Bundle, slots: LayerSlots, thread: OnnxThread): Promise<void> {
-  const { hidden } = bundle.manifest.denoiser;
+/** Loads every layer, of rows `hidden` wide, and runs it on one row a slot. Throws BUNDLE_CORRUPT, UNSUPPORTED or OUT_OF_MEMORY. */
+export async function loadSlots(bundle: Bundle, hidden: number, slots: LayerSlots, thread: OnnxThread): Promise<void> {
   for (const [layer, experts] of slots) {
     await thread.load(layerKey(layer), await bundle.expertGraph(layer, [...experts]));
     await thread.run(layerKey(layer), {

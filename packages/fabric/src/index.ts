@@ -9,4 +9,10 @@ export { WireType } from "./frame.ts";
 export type { ExchangeOptions } from "./request.ts";
 export { serveExchange } from "./server.ts";
 export type { ExchangeServer, ExchangeServerOptions } from "./server.ts";
-export type { DenoiserRequest, ExchangeAnswer, ExchangeHandler, ExchangeRequest } from "./server-stream.ts";
+export type {
+  DenoiserRequest,
+  ExchangeAnswer,
+  ExchangeHandler,
+  ExchangeHandlers,
+  ExchangeRequest,
+} from "./server-stream.ts";

@@ -88,7 +88,7 @@ describe("a wrong field is named with its value and what is allowed", () => {
     ["guidance", { guidance: -0.1 }, /-0\.1/, /0 to 20/],
     ["guidance", { guidance: Number.POSITIVE_INFINITY }, /Infinity/, /0 to 20/],
     ["seed", { seed: 2 ** 53 }, /9007199254740992/, /2\^53 - 1/],
-    ["sampler", { sampler: "ddim" }, /ddim/, /unipc, euler/],
+    ["sampler", { sampler: "ddim" }, /ddim/, /unipc, dpmpp, euler/],
     ["model", { model: "other" }, /other/, /starter/],
   ];
   test.each(cases)("%s: %j", (field, spec, value, allowed) => {

@@ -51,6 +51,17 @@ export function spread(layers: number, experts: number, shards: number): Placeme
 }
 
 /**
+ * Whole denoisers, `experts` of them as one layer: shard s holds expert s mod experts, so a shard has one and each has as many copies as
+ * there are shards to spare; with fewer shards than experts some hold several.
+ */
+export function copies(experts: number, shards: number): Placement {
+  if (shards < experts) return spread(1, experts, shards);
+  checkSize("experts", experts, PLACEMENT_SLOTS_MAX);
+  checkSize("shards", shards, PLACEMENT_SHARDS_MAX);
+  return { epoch: 1, shards: Array.from({ length: shards }, (_, shard) => ({ slots: [[0, shard % experts]] })) };
+}
+
+/**
  * Reads an explicit placement `{"epoch":1,"shards":[{"slots":[[layer,expert],…]},…]}`. Every expert of every layer must
  * have at least one slot and no shard may hold one expert twice. Throws PlacementError naming the field.
  */

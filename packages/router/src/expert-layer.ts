@@ -2,7 +2,7 @@
 // retries an exchange.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import { combine, dispatch } from "@moevie/fabric";
-import type { ExchangePartial, GateChoice, ShardWork, WireType } from "@moevie/fabric";
+import type { ExchangeOptions, ExchangePartial, GateChoice, ShardWork, WireType } from "@moevie/fabric";
 import type { Metrics, Tracing } from "@moevie/runtime";
 import type { ShardLinks } from "./shard-links.ts";
 
@@ -97,39 +97,49 @@ async function holdersFor(
       avoided.clear();
       if ((links.holders(call.layer, avoided)[missing] ?? -1) >= 0) continue;
     }
-    const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(call.endMs - performance.now())));
-    try {
-      await links.change(AbortSignal.any([timeout, call.signal]));
-    } catch {
-      if (call.signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
-      throw new MoevieError("EXPERT_MISSING", `No connected shard holds expert ${missing} of layer ${call.layer}.`);
-    }
+    const text = `No connected shard holds expert ${missing} of layer ${call.layer}.`;
+    await links.waitForChange(call.signal, call.endMs, text);
   }
 }
 
-async function send(
-  { links, wire, metrics, tracing }: ExpertLayerOptions,
-  call: LayerCall,
-  work: ShardWork,
+function send(
+  options: ExpertLayerOptions,
+  { layer, branch, rows: source, d, signal, endMs, traceparent }: LayerCall,
+  { shard, rows, csr }: ShardWork,
   attempt: number,
 ): Promise<ExchangePartial> {
-  const client = links.clients[work.shard];
+  const asked = { csr, layer, branch, attempt, source, d, rows };
+  return exchangeWith(options, shard, { ...asked, signal, endMs, traceparent });
+}
+
+/** What is asked of a shard, but for what the link to it knows. */
+type Asked = ExchangeOptions extends infer Options
+  ? Options extends ExchangeOptions
+    ? Omit<Options, "epoch" | "wire" | "timeoutMs" | "signal" | "traceparent">
+    : never
+  : never;
+interface Call {
+  readonly signal: AbortSignal;
+  /** performance.now() by which the answer must be here. */
+  readonly endMs: number;
+  readonly traceparent: string | undefined;
+}
+
+/** One exchange with a shard, counted, timed and traced. Throws what the exchange throws. */
+export async function exchangeWith(
+  { links, wire, metrics, tracing }: ExpertLayerOptions,
+  number: number,
+  { endMs: deadlineMs, traceparent, ...asked }: Asked & Call,
+): Promise<ExchangePartial> {
+  const client = links.clients[number];
   if (client === undefined) throw new MoevieError("INTERNAL", "An exchange has no shard.");
-  const shard = String(work.shard);
+  const shard = String(number);
   const startMs = performance.now();
-  const { layer, branch, rows: source, d, signal, traceparent } = call;
   const answer = await client.exchange({
-    layer,
-    branch,
-    attempt,
-    source,
-    d,
-    signal,
+    ...asked,
     wire,
     epoch: client.holds()?.epoch ?? 0,
-    rows: work.rows,
-    csr: work.csr,
-    timeoutMs: call.endMs - startMs,
+    timeoutMs: deadlineMs - startMs,
     ...(traceparent === undefined ? {} : { traceparent }),
   });
   const endMs = performance.now();
@@ -137,10 +147,10 @@ async function send(
   metrics.add("moevie_exchange_bytes_total", { shard, direction: "out" }, answer.bytesOut);
   metrics.add("moevie_exchange_bytes_total", { shard, direction: "in" }, answer.bytesIn);
   tracing.record("exchange", traceparent, performance.timeOrigin + startMs, performance.timeOrigin + endMs, {
-    layer,
-    shard: work.shard,
-    attempt,
-    rows: work.rows.length,
+    layer: asked.layer,
+    shard: number,
+    attempt: asked.attempt,
+    rows: asked.rows.length,
     queue_us: answer.queueUs,
     compute_us: answer.computeUs,
   });

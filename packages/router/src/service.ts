@@ -2,19 +2,18 @@
 // protos/moevie/v1/denoise.proto.
 import { MoevieError, limit, shownValue } from "@moevie/contracts";
 import type { DenoiseHead, DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
-import { openBundle } from "@moevie/bundle";
+import { expertsOf, openBundle } from "@moevie/bundle";
 import type { Bundle, Variant } from "@moevie/bundle";
 import { implement } from "@moevie/runtime";
 import type { CallInfo, Handlers, Loose, RunningService, ServiceContext } from "@moevie/runtime";
 import { routerConfig } from "./config.ts";
-import { Denoiser } from "./denoise.ts";
 import type { DenoiseInput } from "./denoise.ts";
+import { openEvaluator } from "./evaluator.ts";
+import type { Evaluator } from "./evaluator.ts";
 import { ExpertStatistics } from "./expert-statistics.ts";
 import { ShardLinks } from "./shard-links.ts";
 import { TextContexts } from "./text-contexts.ts";
 import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-stream.ts";
-import { loadTrunk } from "./trunk.ts";
-import type { Trunk } from "./trunk.ts";
 
 /** Address under which the HTTP edge shows rows per (layer, expert). */
 const STATISTICS_PATH = "/experts";
@@ -28,7 +27,7 @@ type RouterContext = Pick<ServiceContext, "env" | "log" | "metrics" | "tracing" 
 export async function startRouter(context: RouterContext): Promise<RunningService> {
   const config = routerConfig(context.env);
   const bundle = await openBundle(config.bundle);
-  const { layers, experts, hidden, topK } = bundle.manifest.denoiser;
+  const { layers, experts } = expertsOf(bundle.manifest.denoiser);
   const { log, metrics, tracing } = context;
   const links = new ShardLinks({
     addresses: config.shards,
@@ -37,16 +36,13 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     log,
     metrics,
   });
-  const trunk = await loadTrunk(bundle, config.device, config.intraOpThreads);
   const statistics = new ExpertStatistics(layers, experts);
-  const denoiser = new Denoiser(trunk, { links, wire: config.wire, metrics, tracing }, statistics, {
-    d: hidden,
-    k: topK,
-  });
+  const options = { links, wire: config.wire, metrics, tracing };
+  const evaluator = await openEvaluator(bundle, config, options, statistics);
   const ready = AbortSignal.any([context.signal, AbortSignal.timeout(limit("readyWaitMsMax"))]);
   await waitForExperts(links, ready);
-  for (const variant of Object.values(bundle.manifest.variants)) await warm(bundle, variant, trunk, denoiser, ready);
-  const service = new DenoiseService({ bundle, trunk, denoiser, links, metrics, tracing });
+  for (const variant of Object.values(bundle.manifest.variants)) await warm(bundle, variant, evaluator, ready);
+  const service = new DenoiseService({ bundle, evaluator, links, metrics, tracing });
   return {
     grpc: [implement("moevie.v1.DenoiseService", service.handlers)],
     http: (request, response) => {
@@ -57,7 +53,7 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     },
     close: async () => {
       links.close();
-      await trunk.close();
+      await evaluator.close();
     },
   };
 }
@@ -76,29 +72,22 @@ async function waitForExperts(links: ShardLinks, signal: AbortSignal): Promise<v
 }
 
 /** One evaluation of the model's own size, so that ready means proven. */
-async function warm(
-  bundle: Bundle,
-  { graphs }: Variant,
-  trunk: Trunk,
-  denoiser: Denoiser,
-  signal: AbortSignal,
-): Promise<void> {
+async function warm(bundle: Bundle, { graphs }: Variant, evaluator: Evaluator, signal: AbortSignal): Promise<void> {
   const { manifest } = bundle;
   const { channels, temporalStride, spatialStride } = manifest.latent;
   const frames = (manifest.modelFrames - 1) / temporalStride + 1;
   const shape = [channels, frames, manifest.height / spatialStride, manifest.width / spatialStride];
   const latent = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, at) => Math.sin(at));
   const { maxTokens, width } = manifest.text;
-  const text = await trunk.context(graphs, new Float32Array(maxTokens * width).fill(0.1), maxTokens, width);
+  const text = await evaluator.context(graphs, new Float32Array(maxTokens * width).fill(0.1), maxTokens, width);
   const endMs = performance.now() + limit("readyWaitMsMax");
   const input = { graphs, latent, shape, timestep: 500, origin: 0, context: text };
-  await denoiser.run({ ...input, branch: 0, signal, endMs, traceparent: undefined });
+  await evaluator.run({ ...input, branch: 0, signal, endMs, traceparent: undefined });
 }
 
 interface DenoiseServiceParts extends Pick<ServiceContext, "metrics" | "tracing"> {
   readonly bundle: Bundle;
-  readonly trunk: Trunk;
-  readonly denoiser: Denoiser;
+  readonly evaluator: Evaluator;
   readonly links: ShardLinks;
 }
 
@@ -112,7 +101,7 @@ class DenoiseService {
 
   constructor(parts: DenoiseServiceParts) {
     this.#parts = parts;
-    this.#contexts = new TextContexts(parts.trunk, parts.bundle.manifest.text.width);
+    this.#contexts = new TextContexts(parts.evaluator, parts.bundle.manifest.text.width);
     for (const name of [
       "moevie_router_trunk_seconds_total",
       "moevie_router_exchange_wait_seconds_total",
@@ -156,7 +145,7 @@ class DenoiseService {
     parts: AsyncIterator<DenoiseRequest>,
     call: CallInfo,
   ): AsyncIterable<Loose<DenoiseResponse>> {
-    const { metrics, links, denoiser, tracing } = this.#parts;
+    const { metrics, links, evaluator, tracing } = this.#parts;
     if (this.#inFlight >= limit("callsInFlightMax"))
       throw new MoevieError("QUEUE_FULL", `${limit("callsInFlightMax")} evaluations are in flight at this router.`, {
         retryAfterMs: 100,
@@ -170,7 +159,7 @@ class DenoiseService {
       const result = await tracing.span(
         "denoise",
         { traceparent: input.traceparent, attributes: { branch: input.branch } },
-        (span) => denoiser.run({ ...input, traceparent: span.traceparent }),
+        (span) => evaluator.run({ ...input, traceparent: span.traceparent }),
       );
       metrics.add("moevie_router_trunk_seconds_total", {}, result.trunkUs / 1e6);
       metrics.add("moevie_router_exchange_wait_seconds_total", {}, result.exchangeWaitUs / 1e6);

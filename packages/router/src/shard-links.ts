@@ -1,4 +1,5 @@
 // The router's shards: a stream to each, what they hold, and who serves which expert of a layer just now.
+import { MoevieError } from "@moevie/contracts";
 import { connectExchange } from "@moevie/fabric";
 import type { ExchangeClient } from "@moevie/fabric";
 import { chooseHolders, uncovered } from "@moevie/placement";
@@ -51,6 +52,23 @@ export class ShardLinks {
     const known = this.#holders.get(layer) ?? chooseHolders(this.#shards, this.#ready, layer, experts);
     this.#holders.set(layer, known);
     return known;
+  }
+
+  /** Every usable shard that holds the expert, ascending. */
+  replicas(layer: number, expert: number): number[] {
+    const holds = (shard: ShardPlacement): boolean => shard.slots.some(([l, e]) => l === layer && e === expert);
+    return this.#shards.flatMap((shard, index) => (this.#ready[index] === true && holds(shard) ? [index] : []));
+  }
+
+  /** As change, bounded: throws CANCELLED on the signal and EXPERT_MISSING with `missing` when performance.now() passes `endMs`. */
+  async waitForChange(signal: AbortSignal, endMs: number, missing: string): Promise<void> {
+    const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(endMs - performance.now())));
+    try {
+      await this.change(AbortSignal.any([timeout, signal]));
+    } catch {
+      if (signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
+      throw new MoevieError("EXPERT_MISSING", missing);
+    }
   }
 
   /** Resolves at the next change of what the shards hold, or rejects with the signal's reason. */

@@ -5,7 +5,6 @@ import type { DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
 import type { Loose } from "@moevie/runtime";
 import { TextContexts } from "./text-contexts.ts";
 import type { DenoiserContext } from "./context-cache.ts";
-import type { Trunk } from "./trunk.ts";
 
 const WIDTH = 3;
 const ROWS = Float32Array.from({ length: 2 * WIDTH }, (_, i) => i);
@@ -20,7 +19,7 @@ function contexts(): { held: TextContexts; made: () => number } {
     made++;
     return Promise.resolve({ ctx: rows, tokens, pooled: new Float32Array(1) });
   };
-  return { held: new TextContexts({ context } as unknown as Trunk, WIDTH), made: () => made };
+  return { held: new TextContexts({ context }, WIDTH), made: () => made };
 }
 
 /** A caller that answers what it is asked, when `when` is over. */

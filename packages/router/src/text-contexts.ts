@@ -6,9 +6,9 @@ import type { Loose } from "@moevie/runtime";
 import { ContextCache } from "./context-cache.ts";
 import type { DenoiserContext } from "./context-cache.ts";
 import { collectTensor, invalidTensor, tensorBytes } from "./tensor-stream.ts";
-import type { Trunk } from "./trunk.ts";
+import type { Evaluator } from "./evaluator.ts";
 
-/** A context is another for each variant: the trunk that reads it makes its own of the rows. */
+/** A context is another for each variant: what evaluates it makes its own of the rows. */
 export interface ContextKey {
   /** What the names of the variant's graphs begin with. */
   readonly graphs: string;
@@ -19,15 +19,15 @@ export interface ContextKey {
 type Requests = AsyncIterator<DenoiseRequest>;
 
 export class TextContexts {
-  readonly #trunk: Trunk;
+  readonly #evaluator: Pick<Evaluator, "context">;
   readonly #width: number;
   readonly #cache = new ContextCache();
   /** Contexts that a stream is bringing; settled when it has, or will not. */
   readonly #coming = new Map<string, Promise<void>>();
 
   /** `width` of the rows. */
-  constructor(trunk: Trunk, width: number) {
-    this.#trunk = trunk;
+  constructor(evaluator: Pick<Evaluator, "context">, width: number) {
+    this.#evaluator = evaluator;
     this.#width = width;
   }
 
@@ -63,7 +63,7 @@ export class TextContexts {
     }
   }
 
-  /** Takes the rows behind `head` and keeps what the trunk makes of them. Throws INVALID_FIELD, CANCELLED. */
+  /** Takes the rows behind `head` and keeps what the evaluator makes of them. Throws INVALID_FIELD, CANCELLED. */
   async receive(head: ContextHead, graphs: string, requests: Requests, signal: AbortSignal): Promise<DenoiserContext> {
     const { shape, bytes } = tensorBytes(head.rows, "context.rows", 2, limit("contextCacheBytesMax"));
     const [tokens, width] = shape as [number, number];
@@ -72,7 +72,7 @@ export class TextContexts {
     const hash = createHash("sha256").update(new Uint8Array(rows.buffer)).digest("hex");
     if (hash !== head.contextHash) throw invalidTensor("context.context_hash", "is not the sha256 of the rows");
     if (signal.aborted) throw new MoevieError("CANCELLED", "The caller went away.");
-    const context = await this.#trunk.context(graphs, rows, tokens, width);
+    const context = await this.#evaluator.context(graphs, rows, tokens, width);
     this.#cache.put(nameOf({ graphs, hash }), context);
     return context;
   }

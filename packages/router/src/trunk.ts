@@ -19,17 +19,20 @@ export interface GatedRows {
   readonly weights: Float32Array;
 }
 
-/** Loads the graphs of every variant. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING or OUT_OF_MEMORY. */
-export async function loadTrunk(bundle: Bundle, device: string, intraOpThreads: number): Promise<Trunk> {
+/** Loads the graphs of every variant, whose names begin with `graphs`. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING or OUT_OF_MEMORY. */
+export async function loadTrunk(
+  bundle: Bundle,
+  { graphs, layers }: { readonly graphs: readonly string[]; readonly layers: number },
+  device: string,
+  intraOpThreads: number,
+): Promise<Trunk> {
   const thread = OnnxThread.start({ name: "trunk", device, intraOpThreads });
-  const { denoiser, variants } = bundle.manifest;
-  const blocks = Array.from({ length: denoiser.layers }, (_, index) => `block.${index}`);
-  // Variants may differ in steps and guidance alone.
-  for (const graphs of new Set(Object.values(variants).map((variant) => variant.graphs))) {
+  const blocks = Array.from({ length: layers }, (_, index) => `block.${index}`);
+  for (const prefix of graphs) {
     for (const piece of ["context", "entry", ...blocks, "head"])
-      await thread.load(graphs + piece, await bundle.graph(graphs + piece));
+      await thread.load(prefix + piece, await bundle.graph(prefix + piece));
   }
-  return new Trunk(thread, denoiser.layers);
+  return new Trunk(thread, layers);
 }
 
 export class Trunk {

@@ -1,5 +1,6 @@
 // `moevie inspect BUNDLE`: what a bundle holds and what one process of each kind needs of memory.
 import { resolve } from "node:path";
+import type { Manifest, NoiseDenoiser, TokenDenoiser } from "@moevie/bundle";
 import { statSync } from "node:fs";
 import type { CommandContext, CommandResult, RawFlags } from "../command.ts";
 import { UsageError } from "../failure.ts";
@@ -26,7 +27,7 @@ export async function inspect(
     ...Object.entries(summary.variants).map(
       ([name, { steps, guidance }]) => `${name.padEnd(9)} ${steps} steps of ${sampler}, guidance ${guidance}`,
     ),
-    `denoiser  ${denoiser.layers} layers, width ${denoiser.hidden}; ${denoiser.experts} experts a layer, top ${denoiser.topK}, inner width ${denoiser.expertHidden}`,
+    `denoiser  ${shownDenoiser(denoiser)}`,
     `text      at most ${text.maxTokens} tokens`,
     `files     ${shownBytes(summary.totalBytes)}`,
     ...Object.entries(summary.fileBytes).map(([name, bytes]) => `  ${shownBytes(bytes).padStart(10)}  ${name}`),
@@ -36,4 +37,13 @@ export async function inspect(
     ),
   ];
   return { json: { folder, verified, ...summary }, lines };
+}
+
+function shownDenoiser(denoiser: Manifest["denoiser"]): string {
+  if (denoiser.gate.kind === "token-topk") {
+    const { layers, hidden, experts, topK, expertHidden } = denoiser as TokenDenoiser;
+    return `${layers} layers, width ${hidden}; ${experts} experts a layer, top ${topK}, inner width ${expertHidden}`;
+  }
+  const { gate, graphs } = denoiser as NoiseDenoiser;
+  return graphs.map((graph, i) => `${graph} for timesteps from ${gate.from[i]}`).join(", ");
 }

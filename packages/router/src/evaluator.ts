@@ -1,0 +1,35 @@
+// What evaluates the denoiser of a bundle, whichever kind its experts are of.
+import { isNoiseDenoiser, type Bundle } from "@moevie/bundle";
+import type { RouterConfig } from "./config.ts";
+import type { DenoiserContext } from "./context-cache.ts";
+import { Denoiser, type DenoiseInput, type DenoiseOutput } from "./denoise.ts";
+import type { ExpertLayerOptions } from "./expert-layer.ts";
+import type { ExpertStatistics } from "./expert-statistics.ts";
+import { NoiseExperts } from "./noise-experts.ts";
+import { loadTrunk } from "./trunk.ts";
+
+export interface Evaluator {
+  /** Rows [tokens, width] of a text to what evaluations of the variant whose graphs begin with `graphs` take. */
+  context(graphs: string, rows: Float32Array, tokens: number, width: number): Promise<DenoiserContext>;
+  run(input: DenoiseInput): Promise<DenoiseOutput>;
+  close(): Promise<void>;
+}
+
+/** Loads what the router itself runs. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING or OUT_OF_MEMORY. */
+export async function openEvaluator(
+  bundle: Bundle,
+  config: Pick<RouterConfig, "device" | "intraOpThreads">,
+  experts: ExpertLayerOptions,
+  statistics: ExpertStatistics,
+): Promise<Evaluator> {
+  const { denoiser } = bundle.manifest;
+  if (isNoiseDenoiser(denoiser)) return new NoiseExperts(denoiser, experts, statistics);
+  const graphs = [...new Set(Object.values(bundle.manifest.variants).map((variant) => variant.graphs))];
+  const trunk = await loadTrunk(bundle, { graphs, layers: denoiser.layers }, config.device, config.intraOpThreads);
+  const tokens = new Denoiser(trunk, experts, statistics, { d: denoiser.hidden, k: denoiser.topK });
+  return {
+    context: (prefix, rows, count, width) => trunk.context(prefix, rows, count, width),
+    run: (input) => tokens.run(input),
+    close: () => trunk.close(),
+  };
+}

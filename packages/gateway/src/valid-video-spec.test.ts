@@ -8,7 +8,7 @@ const MODEL: ModelDefaults = {
   name: "starter",
   variants: { standard: { steps: 12, guidance: 5 }, draft: { steps: 8, guidance: 1 } },
   sampler: "unipc",
-  samplers: ["unipc", "euler"],
+  samplers: ["unipc", "dpmpp", "euler"],
   trained: { seconds: 2, width: 144, height: 80 },
 };
 const EMPTY: VideoSpec = {

@@ -1,6 +1,6 @@
 // Colour correction through the whole decoder: the starter model's, and the same one with weights that tint. What the stage itself does is in
 // packages/decoder/src/colour.
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -25,10 +25,18 @@ interface Clip {
 }
 const clips: Record<string, Clip> = {};
 
-/** The starter's weights with a last layer that tints; each colour has a bias for each of the pixels it becomes. */
-function tintedWeights(): string {
-  const weights = join(folder, "weights");
+/** The starter's weights with steadying left out, so that what differs is the colours alone. */
+function unsteadied(name: string): string {
+  const weights = join(folder, `weights-${name}`);
   cpSync(join(starter, "weights"), weights, { recursive: true });
+  const index = join(weights, "model_index.json");
+  writeFileSync(index, JSON.stringify({ ...JSON.parse(readFileSync(index, "utf8")), steady_levels: 0 }));
+  return weights;
+}
+
+/** With a last layer that tints; each colour has a bias for each of the pixels it becomes. */
+function tintedWeights(): string {
+  const weights = unsteadied("tinted");
   const file = join(weights, "vae/model.safetensors");
   const tensors = readTensors(file);
   const { shape, data } = tensors.get("out.bias")!;
@@ -54,7 +62,7 @@ async function clipOf(decoder: DecoderProcess, head: DecodeHead, latent: Buffer,
 beforeAll(async () => {
   const { shape, data } = readTensors(join(starter, "parity/decoder.safetensors")).get("latents")!;
   for (const [name, weights] of [
-    ["sound", join(starter, "weights")],
+    ["sound", unsteadied("sound")],
     ["tinted", tintedWeights()],
   ] as const) {
     const bundle = join(folder, `bundle-${name}`);

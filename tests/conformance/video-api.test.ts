@@ -15,6 +15,13 @@ const MODEL = {
   variants: { standard: { steps: 4, guidance: 5 }, draft: { steps: 3, guidance: 1 } },
   sampler: "unipc",
   samplers: ["unipc", "euler"],
+  shift: 3,
+  grid: "diffusers",
+  grids: ["diffusers", "reference"],
+  boundary: undefined,
+  frameRate: 8,
+  temporalStride: 4,
+
   trained: { seconds: 2, width: 144, height: 80 },
 };
 const FACTS = {

@@ -31,6 +31,11 @@ const VIDEO_FLAGS: Description["flags"] = [
   ["--quality <NAME>", "standard, or draft: few steps, where the bundle has it (default: standard)"],
   ["--steps <N>", "denoising steps (default: the bundle's for the quality)"],
   ["--guidance <G>", "how strictly to follow the prompt (default: the bundle's for the quality)"],
+  ["--guidance-low <G>", "the same below the boundary, for models of two noise levels (default: the bundle's)"],
+  ["--boundary <T>", "timestep where two noise levels part, 0 to 1000 (default: the bundle's)"],
+  ["--shift <S>", "shift of the noise schedule (default: the bundle's)"],
+  ["--grid <NAME>", "noise grid: diffusers, reference or flow-match-euler (default: the bundle's)"],
+  ["--frames <N>", "in place of --seconds: frames the model makes, at its own rate"],
   ["--sampler <NAME>", "unipc, dpmpp or euler (default: the bundle's)"],
   ["--no-color-correction", "leave tint, contrast and flicker as the decoder gives them"],
 ];

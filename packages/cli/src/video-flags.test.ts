@@ -21,6 +21,7 @@ describe("the flags of a clip", () => {
       negativePrompt: "",
       size: "",
       sampler: "",
+      grid: "",
       model: "",
       quality: "QUALITY_UNSPECIFIED",
     });
@@ -42,6 +43,11 @@ describe("the flags of a clip", () => {
       guidance: "2.5",
       sampler: "euler",
       quality: "draft",
+      grid: "reference",
+      guidanceLow: "3",
+      boundary: "875",
+      shift: "12",
+      frames: "81",
     };
     expect(parseVideoSpec("一只狗\n", flags)).toEqual({
       prompt: "一只狗\n",
@@ -53,6 +59,11 @@ describe("the flags of a clip", () => {
       steps: 4,
       guidance: 2.5,
       sampler: "euler",
+      grid: "reference",
+      guidanceLow: 3,
+      boundary: 875,
+      shift: 12,
+      frames: 81,
       model: "",
       quality: "QUALITY_DRAFT",
     });

@@ -4,6 +4,7 @@ import {
   VIDEO_NUMBERS,
   allowedNumbers,
   limit,
+  writtenName,
   wrongNumber,
   type FieldViolation,
   type NumberRule,
@@ -15,6 +16,7 @@ import { textFlag, type RawFlags } from "./command.ts";
 import { UsageError, type UsageProblem } from "./failure.ts";
 
 const SAMPLERS = ["unipc", "dpmpp", "euler"] as const;
+const GRIDS = ["diffusers", "reference", "flow-match-euler"] as const;
 
 /** Reads one number; a wrong one is added to `problems`. */
 function readNumber(
@@ -62,6 +64,12 @@ function checkSampler(text: string | undefined, problems: UsageProblem[]): strin
   return "";
 }
 
+function checkGrid(text: string | undefined, problems: UsageProblem[]): string {
+  if (text === undefined || GRIDS.some((name) => name === text)) return text ?? "";
+  problems.push({ flag: "--grid", value: text, allowed: GRIDS.join(", ") });
+  return "";
+}
+
 function checkQuality(text: string | undefined, problems: UsageProblem[]): Quality {
   if (text === undefined) return "QUALITY_UNSPECIFIED";
   if (Object.hasOwn(QUALITIES, text)) return QUALITIES[text as QualityName];
@@ -78,9 +86,10 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
   const size = checkSize(textFlag(flags, "size"), problems);
   const sampler = checkSampler(textFlag(flags, "sampler"), problems);
   const quality = checkQuality(textFlag(flags, "quality"), problems);
+  const grid = checkGrid(textFlag(flags, "grid"), problems);
   const numbers: Partial<Record<keyof typeof VIDEO_NUMBERS, number>> = {};
   for (const name of Object.keys(VIDEO_NUMBERS) as (keyof typeof VIDEO_NUMBERS)[]) {
-    const value = readNumber(flags, name, `--${name}`, VIDEO_NUMBERS[name], problems);
+    const value = readNumber(flags, name, `--${writtenName(name, "-")}`, VIDEO_NUMBERS[name], problems);
     if (value !== undefined) numbers[name] = value;
   }
   if (problems.length > 0) throw new UsageError(problems);
@@ -89,6 +98,7 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
     negativePrompt,
     size,
     sampler,
+    grid,
     model: "",
     quality,
     ...(flags["colorCorrection"] === false ? { colorCorrection: false } : {}),
@@ -120,10 +130,9 @@ export function flagOfField(violation: FieldViolation): string {
     page_size: "--page-size",
     request_id: "--request-id",
   };
+  const plain = field === "size" || field === "model" || field === "sampler" || field === "quality" || field === "grid";
+  const number = Object.keys(VIDEO_NUMBERS).find((name) => writtenName(name) === field);
   return (
-    flags[field] ??
-    (["seed", "size", "seconds", "fps", "steps", "guidance", "sampler", "model", "quality"].includes(field)
-      ? `--${field}`
-      : violation.field)
+    flags[field] ?? (plain ? `--${field}` : number === undefined ? violation.field : `--${writtenName(number, "-")}`)
   );
 }

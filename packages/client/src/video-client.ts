@@ -23,6 +23,7 @@ import {
   protoDefinitions,
   qualityName,
   violation,
+  writtenName,
   wrongNumber,
   type ListVideosResponse,
   type NumberRule,
@@ -107,7 +108,7 @@ export class VideoClient {
     // Checked here, too: the wire's types would turn -1, 1.5 and NaN into other numbers, and a quality they do not know into none.
     checkFields([
       ...Object.entries(VIDEO_NUMBERS).flatMap(([name, rule]) =>
-        wrongNumber(`spec.${name}`, spec[name as keyof VideoSpec], rule),
+        wrongNumber(`spec.${writtenName(name)}`, spec[name as keyof VideoSpec], rule),
       ),
       ...(qualityName(spec.quality) === undefined
         ? [violation("spec.quality", spec.quality, Object.values(QUALITIES).join(", "))]

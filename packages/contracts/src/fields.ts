@@ -20,7 +20,16 @@ export const VIDEO_NUMBERS = {
   fps: { min: 1, max: limit("fpsMax"), whole: true },
   steps: { min: 1, max: limit("stepsMax"), whole: true },
   guidance: { min: 0, max: limit("guidanceMax"), note: "; 1 or less runs without guidance" },
+  guidanceLow: { min: 0, max: limit("guidanceMax") },
+  boundary: { min: 0, max: 1000 },
+  shift: { min: 0, max: 100, minExcluded: true },
+  frames: { min: 1, max: limit("clipSecondsMax") * limit("fpsMax"), whole: true },
 } as const satisfies Record<string, NumberRule>;
+
+/** A field's name as messages write it: guidanceLow is guidance_low, or guidance-low with another `joint`. */
+export function writtenName(name: string, joint = "_"): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => joint + letter.toLowerCase());
+}
 
 /** Names of qualities, as bundles call their variants and people their flags, and what the public API calls them. */
 export const QUALITIES = { standard: "QUALITY_STANDARD", draft: "QUALITY_DRAFT" } as const satisfies Record<

@@ -6,7 +6,10 @@
  * flow-match-euler: the inclusive grid of diffusers' FlowMatchEuler, shifted twice, with fractional timesteps.
  * explicit: the sigmas given, already shifted.
  */
-export type NoiseGrid = "diffusers" | "reference" | "flow-match-euler" | "explicit";
+export type NoiseGrid = (typeof NOISE_GRIDS)[number] | "explicit";
+
+/** Grids that a number of steps decides. */
+export const NOISE_GRIDS = ["diffusers", "reference", "flow-match-euler"] as const;
 
 export interface NoiseScheduleOptions {
   /** Denoising steps, N. */

@@ -15,6 +15,13 @@ const MODEL = {
   variants: { standard: { steps: 4, guidance: 5 }, draft: { steps: 3, guidance: 1 } },
   sampler: "euler",
   samplers: ["euler"],
+  shift: 3,
+  grid: "diffusers",
+  grids: ["diffusers", "reference"],
+  boundary: undefined,
+  frameRate: 8,
+  temporalStride: 4,
+
   trained: { seconds: 2, width: 160, height: 90 },
 };
 const CALL = { traceparent: undefined } as unknown as CallInfo;
@@ -54,9 +61,9 @@ test("a draft is stored as one, with its own steps and guidance", async () => {
   expect(job.spec).toMatchObject({ quality: "draft", steps: 3, guidance: 1 });
 });
 
-test("a request_id that a build without qualities stored is still the same request; with a quality it is another", async () => {
+test("a request_id that a build without qualities and grids stored is still the same request; with a quality it is another", async () => {
   const request = received({ spec: { prompt: "a dog", seed: 1 }, requestId: REQUEST_ID });
-  const entries = Object.entries(request.spec ?? {}).filter(([key]) => key !== "quality");
+  const entries = Object.entries(request.spec ?? {}).filter(([key]) => key !== "quality" && key !== "grid");
   const body = JSON.stringify(entries.toSorted(([a], [b]) => (a < b ? -1 : 1)));
   const requestDigest = createHash("sha256").update(body).digest("hex");
   const { spec } = await createVideo(gateway, received({ spec: { prompt: "a dog", seed: 1 } }), CALL);

@@ -34,10 +34,10 @@ export async function createVideo(
   });
 }
 
-/** The body as the caller sent it: a repeat with another body is refused. A quality left out is no part of it, as before there was one. */
+/** The body as the caller sent it: a repeat with another body is refused. Quality and grid left out are no part of it, as before they were there. */
 function digestOf(request: CreateVideoRequest): string {
   const entries = Object.entries(request.spec ?? {})
-    .filter(([, value]) => value !== "QUALITY_UNSPECIFIED")
+    .filter(([name, value]) => value !== "QUALITY_UNSPECIFIED" && !(name === "grid" && value === ""))
     .toSorted(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256").update(JSON.stringify(entries)).digest("hex");
 }

@@ -13,6 +13,13 @@ const MODEL = {
   variants: { standard: { steps: 1, guidance: 1 } },
   sampler: "euler",
   samplers: ["euler"],
+  shift: 3,
+  grid: "diffusers",
+  grids: ["diffusers", "reference"],
+  boundary: undefined,
+  frameRate: 8,
+  temporalStride: 4,
+
   trained: { seconds: 2, width: 160, height: 90 },
 };
 const SPEC = {

@@ -1,8 +1,8 @@
 // Starts the gateway: opens the store and answers the public API. Holds no weights: the bundle tells defaults only.
 import { join } from "node:path";
-import { BundleError, openBundle } from "@moevie/bundle";
+import { BundleError, isNoiseDenoiser, openBundle, type Manifest } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
-import { SAMPLERS } from "@moevie/diffusion";
+import { NOISE_GRIDS, SAMPLERS } from "@moevie/diffusion";
 import { JOB_STATE_KINDS, openSqliteStore } from "@moevie/job-store";
 import { pause, runService } from "@moevie/runtime";
 import { publicServices } from "./api.ts";
@@ -28,6 +28,11 @@ runService({
       variants: manifest.variants,
       sampler: manifest.sampler,
       samplers: SAMPLERS,
+      ...manifest.schedule,
+      grids: NOISE_GRIDS,
+      boundary: boundaryOf(manifest),
+      frameRate: manifest.frameRate,
+      temporalStride: manifest.latent.temporalStride,
       trained: {
         seconds: Math.floor(manifest.modelFrames / manifest.frameRate),
         width: manifest.width,
@@ -70,4 +75,9 @@ async function countJobs({ store, metrics, signal, log }: Gateway): Promise<void
       if (!signal.aborted) await pause(COUNT_MS, signal).catch(() => undefined);
     }
   }
+}
+
+/** The timestep at which two noise levels part; undefined for a model of one. */
+function boundaryOf({ denoiser }: Manifest): number | undefined {
+  return isNoiseDenoiser(denoiser) && denoiser.gate.from.length === 2 ? denoiser.gate.from[0] : undefined;
 }

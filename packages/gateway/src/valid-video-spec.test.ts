@@ -9,6 +9,13 @@ const MODEL: ModelDefaults = {
   variants: { standard: { steps: 12, guidance: 5 }, draft: { steps: 8, guidance: 1 } },
   sampler: "unipc",
   samplers: ["unipc", "dpmpp", "euler"],
+  shift: 3,
+  grid: "diffusers",
+  grids: ["diffusers", "reference"],
+  boundary: undefined,
+  frameRate: 8,
+  temporalStride: 4,
+
   trained: { seconds: 2, width: 144, height: 80 },
 };
 const EMPTY: VideoSpec = {
@@ -16,6 +23,7 @@ const EMPTY: VideoSpec = {
   negativePrompt: "",
   size: "",
   sampler: "",
+  grid: "",
   model: "",
   quality: "QUALITY_UNSPECIFIED",
 };
@@ -90,6 +98,12 @@ describe("a wrong field is named with its value and what is allowed", () => {
     ["seed", { seed: 2 ** 53 }, /9007199254740992/, /2\^53 - 1/],
     ["sampler", { sampler: "ddim" }, /ddim/, /unipc, dpmpp, euler/],
     ["model", { model: "other" }, /other/, /starter/],
+    ["grid", { grid: "karras" }, /karras/, /diffusers, reference/],
+    ["shift", { shift: 0 }, /is 0/, /above 0/],
+    ["frames", { frames: 0 }, /is 0/, /from 1 to/],
+    ["frames", { frames: 17, seconds: 2 }, /17/, /nothing beside seconds/],
+    ["guidance_low", { guidanceLow: 3 }, /3/, /one noise level/],
+    ["boundary", { boundary: 875 }, /875/, /one noise level/],
   ];
   test.each(cases)("%s: %j", (field, spec, value, allowed) => {
     const found = violations(spec);
@@ -107,6 +121,38 @@ describe("a wrong field is named with its value and what is allowed", () => {
       "spec.size",
     ]);
     expect(violations(null)).toHaveLength(1);
+  });
+});
+
+describe("frames in place of seconds", () => {
+  test("each is shown once, and what the model cannot make is rounded down and told", () => {
+    const { spec, warnings } = parseVideoSpec({ ...EMPTY, frames: 16 }, MODEL);
+    expect(spec).toMatchObject({ seconds: 13 / 8, fps: 8 });
+    expect(warnings[0]).toBe("The model makes 4n+1 frames; 13 are made where 16 were asked for.");
+    expect(parseVideoSpec({ ...EMPTY, frames: 17, fps: 24 }, MODEL)).toMatchObject({
+      spec: { seconds: 17 / 8, fps: 24 },
+    });
+  });
+});
+
+describe("a model of two noise levels", () => {
+  const model = {
+    ...MODEL,
+    boundary: 875,
+    variants: { standard: { steps: 40, guidance: 4, guidanceLow: 3 } },
+  };
+
+  test("has a guidance for each and a boundary, its own or those asked for", () => {
+    expect(parseVideoSpec(EMPTY, model).spec).toMatchObject({ guidance: 4, guidanceLow: 3, boundary: 875 });
+    const asked = { ...EMPTY, guidance: 5, guidanceLow: 2, boundary: 900 };
+    expect(parseVideoSpec(asked, model).spec).toMatchObject({ guidance: 5, guidanceLow: 2, boundary: 900 });
+  });
+
+  test("takes no others than numbers that can be", () => {
+    expect(() => parseVideoSpec({ ...EMPTY, boundary: 1001 }, model)).toThrow(
+      /spec.boundary is 1001; allowed: .* 0 to 1000/,
+    );
+    expect(() => parseVideoSpec({ ...EMPTY, guidanceLow: -1 }, model)).toThrow(/spec.guidance_low is -1; allowed/);
   });
 });
 

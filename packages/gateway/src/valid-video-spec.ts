@@ -8,6 +8,7 @@ import {
   limit,
   qualityName,
   shownValue,
+  writtenName,
   wrongNumber,
   type FieldViolation,
   type QualityName,
@@ -18,6 +19,7 @@ import type { JobSpec } from "@moevie/job-store";
 interface VariantDefaults {
   readonly steps: number;
   readonly guidance: number;
+  readonly guidanceLow?: number;
 }
 
 /** What the served bundle decides: defaults, and what a spec may ask of it. */
@@ -27,6 +29,14 @@ export interface ModelDefaults {
   readonly sampler: string;
   /** Names of the samplers the scheduler knows. */
   readonly samplers: readonly string[];
+  readonly shift: number;
+  readonly grid: string;
+  readonly grids: readonly string[];
+  /** Of a model of two noise levels: the timestep at which they part. */
+  readonly boundary: number | undefined;
+  /** Frames a second the model makes, in steps of so many after the first. */
+  readonly frameRate: number;
+  readonly temporalStride: number;
   /** What the model was trained on. */
   readonly trained: { readonly seconds: number; readonly width: number; readonly height: number };
 }
@@ -56,19 +66,25 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   checkText("prompt", raw.prompt, true, refuse);
   checkText("negative_prompt", raw.negativePrompt, false, refuse);
   const { quality, variant } = parseQuality(raw, model, refuse);
+  const length = parseLength(raw, model, refuse);
   const numbers = {
     seed: raw.seed ?? randomInt(CHOSEN_SEED_LIMIT),
-    seconds: raw.seconds ?? DEFAULT_SECONDS,
-    fps: raw.fps ?? DEFAULT_FPS,
+    seconds: length.seconds,
+    fps: length.fps,
     steps: raw.steps ?? variant.steps,
     guidance: raw.guidance ?? variant.guidance,
+    ...parseLevels(raw, model, variant, refuse),
+    shift: raw.shift ?? model.shift,
   };
+  const told: Record<string, number | undefined> = { ...numbers, frames: raw.frames };
   for (const [name, rule] of Object.entries(VIDEO_NUMBERS))
-    violations.push(...wrongNumber(`spec.${name}`, numbers[name as keyof typeof numbers], rule));
+    violations.push(...wrongNumber(`spec.${writtenName(name)}`, told[name], rule));
   const { seconds, fps } = numbers;
   const { width, height } = parseSize(raw.size === "" ? DEFAULT_SIZE : raw.size, refuse);
   const sampler = raw.sampler === "" ? model.sampler : raw.sampler;
   if (!model.samplers.includes(sampler)) refuse("sampler", shownValue(raw.sampler), model.samplers.join(", "));
+  const grid = raw.grid === "" ? model.grid : raw.grid;
+  if (!model.grids.includes(grid)) refuse("grid", shownValue(raw.grid), model.grids.join(", "));
   if (raw.model !== "" && raw.model !== model.name)
     refuse("model", shownValue(raw.model), `${model.name}, or empty for the one served`);
   if (violations.length === 0 && Math.round(seconds * fps) < 1)
@@ -84,11 +100,51 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
       width,
       height,
       sampler,
+      grid,
       colorCorrection: raw.colorCorrection ?? true,
       model: model.name,
     },
-    warnings: warningsOf({ width, height, seconds }, model.trained),
+    warnings: [...length.warnings, ...warningsOf({ width, height, seconds }, model.trained)],
   };
+}
+
+/** Seconds, or so many of the model's frames: rounded down to what it can make, and each shown once unless another rate is asked for. */
+function parseLength(
+  raw: VideoSpec,
+  { frameRate, temporalStride }: ModelDefaults,
+  refuse: Refuse,
+): { seconds: number; fps: number; warnings: readonly string[] } {
+  const { frames } = raw;
+  if (frames === undefined)
+    return { seconds: raw.seconds ?? DEFAULT_SECONDS, fps: raw.fps ?? DEFAULT_FPS, warnings: [] };
+  if (raw.seconds !== undefined)
+    refuse("frames", String(frames), "nothing beside seconds: either says how long the clip is");
+  // What is no number of frames is told by its own rule.
+  if (!(frames >= 1)) return { seconds: DEFAULT_SECONDS, fps: raw.fps ?? frameRate, warnings: [] };
+  const made = Math.floor((frames - 1) / temporalStride) * temporalStride + 1;
+  const warnings =
+    made === frames
+      ? []
+      : [`The model makes ${temporalStride}n+1 frames; ${made} are made where ${frames} were asked for.`];
+  return { seconds: made / frameRate, fps: raw.fps ?? frameRate, warnings };
+}
+
+/** What only models of two noise levels have; asked of another it is refused. */
+function parseLevels(
+  raw: VideoSpec,
+  { boundary }: ModelDefaults,
+  variant: VariantDefaults,
+  refuse: Refuse,
+): { guidanceLow?: number; boundary?: number } {
+  if (boundary !== undefined)
+    return {
+      guidanceLow: raw.guidanceLow ?? variant.guidanceLow ?? variant.guidance,
+      boundary: raw.boundary ?? boundary,
+    };
+  for (const name of ["guidanceLow", "boundary"] as const)
+    if (raw[name] !== undefined)
+      refuse(writtenName(name), String(raw[name]), "nothing: this model has one noise level");
+  return {};
 }
 
 /** The quality asked for, and what the model has for it. A model may be without one of them, never without standard. */

@@ -17,6 +17,13 @@ export interface JobSpec {
   readonly quality: QualityName;
   readonly steps: number;
   readonly guidance: number;
+  /** Of steps below the boundary; absent: the same. */
+  readonly guidanceLow?: number;
+  /** Timestep from which on the first of two noise levels is used; absent: the model's. */
+  readonly boundary?: number;
+  /** Of the noise schedule; absent, as in jobs stored before it could be asked for: the model's. */
+  readonly shift?: number;
+  readonly grid?: string;
   readonly sampler: string;
   readonly colorCorrection: boolean;
   /** Name of the bundle. */

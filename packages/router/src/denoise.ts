@@ -8,6 +8,8 @@ import type { TrunkInput } from "./trunk-memory.ts";
 import type { Trunk, TrunkCall } from "./trunk.ts";
 
 export interface DenoiseInput extends TrunkInput {
+  /** Of two noise levels: the timestep at which they part, where it is not the bundle's. */
+  readonly boundary?: number | undefined;
   readonly branch: number;
   readonly signal: AbortSignal;
   /** performance.now() by which the call must be done. */

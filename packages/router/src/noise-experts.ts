@@ -35,7 +35,9 @@ export class NoiseExperts implements Evaluator {
   /** Throws CANCELLED, EXPERT_MISSING when no shard holds the expert in time, or what the last attempt failed with. */
   async run(input: DenoiseInput): Promise<DenoiseOutput> {
     const startMs = performance.now();
-    const expert = this.#denoiser.gate.from.findIndex((bound) => input.timestep >= bound);
+    const { from } = this.#denoiser.gate;
+    const bounds = input.boundary !== undefined && from.length === 2 ? [input.boundary, 0] : from;
+    const expert = bounds.findIndex((bound) => input.timestep >= bound);
     if (expert < 0) throw new MoevieError("INTERNAL", `No expert is for timestep ${input.timestep}.`);
     this.#statistics.count(LAYER, Int32Array.of(expert));
     const avoided = new Set<number>();

@@ -204,6 +204,7 @@ class DenoiseService {
       latent,
       shape,
       timestep: head.timestep,
+      boundary: head.boundary,
       origin: head.origin,
       branch: Math.max(0, BRANCHES.indexOf(head.branch)),
       signal: call.signal,

@@ -31,11 +31,14 @@ interface Header {
   readonly lastLatent: boolean;
 }
 
-/** sha256 over all that decides a job's latents: spec, bundle and shape. Of standard quality it is what it was before there was another. */
+/** sha256 over all that decides a job's latents: spec, bundle and shape. */
 export function jobFingerprint(spec: JobSpec, bundleDigest: string, shape: readonly number[]): string {
   const { prompt, negativePrompt, seed, steps, guidance, sampler, quality } = spec;
   const variant = quality === "standard" ? [] : [quality];
-  const facts = [prompt, negativePrompt, seed, steps, guidance, sampler, bundleDigest, shape, ...variant];
+  const { guidanceLow, boundary, shift, grid } = spec;
+  // As text only what is there: jobs stored before these could be asked for have none of them.
+  const schedule = Object.entries({ guidanceLow, boundary, shift, grid }).filter(([, value]) => value !== undefined);
+  const facts = [prompt, negativePrompt, seed, steps, guidance, sampler, bundleDigest, shape, ...variant, ...schedule];
   return createHash("sha256").update(JSON.stringify(facts)).digest("hex");
 }
 

@@ -9,7 +9,8 @@ const SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgor
 
 /** The text of credentials.json. */
 export function credentials(run: JobRun, facts: ClipFacts): string {
-  const { seed, steps, guidance, sampler, model } = run.spec;
+  const { seed, steps, guidance, guidanceLow, boundary, shift, grid, sampler, model } = run.spec;
+  const asked = { seed, steps, guidance, guidanceLow, boundary, shift, grid, sampler };
   const { width, height, fps, frameCount, sha256, sprites, color } = facts;
   const created = { action: "c2pa.created", digitalSourceType: SOURCE_TYPE, softwareAgent: SOFTWARE };
   const assertions = [
@@ -17,7 +18,7 @@ export function credentials(run: JobRun, facts: ClipFacts): string {
     { label: "c2pa.hash.data", data: { alg: "sha256", hash: sha256 } },
     {
       label: "moevie.generation",
-      data: { model, modelDigest: run.model.digest, seed, steps, guidance, sampler, width, height, fps, frameCount },
+      data: { model, modelDigest: run.model.digest, ...asked, width, height, fps, frameCount },
     },
     { label: "moevie.color", data: { corrected: run.spec.colorCorrection, ...color } },
     { label: "moevie.sprites", data: sprites },

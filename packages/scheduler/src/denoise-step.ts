@@ -63,10 +63,15 @@ async function windowVelocity(run: JobRun, input: StepInput, work: WindowWork): 
     unconditional && branchVelocity(run, input, work, "unconditional", unconditional),
   ]);
   if (base !== undefined) {
-    const { guidance } = run.spec;
+    const guidance = guidanceAt(run, input.timestep);
     await inSlices(guided.length, (start, end) => guide(guided, base, guidance, guided, start, end));
   }
   return guided;
+}
+
+/** Of two noise levels the lower may have a guidance of its own. */
+function guidanceAt({ spec: { guidance, guidanceLow, boundary } }: JobRun, timestep: number): number {
+  return guidanceLow !== undefined && boundary !== undefined && timestep < boundary ? guidanceLow : guidance;
 }
 
 function branchVelocity(
@@ -85,6 +90,7 @@ function branchVelocity(
     branch: branch === "conditional" ? ("BRANCH_CONDITIONAL" as const) : ("BRANCH_UNCONDITIONAL" as const),
     origin: window.origin,
     variant: run.spec.quality,
+    ...(run.spec.boundary === undefined ? {} : { boundary: run.spec.boundary }),
   };
   return retryPure(
     () => lane[branch].evaluate({ ...head, deadlineMs: limit("denoiseCallMsMax"), traceparent }, part, context, signal),

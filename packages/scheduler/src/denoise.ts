@@ -15,6 +15,7 @@ import { DenoiseLanes } from "./denoise-stream.ts";
 import type { BranchContexts } from "./encode.ts";
 import type { JobRun } from "./job-run.ts";
 import { denoiseProgress } from "./job-progress.ts";
+import { gridOf } from "./model-facts.ts";
 import { previewPng } from "./preview.ts";
 import { inSlices } from "./slices.ts";
 import { startLatent, type LatentShape } from "./start-latent.ts";
@@ -36,7 +37,11 @@ export async function denoise(
   traceparent: string,
 ): Promise<Float32Array> {
   const { spec, model, held, settings } = run;
-  const schedule = noiseSchedule({ steps: spec.steps, ...model.schedule });
+  const schedule = noiseSchedule({
+    steps: spec.steps,
+    shift: spec.shift ?? model.schedule.shift,
+    grid: spec.grid === undefined ? model.schedule.grid : gridOf(spec.grid, "The grid"),
+  });
   const position = await resume(run, shape, schedule, saved);
   const firstStep = position.step;
   let checkpointedStep = firstStep;

@@ -1,7 +1,7 @@
 // What the scheduler needs to know of the bundle it serves, parsed once. No weights, no graphs.
 import type { Manifest } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
-import type { NoiseGrid, WindowOptions } from "@moevie/diffusion";
+import { NOISE_GRIDS, type NoiseGrid, type WindowOptions } from "@moevie/diffusion";
 
 export interface ModelFacts {
   readonly digest: string;
@@ -23,17 +23,9 @@ export interface ModelFacts {
   readonly schedule: { readonly shift: number; readonly grid: NoiseGrid };
 }
 
-const GRIDS: readonly NoiseGrid[] = ["diffusers", "reference", "flow-match-euler"];
-
 /** Throws UNSUPPORTED for a grid this build has not. */
 export function modelFacts(manifest: Manifest, digest: string): ModelFacts {
-  const grid = GRIDS.find((known) => known === manifest.schedule.grid);
-  if (grid === undefined) {
-    throw new MoevieError(
-      "UNSUPPORTED",
-      `The bundle's schedule.grid is "${manifest.schedule.grid}"; this build has ${GRIDS.join(", ")}.`,
-    );
-  }
+  const grid = gridOf(manifest.schedule.grid, "The bundle's schedule.grid");
   const { channels, temporalStride, spatialStride, toRgb, toRgbBias } = manifest.latent;
   return {
     digest,
@@ -49,4 +41,11 @@ export function modelFacts(manifest: Manifest, digest: string): ModelFacts {
     windows: { frames: (manifest.modelFrames - 1) / temporalStride + 1, ...manifest.windows },
     schedule: { shift: manifest.schedule.shift, grid },
   };
+}
+
+/** `name` as a grid this build has; `what` says whose it is. Throws UNSUPPORTED. */
+export function gridOf(name: string, what: string): NoiseGrid {
+  const grid = NOISE_GRIDS.find((known) => known === name);
+  if (grid !== undefined) return grid;
+  throw new MoevieError("UNSUPPORTED", `${what} is "${name}"; this build has ${NOISE_GRIDS.join(", ")}.`);
 }

@@ -22,6 +22,11 @@ export interface VideoSpec {
   model: string;
   quality: Quality;
   colorCorrection?: boolean;
+  guidanceLow?: number;
+  boundary?: number;
+  shift?: number;
+  grid: string;
+  frames?: number;
 }
 
 export interface CreateVideoRequest {
@@ -164,6 +169,7 @@ export interface DenoiseHead {
   traceparent: string;
   origin: number;
   variant: string;
+  boundary?: number;
 }
 
 export interface DenoiseResponse {

@@ -120,8 +120,8 @@ const graphHead = async (): Promise<Uint8Array> => (await openBundle(bundle())).
 /** A graph whose one weight is 64 values at `offset` of `location`. */
 const outside = (location: string, offset: number): Uint8Array => {
   const g = new GraphBuilder("head");
-  const tensor = { name: "w", dtype: "f32", shape: [64], offset, length: 256 } as const;
-  g.output("y", g.weight({ location, tensor: () => tensor }, "w"), "f32", [64]);
+  const tensor = { name: "w", dtype: "f32", shape: [64], offset, length: 256, location } as const;
+  g.output("y", g.weight({ tensor: () => tensor }, "w"), "f32", [64]);
   return g.encode();
 };
 const editConfig = (edit: (config: Record<string, unknown>) => void): void => {
@@ -372,7 +372,7 @@ describe("importing", () => {
       new Map([...tensors, ["blocks.0.ffn.gate.bias", { shape: [4], data: new Float32Array(4) }]]),
     );
     await expect(importStarter(join(at, "model"), join(at, "x"))).rejects.toThrow(
-      /tensor "blocks\.0\.ffn\.gate\.bias" is not one this architecture has/,
+      /tensors not of this architecture: "blocks\.0\.ffn\.gate\.bias"/,
     );
   });
 
@@ -391,7 +391,7 @@ describe("importing", () => {
       readFileSync(model("transformer/config.json"), "utf8").replace('"num_experts": 4', '"num_experts": 5'),
     );
     expect(run(join(at, "model"), "--out", join(at, "x")).stderr).toMatch(
-      /tensor "blocks\.0\.ffn\.gate\.weight" has shape \[4, 48\], expected \[5, 48\]/,
+      /of another shape: "blocks\.0\.ffn\.gate\.weight" \[4, 48\], expected \[5, 48\]/,
     );
     expect(readdirSync(at).sort()).toEqual(["bundle", "model"]);
   });

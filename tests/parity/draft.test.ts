@@ -41,10 +41,10 @@ test("a draft with experts of its own, with another gate, or said to be there an
   const name = "blocks.0.ffn.experts.w1";
   const standard = readTensors(join(folder, "model", "transformer", "model.safetensors"));
   writeTensors(draft, new Map([...tensors, [name, standard.get(name)!]]));
-  await expect(imported()).rejects.toThrow(/draft\.safetensors.*experts\.w1" is not one this architecture has/);
+  await expect(imported()).rejects.toThrow(/draft\.safetensors.*not of this architecture: .*experts\.w1"/);
   const gate = { shape: [2, 4], data: new Float32Array(8) };
   writeTensors(draft, new Map([...tensors, ["blocks.1.ffn.gate.weight", gate]]));
-  await expect(imported()).rejects.toThrow(/draft\.safetensors.*gate\.weight" has shape \[2, 4\], expected \[4, 48\]/);
+  await expect(imported()).rejects.toThrow(/draft\.safetensors.*gate\.weight" \[2, 4\], expected \[4, 48\]/);
   rmSync(draft);
   await expect(imported()).rejects.toThrow(/draft\.safetensors: cannot be opened \(ENOENT\)/);
 });

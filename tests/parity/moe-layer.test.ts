@@ -10,7 +10,7 @@ import {
   GraphBuilder,
   openWeightFile,
   type GateOptions,
-  type WeightFile,
+  type Weights,
 } from "@moevie/importer";
 import { readTensors, type Dense } from "./safetensors-file.ts";
 import { createSession, f32, largestDifference } from "./sessions.ts";
@@ -29,7 +29,7 @@ function gateOptions(name: string, experts: number, topK: number): GateOptions {
   return { experts, topK, scores: "sigmoid", renormalise: true, groups: 4, groupsKept: 2, scale: 2.5 };
 }
 
-function layerGraph(name: string, weights: WeightFile, width: number, experts: number, topK: number): GraphBuilder {
+function layerGraph(name: string, weights: Weights, width: number, experts: number, topK: number): GraphBuilder {
   const g = new GraphBuilder(name);
   const relu = name.startsWith("relu");
   const rows = g.input("rows", "f32", ["n", width]);

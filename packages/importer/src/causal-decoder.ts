@@ -3,7 +3,7 @@
 import type { ConfigFile } from "./config-file.ts";
 import { conv, pixelShuffle, residual } from "./convolutions.ts";
 import { GraphBuilder, type Name } from "./graph-builder.ts";
-import type { WeightFile } from "./weight-file.ts";
+import type { Weights } from "./weights.ts";
 
 export type DecoderSizes = {
   readonly channels: number;
@@ -29,7 +29,7 @@ export function decoderSizes(config: ConfigFile): DecoderSizes {
 }
 
 /** Frames of `features` [frames, width, h, w] -> [frames, 3, 8h, 8w], each frame by itself. */
-function addFrames(g: GraphBuilder, weights: WeightFile, features: Name): Name {
+function addFrames(g: GraphBuilder, weights: Weights, features: Name): Name {
   let u = pixelShuffle(g, conv(g, weights, "up1", features), 2);
   u = residual(g, weights, "r1a", "r1b", u);
   u = pixelShuffle(g, conv(g, weights, "up2", u), 2);
@@ -45,7 +45,7 @@ function shapeOf(channels: number): (number | string)[] {
  * z [1, C, h, w] (and cache.0 .. cache.blocks) -> frames [1 or temporal, 3, H, W], cache_out.0 .. cache_out.blocks.
  * Cache 0 is the latent frame before, cache i + 1 the input of block i for it; before the first frame all are zero.
  */
-export function decoderGraph(weights: WeightFile, sizes: DecoderSizes, part: "first" | "next"): GraphBuilder {
+export function decoderGraph(weights: Weights, sizes: DecoderSizes, part: "first" | "next"): GraphBuilder {
   const g = new GraphBuilder(`decoder.${part}`);
   const frames = part === "first" ? 1 : sizes.temporal;
   const perChannel = [1, sizes.channels, 1, 1];

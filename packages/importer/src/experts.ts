@@ -96,8 +96,15 @@ export function expertSlotsGraph(slots: number, width: number, pattern: WeightSo
   const counts = g.input("counts", "i64", [slots]);
   const weight = (slot: number, name: string): Name => {
     const { dtype, shape, length } = pattern.tensor(`${prefix}.${name}`);
-    const one = { name: `slot.${slot}.${name}`, dtype, shape: shape.slice(1), offset: 0, length: length / shape[0]! };
-    return g.weight({ location: slotLocation(slot, name), tensor: () => one }, one.name);
+    const one = {
+      name: `slot.${slot}.${name}`,
+      dtype,
+      shape: shape.slice(1),
+      offset: 0,
+      length: length / shape[0]!,
+      location: slotLocation(slot, name),
+    };
+    return g.weight({ tensor: () => one }, one.name);
   };
   const expert: ExpertFunction = (segment, slot) =>
     addReluExpert(g, segment, {

@@ -1,19 +1,18 @@
 // The graph language: weights are referenced once and in place, constants shared, the same graph always the same bytes.
 import { expect, test } from "vitest";
-import type { StoredTensor } from "@moevie/tensor";
-import { GraphBuilder, type WeightSource } from "./graph-builder.ts";
+import { GraphBuilder, type PlacedTensor, type WeightSource } from "./graph-builder.ts";
 
-const stored = (name: string, shape: number[], length: number): StoredTensor => ({
+const stored = (name: string, shape: number[], length: number): PlacedTensor => ({
   name,
   dtype: "f16",
   shape,
   offset: 4096,
   length,
+  location: "weights/model.safetensors",
 });
 const source: WeightSource = {
-  location: "weights/model.safetensors",
   tensor: (name) => (name === "small" ? stored(name, [2], 4) : stored(name, [4, 64], 512)),
-  bytes: (_, length) => new Uint8Array(length).fill(0xab),
+  bytes: ({ length }) => new Uint8Array(length).fill(0xab),
 };
 
 test("a large weight is named by place, a tiny one is written into the graph", () => {
@@ -48,6 +47,14 @@ test("the same calls give the same bytes, and equal constants are one", () => {
 
 test("an element type no graph can hold is refused by the tensor's name", () => {
   const g = new GraphBuilder("g");
-  const odd: WeightSource = { location: "w", tensor: (name) => ({ ...stored(name, [1], 1), dtype: "f8_e4m3" }) };
-  expect(() => g.weight(odd, "scale")).toThrow("tensor scale: element type f8_e4m3 cannot be used in a graph");
+  const odd: WeightSource = { tensor: (name) => ({ ...stored(name, [1], 1), dtype: "f8_e5m2" }) };
+  expect(() => g.weight(odd, "scale")).toThrow("tensor scale: element type f8_e5m2 cannot be used in a graph");
+});
+
+test("a weight wanted in two types is referenced once and cast for the one it is not stored in", () => {
+  const g = new GraphBuilder("g");
+  const [half, wide] = [g.weight(source, "large", "f16"), g.weight(source, "large")];
+  expect(half).toBe("large.stored");
+  expect(wide).not.toBe(half);
+  expect(g.weight(source, "large")).toBe(wide);
 });

@@ -11,12 +11,14 @@ import {
   type Value,
 } from "./onnx-model.ts";
 
-/** Looks weights up by name; `location` is the file as graphs name it: root name, slash, path inside the root. */
+/** A stored tensor and the file it is in, as graphs name it: root name, slash, path inside the root. */
+export type PlacedTensor = StoredTensor & { readonly location: string };
+
+/** Looks weights up by name. */
 export type WeightSource = {
-  readonly location: string;
-  tensor(name: string): StoredTensor;
-  /** Bytes of the file itself, for tensors too small to be referenced. */
-  bytes?(offset: number, length: number): Uint8Array;
+  tensor(name: string): PlacedTensor;
+  /** The tensor's own bytes, for those too small to be referenced. */
+  bytes?(tensor: PlacedTensor): Uint8Array;
 };
 
 /**
@@ -29,6 +31,9 @@ const INLINE_BYTES_MAX = 127;
 export type Name = string;
 export type Attributes = Readonly<Record<string, Attribute>>;
 const CONTRIB = "com.microsoft";
+
+/** What graphs compute in. */
+export type FloatType = "f32" | "f16" | "bf16";
 
 /** The ONNX type a stored element type is referenced as. */
 function onnxType(name: string, type: ElementType): OnnxType {
@@ -82,14 +87,12 @@ export class GraphBuilder {
   }
 
   #constant(type: "f32" | "i64", values: readonly number[], shape: readonly number[]): Name {
-    const key = `${type}:${shape.join(",")}:${values.join(",")}`;
-    const made = this.#made.get(key);
-    if (made !== undefined) return made;
-    const wide = type === "f32" ? Float32Array.from(values) : BigInt64Array.from(values, BigInt);
-    const name = this.#fresh("constant");
-    this.#initializers.push({ name, type, shape, data: new Uint8Array(wide.buffer) });
-    this.#made.set(key, name);
-    return name;
+    return this.#once(`${type}:${shape.join(",")}:${values.join(",")}`, () => {
+      const wide = type === "f32" ? Float32Array.from(values) : BigInt64Array.from(values, BigInt);
+      const name = this.#fresh("constant");
+      this.#initializers.push({ name, type, shape, data: new Uint8Array(wide.buffer) });
+      return name;
+    });
   }
 
   f32(value: number): Name {
@@ -108,14 +111,14 @@ export class GraphBuilder {
     return this.#constant("i64", values, [values.length]);
   }
 
-  /** A stored tensor as f32, left where it is; the runtime widens narrow ones once, when it loads the graph. */
-  weight(source: WeightSource, name: string): Name {
-    return this.#stored(source, source.tensor(name));
+  /** A stored tensor as `type`, left where it is; the runtime casts one of another type once, when it loads the graph. */
+  weight(source: WeightSource, name: string, type: FloatType = "f32"): Name {
+    return this.#stored(source, source.tensor(name), type);
   }
 
   /** Entry `index` of a stored tensor's first axis, as f32. */
   weightSlice(source: WeightSource, name: string, index: number): Name {
-    const { dtype, shape, offset, length } = source.tensor(name);
+    const { dtype, shape, offset, length, location } = source.tensor(name);
     const bytes = length / shape[0]!;
     const slice = {
       name: `${name}.${index}`,
@@ -123,23 +126,36 @@ export class GraphBuilder {
       shape: shape.slice(1),
       offset: offset + index * bytes,
       length: bytes,
+      location,
     };
-    return this.#stored(source, slice);
+    return this.#stored(source, slice, "f32");
   }
 
-  #stored(source: WeightSource, tensor: StoredTensor): Name {
-    const { name, dtype, shape, offset, length } = tensor;
-    const key = `${source.location}:${name}`;
-    const made = this.#made.get(key);
-    if (made !== undefined) return made;
+  #stored(source: WeightSource, tensor: PlacedTensor, wanted: FloatType): Name {
+    const { name, dtype, location } = tensor;
+    const key = `${location}:${name}`;
     const type = onnxType(name, dtype);
-    const stored = `${name}.stored`;
-    const data = length <= INLINE_BYTES_MAX ? source.bytes?.(offset, length) : undefined;
-    const place = data === undefined ? { external: { location: source.location, offset, length } } : { data };
-    this.#initializers.push({ name: stored, type, shape, ...place });
-    const wide = type === "f32" ? stored : this.op("Cast", [stored], { to: { int: ONNX_TYPE.f32 } });
-    this.#made.set(key, wide);
-    return wide;
+    const stored = this.#once(key, () => this.#initialize(source, tensor, type));
+    return type === wanted ? stored : this.#once(`${key}:${wanted}`, () => this.cast(stored, wanted));
+  }
+
+  #initialize(source: WeightSource, tensor: PlacedTensor, type: OnnxType): Name {
+    const { shape, offset, length, location } = tensor;
+    const name = `${tensor.name}.stored`;
+    const data = length <= INLINE_BYTES_MAX ? source.bytes?.(tensor) : undefined;
+    const place = data === undefined ? { external: { location, offset, length } } : { data };
+    this.#initializers.push({ name, type, shape, ...place });
+    return name;
+  }
+
+  #once(key: string, make: () => Name): Name {
+    const made = this.#made.get(key) ?? make();
+    this.#made.set(key, made);
+    return made;
+  }
+
+  cast(value: Name, type: OnnxType): Name {
+    return this.op("Cast", [value], { to: { int: ONNX_TYPE[type] } });
   }
 
   add(a: Name, b: Name): Name {

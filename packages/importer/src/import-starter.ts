@@ -11,7 +11,7 @@ import type { GraphBuilder } from "./graph-builder.ts";
 import { upsamplerGraph, upsamplerSizes, type UpsamplerSizes } from "./latent-upsampler.ts";
 import { ditSizes, MoeDit, type DitSizes } from "./moe-dit.ts";
 import { textEncoderGraph, textEncoderSizes, type TextEncoderSizes } from "./text-encoder.ts";
-import { openWeightFile, type WeightFile } from "./weight-file.ts";
+import { openWeightFile, type Weights } from "./weights.ts";
 
 /** Name under which a bundle's graphs and manifest speak of the folder of weights. */
 const ROOT = "weights";
@@ -22,19 +22,19 @@ const DRAFT_GRAPHS = "draft.";
 
 type Starter = {
   readonly index: ConfigFile;
-  readonly text: { weights: WeightFile; sizes: TextEncoderSizes };
-  readonly denoiser: { weights: WeightFile; sizes: DitSizes };
+  readonly text: { weights: Weights; sizes: TextEncoderSizes };
+  readonly denoiser: { weights: Weights; sizes: DitSizes };
   /** A trunk of its own for few steps, over the same experts; a model may come without one. */
-  readonly draft: { weights: WeightFile; config: ConfigFile } | undefined;
-  readonly decoder: { weights: WeightFile; sizes: DecoderSizes; config: ConfigFile };
+  readonly draft: { weights: Weights; config: ConfigFile } | undefined;
+  readonly decoder: { weights: Weights; sizes: DecoderSizes; config: ConfigFile };
   /** A model may come without one. */
-  readonly upsampler: { weights: WeightFile; sizes: UpsamplerSizes } | undefined;
+  readonly upsampler: { weights: Weights; sizes: UpsamplerSizes } | undefined;
 };
 
 async function openStarter(folder: string): Promise<Starter> {
   const index = await readConfigFile(join(folder, "model_index.json"));
   index.oneOf("_class_name", ["MoevieStarterPipeline"]);
-  const part = async (name: string): Promise<{ weights: WeightFile; config: ConfigFile }> => ({
+  const part = async (name: string): Promise<{ weights: Weights; config: ConfigFile }> => ({
     config: await readConfigFile(join(folder, name, "config.json")),
     weights: await openWeightFile(join(folder, name, "model.safetensors"), `${ROOT}/${name}/model.safetensors`),
   });
@@ -81,7 +81,7 @@ function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
     ...(starter.upsampler ? [upsamplerGraph(starter.upsampler.weights, starter.upsampler.sizes)] : []),
   ];
   for (const part of [starter.text, starter.denoiser, starter.draft, starter.decoder, starter.upsampler])
-    part?.weights.expectAllAsked();
+    part?.weights.settle();
   return new Map(graphs.map((graph) => [graph.name, graph]));
 }
 

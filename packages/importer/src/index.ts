@@ -5,5 +5,5 @@ export { addGate, type GateOptions } from "./gate.ts";
 export { GraphBuilder } from "./graph-builder.ts";
 export { importStarter } from "./import-starter.ts";
 export { decoderGraph, decoderSizes } from "./causal-decoder.ts";
-export { openWeightFile, WeightFile } from "./weight-file.ts";
+export { openWeightFile, type Weights } from "./weights.ts";
 export { relativeBucket, textEncoderGraph, textEncoderSizes } from "./text-encoder.ts";

@@ -2,7 +2,7 @@
 import type { ConfigFile } from "./config-file.ts";
 import { conv, pixelShuffle, residual } from "./convolutions.ts";
 import { GraphBuilder, type Name } from "./graph-builder.ts";
-import type { WeightFile } from "./weight-file.ts";
+import type { Weights } from "./weights.ts";
 
 export type UpsamplerSizes = {
   readonly channels: number;
@@ -24,7 +24,7 @@ export function upsamplerSizes(config: ConfigFile): UpsamplerSizes {
 
 /** z [1, C, h, w] -> fine [1, C, scale * h, scale * w], both normalised. */
 export function upsamplerGraph(
-  weights: WeightFile,
+  weights: Weights,
   { channels, scale, blocks, fineBlocks }: UpsamplerSizes,
 ): GraphBuilder {
   const g = new GraphBuilder("latent-upsampler");

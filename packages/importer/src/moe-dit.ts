@@ -2,29 +2,24 @@
 // gate, head; and the same pieces joined as one monolith with the experts inside. Both are made of the functions below, so they
 // cannot drift apart. Norms, modulation and gate in f32. Sources: diffusers' WanTransformer3DModel; the model card of the starter.
 import type { ConfigFile } from "./config-file.ts";
+import { DitParts, type Arithmetic, type DitPartSizes, type Rotary } from "./dit-parts.ts";
 import { addMoeLayer, stackedReluExperts } from "./experts.ts";
 import { addGate, type GateOptions, type GateResult } from "./gate.ts";
 import { GraphBuilder, type Name } from "./graph-builder.ts";
-import { addPositions, addRotary, addTimeFeatures, addTokenGrid, type TokenGrid } from "./positions.ts";
-import type { WeightFile } from "./weight-file.ts";
+import { addPositions, addRotary, addTokenGrid } from "./positions.ts";
+import type { Weights } from "./weights.ts";
 
-export type DitSizes = {
-  readonly channels: number;
-  /** Pixels of the latent a token spans, [height, width]. */
-  readonly patch: readonly [number, number];
+export type DitSizes = DitPartSizes & {
   readonly layers: number;
-  readonly heads: number;
-  readonly headWidth: number;
-  readonly width: number;
   readonly textWidth: number;
-  readonly timeFeatures: number;
-  readonly epsilon: number;
   readonly expertHidden: number;
   readonly ropeTheta: number;
   readonly positionFeatures: number;
   readonly trainGrid: readonly number[];
   readonly gate: GateOptions;
 };
+
+const ARITHMETIC: Arithmetic = { type: "f32", operators: "fused" };
 
 /** Options of the gate; those this version of the architecture has not are refused, never passed over. */
 function gateOptions(config: ConfigFile): GateOptions {
@@ -82,12 +77,12 @@ export function ditSizes(config: ConfigFile): DitSizes {
 export class MoeDit {
   readonly sizes: DitSizes;
   /** The trunk's. */
-  readonly #weights: WeightFile;
-  readonly #experts: WeightFile;
+  readonly #weights: Weights;
+  readonly #experts: Weights;
   readonly #prefix: string;
 
   /** The trunk in `weights` with the experts in `experts`; names of its graphs begin with `prefix`. */
-  constructor(weights: WeightFile, experts: WeightFile, sizes: DitSizes, prefix: string) {
+  constructor(weights: Weights, experts: Weights, sizes: DitSizes, prefix: string) {
     this.#weights = weights;
     this.#experts = experts;
     this.sizes = sizes;
@@ -104,18 +99,24 @@ export class MoeDit {
     return [this.#contextGraph(), this.#entryGraph(), ...blocks, this.#headGraph(), this.#monolithGraph()];
   }
 
+  #parts(g: GraphBuilder): DitParts {
+    return new DitParts(g, this.#weights, this.sizes, ARITHMETIC);
+  }
+
   /** rows [B, L, textWidth] -> ctx [B, L, d], pooled [B, d]. */
   #context(g: GraphBuilder, rows: Name): { ctx: Name; pooled: Name } {
-    const at = "condition_embedder";
-    const hidden = g.geluTanh(g.linear(this.#weights, `${at}.text_embedder.linear_1`, rows, true));
-    const ctx = g.linear(this.#weights, `${at}.text_embedder.linear_2`, hidden, true);
+    const { textWidth, width } = this.sizes;
     const largest = g.op("ReduceMax", [g.op("Abs", [rows]), g.i64s([2])], { keepdims: { int: 0 } });
-    const used = g.op("Cast", [g.op("Greater", [largest, g.f32(0)])], { to: { int: 1 } });
+    const used = g.cast(g.op("Greater", [largest, g.f32(0)]), "f32");
     const count = g.op("Max", [g.op("ReduceSum", [used, g.i64s([1])], { keepdims: { int: 1 } }), g.f32(1)]);
     const mean = g.op("Div", [g.op("ReduceSum", [rows, g.i64s([1])], { keepdims: { int: 0 } }), count]);
     const square = g.op("ReduceMean", [g.mul(mean, mean), g.i64s([-1])], { keepdims: { int: 1 } });
     const unit = g.op("Div", [mean, g.op("Max", [g.op("Sqrt", [square]), g.f32(1e-6)])]);
-    return { ctx, pooled: g.gemm(this.#weights, `${at}.pooled_embedder`, unit, true) };
+    const parts = this.#parts(g);
+    return {
+      ctx: parts.text(rows, textWidth),
+      pooled: parts.rows("condition_embedder.pooled_embedder", unit, textWidth, width),
+    };
   }
 
   #entry(
@@ -125,59 +126,14 @@ export class MoeDit {
     pooled: Name,
     origin: Name,
   ): { x: Name; tMod: Name; temb: Name; cos: Name; sin: Name } {
-    const { width, patch } = this.sizes;
-    const weights = this.#weights;
-    const patches = g.op(
-      "Conv",
-      [latent, g.weight(weights, "patch_embedding.weight"), g.weight(weights, "patch_embedding.bias")],
-      {
-        kernel_shape: { ints: [1, ...patch] },
-        strides: { ints: [1, ...patch] },
-      },
-    );
+    const { width, headWidth, ropeTheta, positionFeatures, trainGrid } = this.sizes;
+    const parts = this.#parts(g);
+    const patches = parts.patches(latent);
     const grid = addTokenGrid(g, patches, origin);
-    const tokens = g.transpose(g.reshape(patches, [0, width, -1]), [0, 2, 1]);
-    const positions = addPositions(g, grid, this.sizes.trainGrid, this.sizes.positionFeatures);
-    const x = g.add(tokens, g.gemm(weights, "pos_embedding", positions, true));
-    const time = "condition_embedder.time_embedder";
-    const features = addTimeFeatures(g, timestep, this.sizes.timeFeatures);
-    const embedded = g.gemm(
-      weights,
-      `${time}.linear_2`,
-      g.silu(g.gemm(weights, `${time}.linear_1`, features, true)),
-      true,
-    );
-    const temb = g.add(embedded, pooled);
-    const tMod = g.reshape(g.gemm(weights, "condition_embedder.time_proj", g.silu(temb), true), [-1, 6, width]);
-    return { x, tMod, temb, ...this.#rope(g, grid) };
-  }
-
-  #rope(g: GraphBuilder, grid: TokenGrid): { cos: Name; sin: Name } {
-    return addRotary(g, grid, this.sizes.headWidth, this.sizes.ropeTheta);
-  }
-
-  /** Attention prefix `at`: queries from `from`, keys and values from `to`, turned by the rotary table when given. */
-  #attention(g: GraphBuilder, at: string, from: Name, to: Name, rope?: { cos: Name; sin: Name }): Name {
-    const heads = { num_heads: { int: this.sizes.heads } };
-    const project = (name: string, value: Name): Name => g.linear(this.#weights, `${at}.${name}`, value, true);
-    const normed = (name: string, norm: string, value: Name): Name => {
-      const turned = g.rmsNorm(
-        project(name, value),
-        g.weight(this.#weights, `${at}.${norm}.weight`),
-        this.sizes.epsilon,
-      );
-      if (rope === undefined) return turned;
-      return g.fused("RotaryEmbedding", [turned, g.i64s([0]), rope.cos, rope.sin], {
-        ...heads,
-        interleaved: { int: 1 },
-      });
-    };
-    const mixed = g.fused(
-      "MultiHeadAttention",
-      [normed("to_q", "norm_q", from), normed("to_k", "norm_k", to), project("to_v", to)],
-      heads,
-    );
-    return project("to_out.0", mixed);
+    const positions = addPositions(g, grid, trainGrid, positionFeatures);
+    const x = g.add(parts.tokens(patches), parts.rows("pos_embedding", positions, positionFeatures, width));
+    const temb = g.add(parts.time(timestep).embedded, pooled);
+    return { x, tMod: parts.timeModulation(temb), temb, ...addRotary(g, grid, headWidth, ropeTheta) };
   }
 
   /** Block `index` on `x` [B, N, d], up to and including its gate. */
@@ -187,54 +143,24 @@ export class MoeDit {
     x: Name,
     tMod: Name,
     ctx: Name,
-    rope: { cos: Name; sin: Name },
+    rope: Rotary,
   ): { x: Name; ffnGate: Name; rows: Name; gate: GateResult } {
-    const { width, epsilon } = this.sizes;
     const at = `blocks.${index}`;
-    const weights = this.#weights;
-    const table = g.add(g.weight(weights, `${at}.scale_shift_table`), tMod);
-    const [shiftSa, scaleSa, gateSa, shiftFf, scaleFf, gateFf] = g.split(table, 1, [1, 1, 1, 1, 1, 1]) as [
-      Name,
-      Name,
-      Name,
-      Name,
-      Name,
-      Name,
-    ];
-    const h = g.modulate(g.layerNorm(x, width, epsilon), scaleSa, shiftSa);
-    const afterSelf = g.add(x, g.mul(gateSa, this.#attention(g, `${at}.attn1`, h, h, rope)));
-    const crossed = g.layerNorm(
-      afterSelf,
-      width,
-      epsilon,
-      g.weight(weights, `${at}.norm2.weight`),
-      g.weight(weights, `${at}.norm2.bias`),
-    );
-    const afterCross = g.add(afterSelf, this.#attention(g, `${at}.attn2`, crossed, ctx));
-    const rows = g.reshape(g.modulate(g.layerNorm(afterCross, width, epsilon), scaleFf, shiftFf), [-1, width]);
-    const logits = g.gemm(weights, `${at}.ffn.gate`, rows, false);
-    return { x: afterCross, ffnGate: gateFf, rows, gate: addGate(g, logits, this.sizes.gate) };
+    const parts = this.#parts(g);
+    const mod = parts.modulations(at, tMod);
+    const h = g.modulate(parts.layerNorm(x), mod.scaleSa, mod.shiftSa);
+    const afterSelf = g.add(x, g.mul(mod.gateSa, parts.attention(`${at}.attn1`, h, h, rope)));
+    const crossed = parts.affineNorm(`${at}.norm2`, afterSelf);
+    const afterCross = g.add(afterSelf, parts.attention(`${at}.attn2`, crossed, ctx));
+    const modulated = g.modulate(parts.layerNorm(afterCross), mod.scaleFf, mod.shiftFf);
+    const rows = g.reshape(modulated, [-1, this.sizes.width]);
+    const logits = g.gemm(this.#weights, `${at}.ffn.gate`, rows, false);
+    return { x: afterCross, ffnGate: mod.gateFf, rows, gate: addGate(g, logits, this.sizes.gate) };
   }
 
   /** x + ffnGate * moe, the residual of a block's experts. */
   #afterExperts(g: GraphBuilder, x: Name, ffnGate: Name, moe: Name): Name {
     return g.add(x, g.mul(ffnGate, g.op("Reshape", [moe, g.op("Shape", [x])])));
-  }
-
-  #head(g: GraphBuilder, x: Name, temb: Name, latent: Name): Name {
-    const { width, epsilon, channels, patch } = this.sizes;
-    const table = g.add(g.weight(this.#weights, "scale_shift_table"), g.op("Unsqueeze", [temb, g.i64s([1])]));
-    const [shift, scale] = g.split(table, 1, [1, 1]) as [Name, Name];
-    const out = g.linear(this.#weights, "proj_out", g.modulate(g.layerNorm(x, width, epsilon), scale, shift), true);
-    const shape = g.op("Shape", [latent]);
-    const [batch, , frames, height, columns] = g.split(shape, 0, [1, 1, 1, 1, 1]) as [Name, Name, Name, Name, Name];
-    const down = (size: Name, by: number): Name => g.op("Div", [size, g.i64s([by])]);
-    const cells = g.concat(
-      [batch, frames, down(height, patch[0]), down(columns, patch[1]), g.i64s([patch[0], patch[1], channels])],
-      0,
-    );
-    const cellular = g.transpose(g.op("Reshape", [out, cells]), [0, 6, 1, 2, 4, 3, 5]);
-    return g.op("Reshape", [cellular, shape]);
   }
 
   #latentShape(): (number | string)[] {
@@ -308,7 +234,7 @@ export class MoeDit {
     const latent = g.input("latent", "f32", this.#latentShape());
     g.output(
       "velocity",
-      this.#head(g, this.#afterExperts(g, x, ffnGate, moe), temb, latent),
+      this.#parts(g).head(this.#afterExperts(g, x, ffnGate, moe), temb, latent).velocity,
       "f32",
       this.#latentShape(),
     );
@@ -332,7 +258,7 @@ export class MoeDit {
       x = this.#afterExperts(g, block.x, block.ffnGate, moe);
       this.#outputGate(g, block.gate, `ids.${index}`, `weights.${index}`);
     }
-    g.output("velocity", this.#head(g, x, temb, latent), "f32", this.#latentShape());
+    g.output("velocity", this.#parts(g).head(x, temb, latent).velocity, "f32", this.#latentShape());
     return g;
   }
 }

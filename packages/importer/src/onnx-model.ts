@@ -6,7 +6,18 @@ import protobuf from "protobufjs/minimal.js";
 type Writer = protobuf.Writer;
 
 /** ONNX element types used by our graphs (TensorProto.DataType). */
-export const ONNX_TYPE = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, bool: 9, f16: 10, f64: 11, bf16: 16 } as const;
+export const ONNX_TYPE = {
+  f32: 1,
+  u8: 2,
+  i8: 3,
+  i32: 6,
+  i64: 7,
+  bool: 9,
+  f16: 10,
+  f64: 11,
+  bf16: 16,
+  f8_e4m3: 17,
+} as const;
 export type OnnxType = keyof typeof ONNX_TYPE;
 
 export type Attribute = { int: number } | { float: number } | { text: string } | { ints: readonly number[] };

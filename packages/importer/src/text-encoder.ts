@@ -2,7 +2,7 @@
 // scaled, padded keys masked, padded rows zero. Source: transformers' UMT5EncoderModel.
 import type { ConfigFile } from "./config-file.ts";
 import { GraphBuilder, type Name } from "./graph-builder.ts";
-import type { WeightFile } from "./weight-file.ts";
+import type { Weights } from "./weights.ts";
 
 const MASKED = -1e9;
 
@@ -69,7 +69,7 @@ function addBuckets(g: GraphBuilder, ids: Name, sizes: TextEncoderSizes): Name {
 /** Self-attention of layer prefix `at` over `x` [B, L, width]; `buckets` [L, L], `mask` [B, 1, 1, L] added to the scores. */
 function addAttention(
   g: GraphBuilder,
-  weights: WeightFile,
+  weights: Weights,
   at: string,
   x: Name,
   buckets: Name,
@@ -87,7 +87,7 @@ function addAttention(
 }
 
 /** ids i64 [B, L], mask i64 [B, L] -> rows f32 [B, L, width], rows outside the mask zero. */
-export function textEncoderGraph(weights: WeightFile, sizes: TextEncoderSizes): GraphBuilder {
+export function textEncoderGraph(weights: Weights, sizes: TextEncoderSizes): GraphBuilder {
   const g = new GraphBuilder("text-encoder");
   const ids = g.input("ids", "i64", ["batch", "tokens"]);
   const kept = g.op("Cast", [g.input("mask", "i64", ["batch", "tokens"])], { to: { int: 1 } });

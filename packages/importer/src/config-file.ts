@@ -32,15 +32,17 @@ export class ConfigFile {
     return this.#values[key] !== undefined;
   }
 
-  /** A key outside `known` says something about the model that nothing here would heed. */
-  expectOnly(known: readonly string[]): void {
-    const other = Object.keys(this.#values).find((key) => !known.includes(key));
+  /** A key outside `known` says something about the model that nothing here would heed; keys that begin with `notes` do not. */
+  expectOnly(known: readonly string[], notes?: string): void {
+    const other = Object.keys(this.#values).find(
+      (key) => !known.includes(key) && !(notes !== undefined && key.startsWith(notes)),
+    );
     if (other !== undefined) this.#fail(other, `only the keys ${known.join(", ")}`);
   }
 
   /** What has one allowed value in this version; absent means that value. */
-  expectValue(key: string, allowed: boolean | number): void {
-    if (this.has(key) && this.#values[key] !== allowed) this.#fail(key, String(allowed));
+  expectValue(key: string, allowed: boolean | number | string | null): void {
+    if (this.has(key) && this.#values[key] !== allowed) this.#fail(key, JSON.stringify(allowed));
   }
 
   /** Throws for `key` unless `holds`: for rules between values. */
@@ -86,6 +88,12 @@ export class ConfigFile {
     const good =
       Array.isArray(value) && value.every(Number.isFinite) && (length === undefined || value.length === length);
     return good ? (value as number[]) : this.#fail(key, length === undefined ? "numbers" : `${length} numbers`);
+  }
+
+  flags(key: string, length: number): readonly boolean[] {
+    const value = this.#values[key];
+    const good = Array.isArray(value) && value.length === length && value.every((flag) => typeof flag === "boolean");
+    return good ? (value as boolean[]) : this.#fail(key, `${length} of true or false`);
   }
 
   rows(key: string, rows: number, columns: number): readonly (readonly number[])[] {

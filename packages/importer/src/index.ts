@@ -7,3 +7,7 @@ export { importStarter } from "./import-starter.ts";
 export { decoderGraph, decoderSizes } from "./causal-decoder.ts";
 export { openWeightFile, type Weights } from "./weights.ts";
 export { relativeBucket, textEncoderGraph, textEncoderSizes } from "./text-encoder.ts";
+export { wanDitGraph, wanDitSizes } from "./wan-dit.ts";
+export { openWeightFolder } from "./weight-folder.ts";
+export { wanVaeSizes } from "./wan-vae.ts";
+export { wanDecoderGraph, wanEncoderGraph } from "./wan-vae-graphs.ts";

@@ -20,7 +20,12 @@ export type GraphEntry = {
   readonly outputs: readonly GraphValue[];
 };
 /** `path` is inside the bundle, or begins with the name of a root. */
-export type FileEntry = { readonly path: string; readonly bytes: number; readonly sha256: string };
+export type FileEntry = {
+  readonly path: string;
+  readonly bytes: number;
+  /** Absent for weights that were not read in full when they were imported: their headers and sizes are in the digest. */
+  readonly sha256?: string;
+};
 
 export type Gate = {
   readonly kind: "token-topk";
@@ -76,6 +81,8 @@ export type Variant = {
   readonly guidance: number;
   /** Of steps for which the last of several noise-level experts is chosen, where it differs. */
   readonly guidanceLow?: number;
+  /** The noise schedule, where it is not one of the grids: as many sigmas as steps, shifted already, falling from at most 1. */
+  readonly sigmas?: readonly number[];
   /** What the names of its graphs begin with: context, entry, block.0, …, head, monolith. */
   readonly graphs: string;
 };
@@ -92,8 +99,11 @@ export type Manifest = {
   readonly modelFrames: number;
   /** Levels of 0 to 255 by which still places may swing from frame to frame as decoded; finishing averages within them. 0: not at all. */
   readonly steadyLevels: number;
+  /** The size it was trained on. */
   readonly width: number;
   readonly height: number;
+  /** What size it draws: always the trained one, which finishing scales, or the asked one. */
+  readonly draws: "trained" | "asked";
   readonly latent: {
     readonly channels: number;
     readonly temporalStride: number;
@@ -106,7 +116,15 @@ export type Manifest = {
     readonly toRgb: readonly (readonly number[])[];
     readonly toRgbBias: readonly number[];
   };
-  readonly text: { readonly tokenizer: string; readonly maxTokens: number; readonly width: number };
+  readonly text: {
+    readonly tokenizer: string;
+    readonly maxTokens: number;
+    readonly width: number;
+    /** What is done to a text first: white space alone is put in order, or also what ftfy repairs and HTML's entities. */
+    readonly cleaning: "whitespace" | "ftfy";
+  };
+  /** What is asked not to show when a request leaves it empty. */
+  readonly negativePrompt?: string;
   readonly denoiser: TokenDenoiser | NoiseDenoiser;
   readonly schedule: { readonly shift: number; readonly grid: string };
   /** How clips longer than the model's are cut, in latent frames; `period`: after how many the model's time begins anew. */
@@ -117,7 +135,8 @@ export type Manifest = {
   /** Numbers of weights by piece. */
   readonly parameters: Readonly<Record<string, number>>;
   readonly graphs: Readonly<Record<string, GraphEntry>>;
-  readonly precision: "f32";
+  /** What the denoiser's linear layers and attention compute in. */
+  readonly precision: "f32" | "f16" | "bf16";
 };
 
 type Check = (value: unknown) => boolean;
@@ -137,10 +156,22 @@ const isValue: Check = (value) =>
 const isValues: Check = (value) => Array.isArray(value) && value.every(isValue);
 const isGraph: Check = (value) =>
   isObject(value) && isText(value["file"]) && isValues(value["inputs"]) && isValues(value["outputs"]);
+/** Only weights may go without a hash. */
+const isUnread = (file: Record<string, unknown>): boolean =>
+  file["sha256"] === undefined && (file["path"] as string).endsWith(".safetensors");
 const isFile: Check = (value) =>
-  isObject(value) && isText(value["path"]) && isWhole(value["bytes"]) && isSha(value["sha256"]);
+  isObject(value) && isText(value["path"]) && isWhole(value["bytes"]) && (isSha(value["sha256"]) || isUnread(value));
+const isSigmas = (sigmas: unknown, steps: unknown): boolean =>
+  isNumbers(sigmas) &&
+  (sigmas as number[]).length === steps &&
+  (sigmas as number[]).every((sigma, i, all) => sigma > 0 && sigma <= 1 && sigma < (all[i - 1] ?? 2));
 const isVariant: Check = (value) =>
-  isObject(value) && isCount(value["steps"]) && isNumber(value["guidance"]) && typeof value["graphs"] === "string";
+  isObject(value) &&
+  isCount(value["steps"]) &&
+  isNumber(value["guidance"]) &&
+  (value["guidanceLow"] === undefined || isNumber(value["guidanceLow"])) &&
+  (value["sigmas"] === undefined || isSigmas(value["sigmas"], value["steps"])) &&
+  typeof value["graphs"] === "string";
 const every =
   (check: Check): Check =>
   (value) =>
@@ -160,9 +191,16 @@ const FIELDS: readonly Field[] = [
   ["files", (value) => Array.isArray(value) && value.every(isFile), "entries of path, bytes and sha256"],
   ["graphs", every(isGraph), "entries of file, inputs and outputs by name"],
   ["parameters", every(isWhole), "whole numbers by piece"],
-  ["precision", oneOf("f32"), '"f32"'],
+  ["precision", oneOf("f32", "f16", "bf16"), '"f32", "f16" or "bf16"'],
+  ["draws", oneOf("trained", "asked"), '"trained" or "asked"'],
+  ["text.cleaning", oneOf("whitespace", "ftfy"), '"whitespace" or "ftfy"'],
+  ["negativePrompt", (value) => value === undefined || isText(value), "a string, or nothing"],
   ["sampler", isText, "a string"],
-  ["variants", every(isVariant), "entries of steps, guidance and graphs by name"],
+  [
+    "variants",
+    every(isVariant),
+    "entries of steps, guidance and graphs by name, any sigmas falling and as many as steps",
+  ],
   ...["frameRate", "modelFrames", "width", "height"].map((path) => [path, isCount, COUNT] as const),
   ...["channels", "temporalStride", "spatialStride", "upsampling"].map(
     (key) => [`latent.${key}`, isCount, COUNT] as const,

@@ -39,7 +39,7 @@ async function openFile(roots: Roots, entry: FileEntry, verify: boolean): Promis
       `is ${bytes} bytes long, expected ${entry.bytes}${bytes < entry.bytes ? ": it is truncated" : ""}`,
     );
   }
-  if (verify) {
+  if (verify && entry.sha256 !== undefined) {
     const sha256 = await fileSha256(file).catch(unreadable(entry.path));
     if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
   }
@@ -192,10 +192,16 @@ export class Bundle {
     return referencesOf(bytes).reduce((sum, tensor) => sum + tensor.elements, 0);
   }
 
-  /** Reads every file in full and compares its hash. Throws BundleError for the first that differs. */
+  /** Paths of files that were never read in full: nothing is known to compare them with. */
+  get unread(): readonly string[] {
+    return this.manifest.files.filter(({ sha256 }) => sha256 === undefined).map(({ path }) => path);
+  }
+
+  /** Reads every file whose hash is known in full and compares it. Throws BundleError for the first that differs. */
   async verify(signal?: AbortSignal): Promise<void> {
     for (const { entry, file } of this.#files.values()) {
       signal?.throwIfAborted();
+      if (entry.sha256 === undefined) continue;
       const sha256 = await fileSha256(file).catch(unreadable(entry.path));
       if (sha256 !== entry.sha256) throw new BundleError(entry.path, `has sha256 ${sha256}, expected ${entry.sha256}`);
     }

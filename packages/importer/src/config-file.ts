@@ -57,10 +57,15 @@ export class ConfigFile {
 
   /** A whole number from one up. */
   count(key: string): number {
+    return this.countTo(key, COUNT_MAX);
+  }
+
+  /** A whole number from one to `most`. */
+  countTo(key: string, most: number): number {
     const value = this.#values[key];
-    return Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= COUNT_MAX
+    return Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= most
       ? (value as number)
-      : this.#fail(key, `a whole number from 1 to ${COUNT_MAX}`);
+      : this.#fail(key, `a whole number from 1 to ${most}`);
   }
 
   /** A whole number from zero up. */

@@ -59,20 +59,12 @@ export class DitParts {
     const { g } = this;
     this.#weights.expectShape(`${name}.weight`, [to, from]);
     this.#weights.expectShape(`${name}.bias`, [to]);
-    const flat = this.#to(type, g.reshape(value, [-1, from]));
-    const [weight, bias] = ["weight", "bias"].map((part) => g.weight(this.#weights, `${name}.${part}`, type));
-    return g.op("Gemm", [flat, weight!, bias!], { transB: { int: 1 } });
+    return g.gemm(this.#weights, name, g.reshape(value, [-1, from]), true, type);
   }
 
   /** The same, back in the shape of `like` [B, N, …] -> [B, N, to], f32. */
   linear(name: string, value: Name, like: Name, from: number, to: number): Name {
-    return this.#from(this.#back(this.rows(name, value, from, to), like, to));
-  }
-
-  #back(rows: Name, like: Name, width: number): Name {
-    const { g } = this;
-    const outer = g.op("Shape", [like], { start: { int: 0 }, end: { int: 2 } });
-    return g.op("Reshape", [rows, g.concat([outer, g.i64s([width])], 0)]);
+    return this.#from(this.g.back(this.rows(name, value, from, to), like, to));
   }
 
   #to(type: FloatType, value: Name): Name {
@@ -188,7 +180,7 @@ export class DitParts {
     };
     const q = normed("to_q", "norm_q", from);
     const k = normed("to_k", "norm_k", to);
-    const v = this.#back(this.rows(`${at}.to_v`, to, width, width), to, width);
+    const v = this.g.back(this.rows(`${at}.to_v`, to, width, width), to, width);
     return this.linear(`${at}.to_out.0`, this.#mix(q, k, v), from, width, width);
   }
 

@@ -113,7 +113,7 @@ export class GraphBuilder {
 
   /** A stored tensor as `type`, left where it is; the runtime casts one of another type once, when it loads the graph. */
   weight(source: WeightSource, name: string, type: FloatType = "f32"): Name {
-    return this.#stored(source, source.tensor(name), type);
+    return this.#cast(source, source.tensor(name), type);
   }
 
   /** Entry `index` of a stored tensor's first axis, as f32. */
@@ -128,15 +128,23 @@ export class GraphBuilder {
       length: bytes,
       location,
     };
-    return this.#stored(source, slice, "f32");
+    return this.#cast(source, slice, "f32");
   }
 
-  #stored(source: WeightSource, tensor: PlacedTensor, wanted: FloatType): Name {
+  #cast(source: WeightSource, tensor: PlacedTensor, wanted: FloatType): Name {
     const { name, dtype, location } = tensor;
-    const key = `${location}:${name}`;
-    const type = onnxType(name, dtype);
-    const stored = this.#once(key, () => this.#initialize(source, tensor, type));
-    return type === wanted ? stored : this.#once(`${key}:${wanted}`, () => this.cast(stored, wanted));
+    const stored = this.#initializer(source, tensor);
+    return dtype === wanted ? stored : this.#once(`${location}:${name}:${wanted}`, () => this.cast(stored, wanted));
+  }
+
+  /** A stored tensor as it is, for tables of which a few rows are taken. */
+  stored(source: WeightSource, name: string): Name {
+    return this.#initializer(source, source.tensor(name));
+  }
+
+  #initializer(source: WeightSource, tensor: PlacedTensor): Name {
+    const type = onnxType(tensor.name, tensor.dtype);
+    return this.#once(`${tensor.location}:${tensor.name}`, () => this.#initialize(source, tensor, type));
   }
 
   #initialize(source: WeightSource, tensor: PlacedTensor, type: OnnxType): Name {
@@ -190,18 +198,17 @@ export class GraphBuilder {
     return this.op("Gelu", [value], { approximate: { text: "tanh" } });
   }
 
-  /** `rows` [n, in] through a linear layer `name` whose weight is stored [out, in] -> [n, out]. */
-  gemm(source: WeightSource, name: string, rows: Name, bias: boolean): Name {
-    const inputs = [rows, this.weight(source, `${name}.weight`)];
-    if (bias) inputs.push(this.weight(source, `${name}.bias`));
+  /** `rows` [n, in] through linear layer `name`, whose weight is stored [out, in], computed in `type` -> [n, out] of that type. */
+  gemm(source: WeightSource, name: string, rows: Name, bias: boolean, type: FloatType = "f32"): Name {
+    const inputs = [type === "f32" ? rows : this.cast(rows, type), this.weight(source, `${name}.weight`, type)];
+    if (bias) inputs.push(this.weight(source, `${name}.bias`, type));
     return this.op("Gemm", inputs, { transB: { int: 1 } });
   }
 
-  /** The same over the last axis of a [batch, rows, in] value -> [batch, rows, out]. */
-  linear(source: WeightSource, name: string, value: Name, bias: boolean): Name {
-    const turned = this.transpose(this.weight(source, `${name}.weight`), [1, 0]);
-    const product = this.op("MatMul", [value, turned]);
-    return bias ? this.add(product, this.weight(source, `${name}.bias`)) : product;
+  /** `rows` [a * b, width] in the shape of `like` [a, b, …] -> [a, b, width]. */
+  back(rows: Name, like: Name, width: number): Name {
+    const outer = this.op("Shape", [like], { start: { int: 0 }, end: { int: 2 } });
+    return this.op("Reshape", [rows, this.concat([outer, this.i64s([width])], 0)]);
   }
 
   /** LayerNorm over the last axis of `width`; without an affine part when `scale` is not given. */

@@ -1,20 +1,15 @@
-// Imports a folder of the starter's layout: writes graphs and a manifest beside which the weights are only named. The result
-// appears under its final name complete or not at all. Reads weight files for their hashes, never copies them.
-import { createHash, randomUUID } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { mkdir, readFile, readdir, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
-import { basename, dirname, join, relative, resolve } from "node:path";
+// Imports a folder of the starter's layout: which graphs it becomes and what its manifest says.
+import { join } from "node:path";
 import { decoderGraph, decoderSizes, type DecoderSizes } from "./causal-decoder.ts";
-import { ConfigFileError, readConfigFile, type ConfigFile } from "./config-file.ts";
+import { readConfigFile, type ConfigFile } from "./config-file.ts";
 import { expertGraph, expertSlotsGraph } from "./experts.ts";
 import type { GraphBuilder } from "./graph-builder.ts";
 import { upsamplerGraph, upsamplerSizes, type UpsamplerSizes } from "./latent-upsampler.ts";
 import { ditSizes, MoeDit, type DitSizes } from "./moe-dit.ts";
 import { textEncoderGraph, textEncoderSizes, type TextEncoderSizes } from "./text-encoder.ts";
 import { openWeightFile, type Weights } from "./weights.ts";
+import { modelFolder, ROOT, writeBundle } from "./write-bundle.ts";
 
-/** Name under which a bundle's graphs and manifest speak of the folder of weights. */
-const ROOT = "weights";
 const TOKENIZER = "tokenizer/tokenizer.json";
 const DRAFT = "transformer/draft.safetensors";
 /** What the names of the draft's graphs begin with. */
@@ -66,7 +61,7 @@ async function openStarter(folder: string): Promise<Starter> {
   };
 }
 
-function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
+function buildGraphs(starter: Starter): GraphBuilder[] {
   const { sizes, weights } = starter.denoiser;
   const graphs = [
     textEncoderGraph(starter.text.weights, starter.text.sizes),
@@ -82,14 +77,7 @@ function buildGraphs(starter: Starter): Map<string, GraphBuilder> {
   ];
   for (const part of [starter.text, starter.denoiser, starter.draft, starter.decoder, starter.upsampler])
     part?.weights.settle();
-  return new Map(graphs.map((graph) => [graph.name, graph]));
-}
-
-async function describeFile(folder: string, path: string): Promise<{ path: string; bytes: number; sha256: string }> {
-  const file = join(folder, path);
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return { path: `${ROOT}/${path}`, bytes: (await stat(file)).size, sha256: hash.digest("hex") };
+  return graphs;
 }
 
 function latentFacts({ decoder: { sizes, config }, upsampler }: Starter): object {
@@ -125,26 +113,25 @@ function variantFacts(config: ConfigFile, graphs: string): object {
   return { steps: config.count("steps"), guidance: config.number("guidance"), graphs };
 }
 
-function manifestOf(starter: Starter, roots: object, files: object[], graphs: object): object {
+function manifestOf(starter: Starter): object {
   const { index } = starter;
   const schedule = index.object("schedule");
   const windows = index.object("windows");
   return {
-    format: "moevie-bundle/1",
     name: index.text("name"),
     architecture: "wan-moe",
-    roots,
-    files,
     frameRate: index.count("frame_rate"),
     modelFrames: index.count("frames"),
     steadyLevels: index.whole("steady_levels"),
     width: index.count("width"),
     height: index.count("height"),
+    draws: "trained",
     latent: latentFacts(starter),
     text: {
       tokenizer: `${ROOT}/${TOKENIZER}`,
       maxTokens: index.count("max_text_tokens"),
       width: starter.text.sizes.width,
+      cleaning: "whitespace",
     },
     denoiser: denoiserFacts(starter.denoiser.sizes),
     schedule: { shift: schedule.number("shift"), grid: schedule.text("grid") },
@@ -165,75 +152,20 @@ function manifestOf(starter: Starter, roots: object, files: object[], graphs: ob
       decoder: starter.decoder.weights.parameters,
       ...(starter.upsampler && { upsampler: starter.upsampler.weights.parameters }),
     },
-    graphs,
     precision: "f32",
   };
 }
 
-/** Whether `target` holds the same bundle: the manifest, and graphs that nobody damaged since. */
-async function isThere(scratch: string, target: string, manifest: string): Promise<boolean> {
-  const existing = await readFile(join(target, "manifest.json"), "utf8").catch(() => undefined);
-  if (existing !== manifest) return false;
-  for (const name of await readdir(join(scratch, "graphs"))) {
-    const [made, kept] = await Promise.all(
-      [scratch, target].map((folder) => readFile(join(folder, "graphs", name)).catch(() => Buffer.alloc(0))),
-    );
-    if (kept === undefined || made?.equals(kept) !== true) return false;
-  }
-  return true;
-}
-
-/** Puts the finished `scratch` under `target`; a folder already there is replaced unless it holds the same. */
-async function publish(scratch: string, target: string, manifest: string): Promise<void> {
-  if (await isThere(scratch, target, manifest)) return;
-  const old = `${scratch}.old`;
-  const moved = await rename(target, old).then(
-    () => true,
-    () => false,
-  );
-  try {
-    await rename(scratch, target);
-  } catch (cause) {
-    const winner = await readFile(join(target, "manifest.json"), "utf8").catch(() => undefined);
-    if (winner !== manifest) {
-      if (moved) await rename(old, target);
-      throw cause;
-    }
-  }
-  if (moved) await rm(old, { recursive: true, force: true });
-}
-
 /**
- * Imports `weightsDir` into the bundle folder `outDir` (made, or replaced when it differs). The weights stay where they are: the
- * manifest holds their folder relative to the bundle. Throws ConfigFileError or SafetensorsError naming file and key or tensor.
+ * Imports `weightsDir` into the bundle folder `outDir` (made, or replaced when it differs). Throws ConfigFileError or SafetensorsError naming
+ * file and key or tensor.
  */
 export async function importStarter(weightsDir: string, outDir: string): Promise<void> {
-  const weights = await realpath(weightsDir).catch(() => {
-    throw new ConfigFileError(weightsDir, "is missing");
-  });
-  const starter = await openStarter(weights);
-  const parent = dirname(resolve(outDir));
-  await mkdir(parent, { recursive: true });
-  const target = join(await realpath(parent), basename(resolve(outDir)));
-  const scratch = join(dirname(target), `.${basename(target)}.${randomUUID()}`);
-  try {
-    await mkdir(join(scratch, "graphs"), { recursive: true });
-    const graphs: Record<string, object> = {};
-    const files: object[] = [];
-    for (const [name, graph] of buildGraphs(starter)) {
-      const bytes = graph.encode();
-      const path = `graphs/${name}.onnx`;
-      await writeFile(join(scratch, path), bytes);
-      graphs[name] = { file: path, ...graph.signature() };
-      files.push({ path, bytes: bytes.byteLength, sha256: createHash("sha256").update(bytes).digest("hex") });
-    }
-    const parts = ["text_encoder", "transformer", "vae", ...(starter.upsampler ? ["upsampler"] : [])];
-    const stored = [...parts.map((part) => `${part}/model.safetensors`), ...(starter.draft ? [DRAFT] : [])];
-    files.push(...(await Promise.all([...stored, TOKENIZER].map((path) => describeFile(weights, path)))));
-    const manifest = `${JSON.stringify(manifestOf(starter, { [ROOT]: relative(target, weights) }, files, graphs), null, 1)}\n`;
-    await writeFile(join(scratch, "manifest.json"), manifest);
-    await publish(scratch, target, manifest);
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  const folder = await modelFolder(weightsDir);
+  const starter = await openStarter(folder);
+  const graphs = buildGraphs(starter);
+  const parts = ["text_encoder", "transformer", "vae", ...(starter.upsampler ? ["upsampler"] : [])];
+  const stored = [...parts.map((part) => `${part}/model.safetensors`), ...(starter.draft ? [DRAFT] : [])];
+  const model = { graphs, files: [...stored, TOKENIZER], manifest: manifestOf(starter) };
+  await writeBundle(folder, outDir, model, { isHashed: () => true });
 }

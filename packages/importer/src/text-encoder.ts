@@ -1,16 +1,21 @@
 // The UMT5-style text encoder as a graph: token ids and mask -> context rows. Relative position bias in every layer, scores not
 // scaled, padded keys masked, padded rows zero. Source: transformers' UMT5EncoderModel.
 import type { ConfigFile } from "./config-file.ts";
-import { GraphBuilder, type Name } from "./graph-builder.ts";
+import { GraphBuilder, type FloatType, type Name } from "./graph-builder.ts";
 import type { Weights } from "./weights.ts";
 
 const MASKED = -1e9;
+/** Largest token table: Wan's has 256,384 rows. */
+const TOKENS_MAX = 1 << 20;
 
 export type TextEncoderSizes = {
   readonly width: number;
   readonly headWidth: number;
   readonly heads: number;
   readonly layers: number;
+  readonly ffnWidth: number;
+  /** Rows of the token table, which may be more than there are tokens. */
+  readonly tokens: number;
   readonly buckets: number;
   readonly distanceMax: number;
   readonly epsilon: number;
@@ -25,6 +30,8 @@ export function textEncoderSizes(config: ConfigFile): TextEncoderSizes {
     headWidth: config.count("d_kv"),
     heads: config.count("num_heads"),
     layers: config.count("num_layers"),
+    ffnWidth: config.count("d_ff"),
+    tokens: config.countTo("vocab_size", TOKENS_MAX),
     buckets,
     distanceMax: config.count("relative_attention_max_distance"),
     epsilon: config.number("layer_norm_epsilon"),
@@ -66,46 +73,73 @@ function addBuckets(g: GraphBuilder, ids: Name, sizes: TextEncoderSizes): Name {
   return g.op("Gather", [g.i64s(table), g.add(clipped, g.i64(reach))]);
 }
 
+/** What every layer needs. */
+type Encoder = {
+  readonly g: GraphBuilder;
+  readonly weights: Weights;
+  readonly sizes: TextEncoderSizes;
+  /** What linear layers compute in. */
+  readonly type: FloatType;
+};
+
+/** `value` [B, L, from] through linear layer `name` without bias -> [B, L, to], f32. */
+function addLinear({ g, weights, type }: Encoder, name: string, value: Name, from: number, to: number): Name {
+  weights.expectShape(`${name}.weight`, [to, from]);
+  const rows = g.gemm(weights, name, g.reshape(value, [-1, from]), false, type);
+  return g.back(type === "f32" ? rows : g.cast(rows, "f32"), value, to);
+}
+
 /** Self-attention of layer prefix `at` over `x` [B, L, width]; `buckets` [L, L], `mask` [B, 1, 1, L] added to the scores. */
-function addAttention(
-  g: GraphBuilder,
-  weights: Weights,
-  at: string,
-  x: Name,
-  buckets: Name,
-  mask: Name,
-  sizes: TextEncoderSizes,
-): Name {
+function addAttention(encoder: Encoder, at: string, x: Name, buckets: Name, mask: Name): Name {
+  const { g, weights, sizes } = encoder;
+  const inner = sizes.heads * sizes.headWidth;
   const heads = (name: string, order: readonly number[]): Name =>
-    g.transpose(g.reshape(g.linear(weights, `${at}.${name}`, x, false), [0, 0, sizes.heads, sizes.headWidth]), order);
-  const table = g.weight(weights, `${at}.relative_attention_bias.weight`);
-  const bias = g.op("Unsqueeze", [g.transpose(g.op("Gather", [table, buckets]), [2, 0, 1]), g.i64s([0])]);
+    g.transpose(
+      g.reshape(addLinear(encoder, `${at}.${name}`, x, sizes.width, inner), [0, 0, sizes.heads, sizes.headWidth]),
+      order,
+    );
+  const bias = `${at}.relative_attention_bias.weight`;
+  weights.expectShape(bias, [sizes.buckets, sizes.heads]);
+  const table = g.weight(weights, bias);
+  const added = g.op("Unsqueeze", [g.transpose(g.op("Gather", [table, buckets]), [2, 0, 1]), g.i64s([0])]);
   const scores = g.op("MatMul", [heads("q", [0, 2, 1, 3]), heads("k", [0, 2, 3, 1])]);
-  const shares = g.op("Softmax", [g.add(g.add(scores, bias), mask)], { axis: { int: -1 } });
+  const shares = g.op("Softmax", [g.add(g.add(scores, added), mask)], { axis: { int: -1 } });
   const mixed = g.transpose(g.op("MatMul", [shares, heads("v", [0, 2, 1, 3])]), [0, 2, 1, 3]);
-  return g.linear(weights, `${at}.o`, g.reshape(mixed, [0, 0, sizes.heads * sizes.headWidth]), false);
+  return addLinear(encoder, `${at}.o`, g.reshape(mixed, [0, 0, inner]), inner, sizes.width);
+}
+
+/** The rows of the token table for `ids`; files name it as shared with a decoder, or as the encoder's own. */
+function addEmbedding({ g, weights, sizes }: Encoder, ids: Name): Name {
+  const own = "encoder.embed_tokens.weight";
+  const [name, other] = weights.has("shared.weight") || !weights.has(own) ? ["shared.weight", own] : [own, ""];
+  weights.expectShape(name!, [sizes.tokens, sizes.width]);
+  // The same table under both names.
+  if (weights.has(other!)) weights.expectShape(other!, [sizes.tokens, sizes.width]);
+  return g.cast(g.op("Gather", [g.stored(weights, name!), ids]), "f32");
 }
 
 /** ids i64 [B, L], mask i64 [B, L] -> rows f32 [B, L, width], rows outside the mask zero. */
-export function textEncoderGraph(weights: Weights, sizes: TextEncoderSizes): GraphBuilder {
+export function textEncoderGraph(weights: Weights, sizes: TextEncoderSizes, type: FloatType = "f32"): GraphBuilder {
   const g = new GraphBuilder("text-encoder");
+  const encoder = { g, weights, sizes, type };
   const ids = g.input("ids", "i64", ["batch", "tokens"]);
-  const kept = g.op("Cast", [g.input("mask", "i64", ["batch", "tokens"])], { to: { int: 1 } });
+  const kept = g.cast(g.input("mask", "i64", ["batch", "tokens"]), "f32");
   const mask = g.mul(g.op("Sub", [g.f32(1), g.op("Unsqueeze", [kept, g.i64s([1, 2])])]), g.f32(MASKED));
   const buckets = addBuckets(g, ids, sizes);
-  const norm = (name: string, value: Name): Name =>
-    g.rmsNorm(value, g.weight(weights, `${name}.weight`), sizes.epsilon);
-  let x = g.op("Gather", [g.weight(weights, "shared.weight"), ids]);
+  const norm = (name: string, value: Name): Name => {
+    weights.expectShape(`${name}.weight`, [sizes.width]);
+    return g.rmsNorm(value, g.weight(weights, `${name}.weight`), sizes.epsilon);
+  };
+  let x = addEmbedding(encoder, ids);
   for (let layer = 0; layer < sizes.layers; layer++) {
     const at = `encoder.block.${layer}.layer`;
-    x = g.add(
-      x,
-      addAttention(g, weights, `${at}.0.SelfAttention`, norm(`${at}.0.layer_norm`, x), buckets, mask, sizes),
-    );
+    const normed = norm(`${at}.0.layer_norm`, x);
+    x = g.add(x, addAttention(encoder, `${at}.0.SelfAttention`, normed, buckets, mask));
     const h = norm(`${at}.1.layer_norm`, x);
-    const dense = (name: string, value: Name): Name =>
-      g.linear(weights, `${at}.1.DenseReluDense.${name}`, value, false);
-    x = g.add(x, dense("wo", g.mul(g.geluTanh(dense("wi_0", h)), dense("wi_1", h))));
+    const dense = `${at}.1.DenseReluDense`;
+    const wide = (name: string): Name => addLinear(encoder, `${dense}.${name}`, h, sizes.width, sizes.ffnWidth);
+    const hidden = g.mul(g.geluTanh(wide("wi_0")), wide("wi_1"));
+    x = g.add(x, addLinear(encoder, `${dense}.wo`, hidden, sizes.ffnWidth, sizes.width));
   }
   const rows = g.mul(norm("encoder.final_layer_norm", x), g.op("Unsqueeze", [kept, g.i64s([2])]));
   g.output("rows", rows, "f32", ["batch", "tokens", sizes.width]);

@@ -17,7 +17,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const imported = (): Promise<void> => importStarter(join(folder, "model"), join(folder, "bundle"));
+const imported = (): Promise<unknown> => importStarter(join(folder, "model"), join(folder, "bundle"));
 
 test("a draft's graphs are those of the standard variant by another name, with other weights but for the experts", async () => {
   await imported();

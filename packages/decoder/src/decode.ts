@@ -93,7 +93,7 @@ function colourSource({ latent, from, pictureCount }: ValidDecode, colours: Colo
     grid: { width: from.width, height: from.height, perCell: from.width / columns },
     temporalStride: latentFrames < 2 ? 1 : (pictureCount - 1) / (latentFrames - 1),
     latentFrames,
-    meant: (t) => latentColours(latent, t, colours),
+    ...(colours.toRgb.length > 0 && { meant: (t: number) => latentColours(latent, t, colours) }),
   };
 }
 

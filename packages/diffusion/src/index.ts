@@ -1,6 +1,7 @@
 // Public entry of diffusion: noise schedules, samplers, guidance, temporal windows and seeded noise. Pure: no I/O, no clock, imports nothing of ours.
 export { guide } from "./guidance.ts";
 export {
+  EXPLICIT_GRID,
   NOISE_GRIDS,
   noiseSchedule,
   type NoiseGrid,

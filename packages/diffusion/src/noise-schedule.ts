@@ -6,7 +6,10 @@
  * flow-match-euler: the inclusive grid of diffusers' FlowMatchEuler, shifted twice, with fractional timesteps.
  * explicit: the sigmas given, already shifted.
  */
-export type NoiseGrid = (typeof NOISE_GRIDS)[number] | "explicit";
+export type NoiseGrid = (typeof NOISE_GRIDS)[number] | typeof EXPLICIT_GRID;
+
+/** The grid of sigmas that are given. */
+export const EXPLICIT_GRID = "explicit";
 
 /** Grids that a number of steps decides. */
 export const NOISE_GRIDS = ["diffusers", "reference", "flow-match-euler"] as const;

@@ -21,6 +21,8 @@ const MODEL = {
   boundary: undefined,
   frameRate: 8,
   temporalStride: 4,
+  negativePrompt: "",
+  draws: "trained" as const,
 
   trained: { seconds: 2, width: 160, height: 90 },
 };

@@ -33,6 +33,8 @@ runService({
       boundary: boundaryOf(manifest),
       frameRate: manifest.frameRate,
       temporalStride: manifest.latent.temporalStride,
+      negativePrompt: manifest.negativePrompt ?? "",
+      draws: manifest.draws,
       trained: {
         seconds: Math.floor(manifest.modelFrames / manifest.frameRate),
         width: manifest.width,

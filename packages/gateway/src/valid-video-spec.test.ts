@@ -15,6 +15,8 @@ const MODEL: ModelDefaults = {
   boundary: undefined,
   frameRate: 8,
   temporalStride: 4,
+  negativePrompt: "",
+  draws: "trained" as const,
 
   trained: { seconds: 2, width: 144, height: 80 },
 };

@@ -14,12 +14,15 @@ import {
   type QualityName,
   type VideoSpec,
 } from "@moevie/contracts";
+import { EXPLICIT_GRID } from "@moevie/diffusion";
 import type { JobSpec } from "@moevie/job-store";
 
 interface VariantDefaults {
   readonly steps: number;
   readonly guidance: number;
   readonly guidanceLow?: number;
+  /** It has a noise schedule of its own for its number of steps. */
+  readonly sigmas?: readonly number[];
 }
 
 /** What the served bundle decides: defaults, and what a spec may ask of it. */
@@ -37,6 +40,9 @@ export interface ModelDefaults {
   /** Frames a second the model makes, in steps of so many after the first. */
   readonly frameRate: number;
   readonly temporalStride: number;
+  /** What is asked not to show when nothing is. */
+  readonly negativePrompt: string;
+  readonly draws: "trained" | "asked";
   /** What the model was trained on. */
   readonly trained: { readonly seconds: number; readonly width: number; readonly height: number };
 }
@@ -83,14 +89,14 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   const { width, height } = parseSize(raw.size === "" ? DEFAULT_SIZE : raw.size, refuse);
   const sampler = raw.sampler === "" ? model.sampler : raw.sampler;
   if (!model.samplers.includes(sampler)) refuse("sampler", shownValue(raw.sampler), model.samplers.join(", "));
-  const grid = raw.grid === "" ? model.grid : raw.grid;
-  if (!model.grids.includes(grid)) refuse("grid", shownValue(raw.grid), model.grids.join(", "));
+  const grid = parseGrid(raw, model, variant, refuse);
   if (raw.model !== "" && raw.model !== model.name)
     refuse("model", shownValue(raw.model), `${model.name}, or empty for the one served`);
   if (violations.length === 0 && Math.round(seconds * fps) < 1)
     refuse("seconds", shownValue(raw.seconds), `long enough for one frame at ${fps} fps`);
   checkFields(violations);
-  const { prompt, negativePrompt } = raw;
+  const { prompt } = raw;
+  const negativePrompt = raw.negativePrompt === "" ? model.negativePrompt : raw.negativePrompt;
   return {
     spec: {
       prompt,
@@ -104,7 +110,7 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
       colorCorrection: raw.colorCorrection ?? true,
       model: model.name,
     },
-    warnings: [...length.warnings, ...warningsOf({ width, height, seconds }, model.trained)],
+    warnings: [...length.warnings, ...warningsOf({ width, height, seconds }, model)],
   };
 }
 
@@ -127,6 +133,15 @@ function parseLength(
       ? []
       : [`The model makes ${temporalStride}n+1 frames; ${made} are made where ${frames} were asked for.`];
   return { seconds: made / frameRate, fps: raw.fps ?? frameRate, warnings };
+}
+
+/** A grid that a number of steps decides, or, for as many steps as the variant is meant for, its own. */
+function parseGrid(raw: VideoSpec, model: ModelDefaults, variant: VariantDefaults, refuse: Refuse): string {
+  const own = variant.sigmas !== undefined && (raw.steps ?? variant.steps) === variant.steps;
+  const grids = own ? [EXPLICIT_GRID, ...model.grids] : model.grids;
+  const grid = raw.grid === "" ? (own ? EXPLICIT_GRID : model.grid) : raw.grid;
+  if (!grids.includes(grid)) refuse("grid", shownValue(raw.grid), grids.join(", "));
+  return grid;
 }
 
 /** What only models of two noise levels have; asked of another it is refused. */
@@ -162,16 +177,20 @@ function parseQuality(
 }
 
 /** What is beyond what the model was trained on. */
-function warningsOf(asked: ModelDefaults["trained"], trained: ModelDefaults["trained"]): string[] {
+function warningsOf(asked: ModelDefaults["trained"], { trained, draws }: ModelDefaults): string[] {
   const warnings: string[] = [];
   if (asked.seconds > trained.seconds)
     warnings.push(`The model was trained on clips of ${trained.seconds} s; ${asked.seconds} s may drift.`);
+  const size = `The model was trained on pictures of ${trained.width}x${trained.height}`;
+  if (draws === "asked") {
+    if (asked.width * asked.height > trained.width * trained.height)
+      warnings.push(`${size}; ${asked.width}x${asked.height} is larger and may repeat itself.`);
+    return warnings;
+  }
   const kept = (asked.width * trained.height) / (asked.height * trained.width);
   const share = Math.round(100 * Math.min(kept, 1 / kept));
   if (share < KEPT_PERCENT_WARNED)
-    warnings.push(
-      `The model was trained on pictures of ${trained.width}x${trained.height}; ${asked.width}x${asked.height} shows the middle ${share} % of them.`,
-    );
+    warnings.push(`${size}; ${asked.width}x${asked.height} shows the middle ${share} % of them.`);
   return warnings;
 }
 

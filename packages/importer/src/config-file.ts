@@ -88,6 +88,19 @@ export class ConfigFile {
     return allowed.find((name) => name === value) ?? this.#fail(key, `one of ${allowed.join(", ")}`);
   }
 
+  /** Whether `key` names a part of a pipeline: a library and a class, both said. */
+  hasPair(key: string): boolean {
+    const value = this.#values[key];
+    return Array.isArray(value) && value.some((name) => name !== null);
+  }
+
+  /** The class of a part of a pipeline, which stands behind its library. */
+  pair(key: string, classes: readonly string[]): string {
+    const value = this.#values[key];
+    const found = Array.isArray(value) && value.length === 2 && classes.find((name) => name === value[1]);
+    return found || this.#fail(key, `a library and ${classes.join(" or ")}`);
+  }
+
   numbers(key: string, length?: number): readonly number[] {
     const value = this.#values[key];
     const good =

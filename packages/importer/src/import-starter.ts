@@ -8,7 +8,7 @@ import { upsamplerGraph, upsamplerSizes, type UpsamplerSizes } from "./latent-up
 import { ditSizes, MoeDit, type DitSizes } from "./moe-dit.ts";
 import { textEncoderGraph, textEncoderSizes, type TextEncoderSizes } from "./text-encoder.ts";
 import { openWeightFile, type Weights } from "./weights.ts";
-import { modelFolder, ROOT, writeBundle } from "./write-bundle.ts";
+import { modelFolder, ROOT, writeBundle, type OnRead, type WrittenBundle } from "./write-bundle.ts";
 
 const TOKENIZER = "tokenizer/tokenizer.json";
 const DRAFT = "transformer/draft.safetensors";
@@ -160,12 +160,12 @@ function manifestOf(starter: Starter): object {
  * Imports `weightsDir` into the bundle folder `outDir` (made, or replaced when it differs). Throws ConfigFileError or SafetensorsError naming
  * file and key or tensor.
  */
-export async function importStarter(weightsDir: string, outDir: string): Promise<void> {
+export async function importStarter(weightsDir: string, outDir: string, onRead?: OnRead): Promise<WrittenBundle> {
   const folder = await modelFolder(weightsDir);
   const starter = await openStarter(folder);
   const graphs = buildGraphs(starter);
   const parts = ["text_encoder", "transformer", "vae", ...(starter.upsampler ? ["upsampler"] : [])];
   const stored = [...parts.map((part) => `${part}/model.safetensors`), ...(starter.draft ? [DRAFT] : [])];
   const model = { graphs, files: [...stored, TOKENIZER], manifest: manifestOf(starter) };
-  await writeBundle(folder, outDir, model, { isHashed: () => true });
+  return writeBundle(folder, outDir, model, { isHashed: () => true, onRead });
 }

@@ -11,3 +11,4 @@ export { wanDitGraph, wanDitSizes } from "./wan-dit.ts";
 export { openWeightFolder } from "./weight-folder.ts";
 export { wanVaeSizes } from "./wan-vae.ts";
 export { wanDecoderGraph, wanEncoderGraph } from "./wan-vae-graphs.ts";
+export { importModel, type ImportReport } from "./import-model.ts";

@@ -38,6 +38,11 @@ export class Weights implements WeightSource {
     this.#tensors = tensors;
   }
 
+  /** The files, as graphs name them. */
+  get locations(): readonly string[] {
+    return [...this.#files.keys()];
+  }
+
   /** Elements in all tensors. */
   get parameters(): number {
     let count = 0;

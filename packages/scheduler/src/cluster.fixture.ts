@@ -29,8 +29,9 @@ export const MODEL: ModelFacts = {
   latent: {
     channels: 2,
     temporalStride: 4,
-    height: 3,
-    width: 4,
+    spatialStride: 16,
+    patch: [1, 1],
+    size: { height: 48, width: 64 },
     toRgb: [
       [0.5, 0, 0],
       [0, 0.5, 0.25],
@@ -39,6 +40,7 @@ export const MODEL: ModelFacts = {
   },
   windows: { frames: 3, overlap: 2, leadIn: 1, period: 4 },
   schedule: { shift: 3, grid: "diffusers" },
+  sigmas: {},
 };
 /** One second at 8 frames a second: 9 model frames, 3 latent frames. */
 export const SHAPE = [2, 3, 3, 4] as const;

@@ -1,6 +1,7 @@
 // All denoising steps of a job in order, from noise or from a checkpoint: velocity, preview, sampler, progress, checkpoint.
 import { MoevieError, limit } from "@moevie/contracts";
 import {
+  EXPLICIT_GRID,
   SAMPLERS,
   createSampler,
   latentWindows,
@@ -41,6 +42,7 @@ export async function denoise(
     steps: spec.steps,
     shift: spec.shift ?? model.schedule.shift,
     grid: spec.grid === undefined ? model.schedule.grid : gridOf(spec.grid, "The grid"),
+    ...(spec.grid === EXPLICIT_GRID && { sigmas: model.sigmas[spec.quality] ?? [] }),
   });
   const position = await resume(run, shape, schedule, saved);
   const firstStep = position.step;
@@ -92,7 +94,7 @@ async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefi
     denoiseStep(run, { latent, shape, windows, timestep: schedule.timesteps[step] ?? 0, contexts, lanes, traceparent }),
   );
   const { previewSteps } = run.settings;
-  const due = previewSteps > 0 && (step + 1) % previewSteps === 0;
+  const due = previewSteps > 0 && run.model.latent.toRgb.length > 0 && (step + 1) % previewSteps === 0;
   const preview = due
     ? previewPng({ latent, velocity, sigma: schedule.sigmas[step] ?? 0, shape }, run.model)
     : undefined;

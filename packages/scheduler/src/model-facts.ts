@@ -1,7 +1,7 @@
 // What the scheduler needs to know of the bundle it serves, parsed once. No weights, no graphs.
 import type { Manifest } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
-import { NOISE_GRIDS, type NoiseGrid, type WindowOptions } from "@moevie/diffusion";
+import { EXPLICIT_GRID, NOISE_GRIDS, type NoiseGrid, type WindowOptions } from "@moevie/diffusion";
 
 export interface ModelFacts {
   readonly digest: string;
@@ -11,9 +11,11 @@ export interface ModelFacts {
     readonly channels: number;
     /** Frames of the clip for each latent frame after the first. */
     readonly temporalStride: number;
-    /** Cells, not pixels. */
-    readonly height: number;
-    readonly width: number;
+    /** Pixels a side of a cell, and cells a side of a token. */
+    readonly spatialStride: number;
+    readonly patch: readonly [height: number, width: number];
+    /** Pixels that are always drawn; absent: what is asked. */
+    readonly size?: { readonly height: number; readonly width: number };
     /** [channels][3] and [3]: normalised latent to colour in [-1, 1]. */
     readonly toRgb: readonly (readonly number[])[];
     readonly toRgbBias: readonly number[];
@@ -21,11 +23,15 @@ export interface ModelFacts {
   /** How a latent longer than the model's is cut along time. */
   readonly windows: WindowOptions;
   readonly schedule: { readonly shift: number; readonly grid: NoiseGrid };
+  /** By quality: the sigmas of the grid "explicit", where there are any. */
+  readonly sigmas: Readonly<Record<string, readonly number[] | undefined>>;
 }
 
 /** Throws UNSUPPORTED for a grid this build has not. */
 export function modelFacts(manifest: Manifest, digest: string): ModelFacts {
   const grid = gridOf(manifest.schedule.grid, "The bundle's schedule.grid");
+  const [, ...patch] = manifest.denoiser.patch as [number, number, number];
+  const { width, height } = manifest;
   const { channels, temporalStride, spatialStride, toRgb, toRgbBias } = manifest.latent;
   return {
     digest,
@@ -33,19 +39,22 @@ export function modelFacts(manifest: Manifest, digest: string): ModelFacts {
     latent: {
       channels,
       temporalStride,
-      height: manifest.height / spatialStride,
-      width: manifest.width / spatialStride,
+      spatialStride,
+      patch,
+      ...(manifest.draws === "trained" && { size: { width, height } }),
       toRgb,
       toRgbBias,
     },
     windows: { frames: (manifest.modelFrames - 1) / temporalStride + 1, ...manifest.windows },
     schedule: { shift: manifest.schedule.shift, grid },
+    sigmas: Object.fromEntries(Object.entries(manifest.variants).map(([name, { sigmas }]) => [name, sigmas])),
   };
 }
 
 /** `name` as a grid this build has; `what` says whose it is. Throws UNSUPPORTED. */
 export function gridOf(name: string, what: string): NoiseGrid {
-  const grid = NOISE_GRIDS.find((known) => known === name);
+  const known = [...NOISE_GRIDS, EXPLICIT_GRID] as const;
+  const grid = known.find((one) => one === name);
   if (grid !== undefined) return grid;
-  throw new MoevieError("UNSUPPORTED", `${what} is "${name}"; this build has ${NOISE_GRIDS.join(", ")}.`);
+  throw new MoevieError("UNSUPPORTED", `${what} is "${name}"; this build has ${known.join(", ")}.`);
 }

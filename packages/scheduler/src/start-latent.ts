@@ -20,7 +20,10 @@ export function modelFrames(seconds: number, model: ModelFacts): number {
 
 /** Throws OUT_OF_MEMORY, naming the bytes, when the latent is beyond what the services take. */
 export function latentShape(spec: JobSpec, model: ModelFacts): LatentShape {
-  const { channels, temporalStride, height, width } = model.latent;
+  const { channels, temporalStride, spatialStride, patch, size = spec } = model.latent;
+  // Whole tokens; finishing cuts off what is beyond the asked size.
+  const cells = (pixels: number, token: number): number => Math.ceil(pixels / (spatialStride * token)) * token;
+  const [height, width] = [cells(size.height, patch[0]), cells(size.width, patch[1])];
   const frames = (modelFrames(spec.seconds, model) - 1) / temporalStride + 1;
   const bytes = channels * frames * height * width * Float32Array.BYTES_PER_ELEMENT;
   if (bytes > limit("latentBytesMax")) {

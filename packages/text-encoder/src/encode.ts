@@ -8,8 +8,8 @@ export type Encode = (text: string) => Promise<TextContext>;
 
 export interface EncoderParts {
   readonly tokens: Tokens;
-  /** ids and mask [tokens] -> rows [tokens, width]. */
-  readonly rowsOf: (ids: BigInt64Array, mask: BigInt64Array) => Promise<Float32Array>;
+  /** ids [tokens], of which the first `used` are the text's -> rows [tokens, width], zero behind them. */
+  readonly rowsOf: (ids: BigInt64Array, used: number) => Promise<Float32Array>;
   readonly width: number;
   readonly cache: ContextCache<TextContext>;
 }
@@ -17,8 +17,8 @@ export interface EncoderParts {
 export function createEncoder({ tokens, rowsOf, width, cache }: EncoderParts): Encode {
   return (text) =>
     cache.get(sha256(text), async () => {
-      const { ids, mask, usedTokenCount } = tokens.encode(text);
-      const rows = littleEndian(await rowsOf(ids, mask));
+      const { ids, usedTokenCount } = tokens.encode(text);
+      const rows = littleEndian(await rowsOf(ids, usedTokenCount));
       return { contextHash: sha256(rows), rows, tokenCount: tokens.maxTokens, width, usedTokenCount };
     });
 }

@@ -18,7 +18,7 @@ runService({
       throw thrown;
     });
     const { text } = bundle.manifest;
-    const tokens = await Tokens.read(bundle.path(text.tokenizer), text.maxTokens);
+    const tokens = await Tokens.read(bundle.path(text.tokenizer), text.maxTokens, text.cleaning);
     const thread = OnnxThread.start({
       name: "text-encoder",
       device: config.MOEVIE_DEVICE,
@@ -27,7 +27,7 @@ runService({
     const graph = await RowsGraph.load(thread, await bundle.graph("text-encoder"), text.width);
     const encode = createEncoder({
       tokens,
-      rowsOf: (ids, mask) => graph.run(ids, mask),
+      rowsOf: (ids, used) => graph.run(ids, used),
       width: text.width,
       cache: new ContextCache<TextContext>(limit("contextCacheBytesMax")),
     });

@@ -20,19 +20,24 @@ export class RowsGraph {
     return new RowsGraph(thread, width);
   }
 
-  /** ids and mask [tokens] -> rows [tokens, width], zero where the mask is. Throws BUNDLE_CORRUPT for another shape. */
-  async run(ids: BigInt64Array, mask: BigInt64Array): Promise<Float32Array> {
-    const dims = [1, ids.length];
+  /**
+   * ids [tokens], of which the first `used` are the text's -> rows [tokens, width], zero behind them. The rest is not computed: no row of
+   * the text looks at it. Throws BUNDLE_CORRUPT for another shape.
+   */
+  async run(ids: BigInt64Array, used: number): Promise<Float32Array> {
+    const dims = [1, used];
     const { rows } = await this.#thread.run(GRAPH, {
-      ids: { type: "int64", dims, data: ids },
-      mask: { type: "int64", dims, data: mask },
+      ids: { type: "int64", dims, data: ids.slice(0, used) },
+      mask: { type: "int64", dims, data: new BigInt64Array(used).fill(1n) },
     });
-    if (!(rows?.data instanceof Float32Array) || rows.data.length !== ids.length * this.#width) {
+    if (!(rows?.data instanceof Float32Array) || rows.data.length !== used * this.#width) {
       throw new MoevieError(
         "BUNDLE_CORRUPT",
-        `The text-encoder graph gave rows [${rows?.dims.join(", ") ?? ""}], expected [1, ${ids.length}, ${this.#width}].`,
+        `The text-encoder graph gave rows [${rows?.dims.join(", ") ?? ""}], expected [1, ${used}, ${this.#width}].`,
       );
     }
-    return rows.data;
+    const padded = new Float32Array(ids.length * this.#width);
+    padded.set(rows.data);
+    return padded;
   }
 }

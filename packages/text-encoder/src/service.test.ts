@@ -16,10 +16,10 @@ const TOKENS = 6;
 const json = JSON.parse(readFileSync(new URL("../testdata/tokenizer.json", import.meta.url), "utf8")) as object;
 
 /** Each kept token's row holds its id, padded rows zeros. */
-function rowsOf(ids: BigInt64Array, mask: BigInt64Array): Float32Array {
+function rowsOf(ids: BigInt64Array, used: number): Float32Array {
   return Float32Array.from({ length: ids.length * WIDTH }, (_, i) => {
     const row = Math.floor(i / WIDTH);
-    return Number((ids[row] ?? 0n) * (mask[row] ?? 0n));
+    return row < used ? Number(ids[row] ?? 0n) : 0;
   });
 }
 
@@ -35,10 +35,10 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "moevie-text-"));
   const encode = createEncoder({
     tokens: new Tokens(json, TOKENS),
-    rowsOf: async (ids, mask) => {
+    rowsOf: async (ids, used) => {
       runs++;
       await onRun();
-      return rowsOf(ids, mask);
+      return rowsOf(ids, used);
     },
     width: WIDTH,
     cache: new ContextCache<TextContext>(1024),

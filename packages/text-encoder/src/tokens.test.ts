@@ -38,7 +38,7 @@ describe("Tokens", () => {
   });
 
   it("names the bundle, not the path, when the file is no tokenizer", async () => {
-    await expect(Tokens.read(fileURLToPath(new URL("nothing.json", folder)), 4)).rejects.toMatchObject({
+    await expect(Tokens.read(fileURLToPath(new URL("nothing.json", folder)), 4, "whitespace")).rejects.toMatchObject({
       reason: "BUNDLE_CORRUPT",
       message: expect.not.stringContaining("nothing") as string,
     });

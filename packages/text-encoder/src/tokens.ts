@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { MoevieError } from "@moevie/contracts";
+import { cleaned, type Cleaning } from "./clean-text.ts";
 
 const PAD_TOKEN = "<pad>";
 const PAD_ID_DEFAULT = 0;
@@ -16,18 +17,20 @@ export interface TokenRow {
 export class Tokens {
   readonly #tokenizer: Tokenizer;
   readonly #padId: bigint;
+  readonly #cleaning: Cleaning;
   readonly maxTokens: number;
 
-  constructor(tokenizerJson: object, maxTokens: number) {
+  constructor(tokenizerJson: object, maxTokens: number, cleaning: Cleaning = "whitespace") {
     this.#tokenizer = new Tokenizer(tokenizerJson, {});
     this.#padId = BigInt(this.#tokenizer.token_to_id(PAD_TOKEN) ?? PAD_ID_DEFAULT);
     this.maxTokens = maxTokens;
+    this.#cleaning = cleaning;
   }
 
   /** Reads tokenizer.json. Throws BUNDLE_CORRUPT when it is not one. */
-  static async read(file: string, maxTokens: number): Promise<Tokens> {
+  static async read(file: string, maxTokens: number, cleaning: Cleaning): Promise<Tokens> {
     try {
-      return new Tokens(JSON.parse(await readFile(file, "utf8")) as object, maxTokens);
+      return new Tokens(JSON.parse(await readFile(file, "utf8")) as object, maxTokens, cleaning);
     } catch (cause) {
       throw new MoevieError("BUNDLE_CORRUPT", "The bundle's tokenizer.json is missing or not understood.", {
         cause,
@@ -36,9 +39,9 @@ export class Tokens {
     }
   }
 
-  /** Runs of white space count as one space; a text too long loses its end but keeps the closing token. */
+  /** A text too long loses its end but keeps the closing token. */
   encode(text: string): TokenRow {
-    const all = this.#tokenizer.encode(text.trim().replaceAll(/\s+/g, " ")).ids;
+    const all = this.#tokenizer.encode(cleaned(text, this.#cleaning)).ids;
     const closing = all.at(-1);
     const kept =
       all.length <= this.maxTokens || closing === undefined ? all : [...all.slice(0, this.maxTokens - 1), closing];

@@ -12,8 +12,8 @@ export interface ColourSource {
   /** Pictures for each latent frame after the first. */
   readonly temporalStride: number;
   readonly latentFrames: number;
-  /** Levels [3, cells] that latent frame `t` means; see latentColours. */
-  readonly meant: (t: number) => Float32Array;
+  /** Levels [3, cells] that latent frame `t` means, see latentColours; absent where that is not known: then no cast is looked for. */
+  readonly meant?: (t: number) => Float32Array;
 }
 
 /** What was done to a clip so far. */
@@ -43,9 +43,9 @@ export async function* correctColour(
     return rgb;
   };
   const decide = (): void => {
-    const cast = castOf(seen, steps, source);
-    report.castLevels = cast.levels;
-    lines = cast.levels > 0 ? cast.lines : undefined;
+    const cast = source.meant && castOf(seen, steps, source.temporalStride, source.meant);
+    report.castLevels = cast?.levels ?? 0;
+    lines = report.castLevels > 0 ? cast?.lines : undefined;
     seen.length = 0;
   };
   let count = 0;
@@ -69,7 +69,8 @@ export async function* correctColour(
 function castOf(
   seen: readonly Float32Array[],
   steps: readonly FrameStep[],
-  { temporalStride, meant }: ColourSource,
+  temporalStride: number,
+  meant: NonNullable<ColourSource["meant"]>,
 ): CastFit {
   const [shown, wanted]: [Float32Array[], Float32Array[]] = [[], []];
   for (let t = 0, end = 1; end <= seen.length; t++, end += temporalStride) {

@@ -69,7 +69,7 @@ beforeAll(async () => {
     await importStarter(weights, bundle);
     const { digest } = await openBundle(bundle);
     const decoder = await DecoderProcess.start(bundle, join(folder, `run-${name}`));
-    const asked = { ...SIZE, fps: 8, frameCount: FRAMES, comment: "" };
+    const asked = { ...SIZE, fps: 8, frameCount: FRAMES, comment: "", saveFrames: "" };
     const latent = { elementType: "ELEMENT_TYPE_F32" as const, shape: shape.slice(1) };
     const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
     for (const colorCorrection of [true, false]) {

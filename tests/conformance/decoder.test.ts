@@ -34,7 +34,7 @@ afterAll(async () => {
 function head(changes: Partial<DecodeHead> = {}): DecodeHead {
   const shape = [sizes.channels, LATENT_FRAMES, sizes.pixelHeight / 8, sizes.pixelWidth / 8];
   const latent = { elementType: "ELEMENT_TYPE_F32" as const, shape };
-  const clip = { width: 320, height: 256, fps: 24, frameCount: 24, comment: "", colorCorrection: true };
+  const clip = { width: 320, height: 256, fps: 24, frameCount: 24, comment: "", colorCorrection: true, saveFrames: "" };
   return { bundleDigest: digest, latent, ...clip, ...changes };
 }
 

@@ -23,6 +23,7 @@ const MODEL = {
   temporalStride: 4,
   negativePrompt: "",
   draws: "trained" as const,
+  referenceAllowed: false,
 
   trained: { seconds: 2, width: 144, height: 80 },
 };

@@ -39,7 +39,7 @@ function partOf(path: string): string {
 }
 
 /** Why a file cannot be written at `path`, as what would be allowed instead; undefined when it can. */
-function obstacle(path: string): string | undefined {
+export function obstacle(path: string): string | undefined {
   const facts = statSync(path, { throwIfNoEntry: false });
   if (facts?.isDirectory() === true) return "the path of a file; this is a folder";
   if (facts !== undefined && !facts.isFile()) return "the path of a regular file; this is a device, pipe or socket";

@@ -39,6 +39,12 @@ const VIDEO_FLAGS: Description["flags"] = [
   ["--sampler <NAME>", "unipc, dpmpp or euler (default: the bundle's)"],
   ["--no-color-correction", "leave tint, contrast and flicker as the decoder gives them"],
 ];
+/** For holding a clip against another implementation's. */
+const REFERENCE_FLAGS: Description["flags"] = [
+  ["--initial-noise <FILE>", "safetensors file with the one tensor to begin with, in place of the seed's noise"],
+  ["--save-latents <FILE>", "keep every step's velocity and latents in a safetensors file"],
+  ["--save-frames <FILE>", "keep the frames as decoded, before finishing, in a safetensors file"],
+];
 const SERVER_FLAG = ["--server <HOST:PORT>", "gRPC address of the server", SERVER_DEFAULT] as const;
 const MODEL_FLAG = ["--model <BUNDLE>", "folder of the bundle to serve (default: the starter model)"] as const;
 const SHARDS_FLAG = ["--shards <N>", "expert-shard processes (default: 2)"] as const;
@@ -49,7 +55,7 @@ const COMMANDS: readonly Description[] = [
     usage: "generate <PROMPT>",
     summary: "make a clip from a prompt on this machine, start to end",
     example: 'moevie generate "a golden dog runs along the beach at sunset" --seed 7 -o dog.mp4',
-    flags: [OUTPUT_FLAG, ...VIDEO_FLAGS, MODEL_FLAG, SHARDS_FLAG],
+    flags: [OUTPUT_FLAG, ...VIDEO_FLAGS, ...REFERENCE_FLAGS, MODEL_FLAG, SHARDS_FLAG],
     load: async () => (await import("./commands/generate.ts")).generate,
   },
   {
@@ -150,7 +156,13 @@ const COMMANDS: readonly Description[] = [
     usage: "import <FOLDER>",
     summary: "make a bundle from a folder of weights; the weights stay where they are",
     example: "moevie import packages/starter-model/weights --out ./my-bundle",
-    flags: [["--out <DIR>", "folder of the new bundle; must not exist"]],
+    flags: [
+      ["--out <DIR>", "folder of the new bundle; must not exist"],
+      ["--name <NAME>", "name of the model (default: the folder's)"],
+      ["--precision <TYPE>", "what the denoiser computes in: f32, f16 or bf16 (default: f32)"],
+      ["--negative-prompt <TEXT>", "what is kept out of clips whose request names nothing (default: nothing)"],
+      ["--verify", "read every weight file in full and keep its sha256"],
+    ],
     load: async () => (await import("./commands/import.ts")).importModel,
   },
   {

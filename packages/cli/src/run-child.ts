@@ -1,5 +1,6 @@
 // Runs one of the project's own programs to its end with this terminal: benches and imports. Not for services: see supervisor.
 import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import { CommandError, InterruptedError } from "./failure.ts";
 import type { Interruption } from "./interruption.ts";
 import { STOP_GRACE_MS } from "./supervisor/service-process.ts";
@@ -20,7 +21,13 @@ const CAPTURED_CHARACTERS_MAX = 1_000_000;
 export async function runNode(
   context: Pick<CommandContext, "config" | "clock">,
   args: readonly string[],
-  options: { readonly capture: boolean; readonly cwd?: string; readonly interruption: Interruption },
+  options: {
+    readonly capture: boolean;
+    readonly cwd?: string;
+    readonly interruption: Interruption;
+    /** Told of each line of a captured stdout as it comes. */
+    readonly onLine?: (line: string) => void;
+  },
 ): Promise<ChildEnd> {
   const output = options.capture ? "pipe" : "inherit";
   const child = spawn(process.execPath, [...nodeArguments(context.config.root), ...args], {
@@ -35,6 +42,8 @@ export async function runNode(
     child[name]?.setEncoding("utf8");
     child[name]?.on("data", (text: string) => (texts[name] = (texts[name] + text).slice(0, CAPTURED_CHARACTERS_MAX)));
   }
+  const { onLine } = options;
+  if (onLine !== undefined && child.stdout !== null) createInterface({ input: child.stdout }).on("line", onLine);
   const ended = new AbortController();
   const kill = (signal: NodeJS.Signals): void => {
     if (!ended.signal.aborted) child.kill(signal);

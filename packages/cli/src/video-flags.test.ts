@@ -23,6 +23,9 @@ describe("the flags of a clip", () => {
       sampler: "",
       grid: "",
       model: "",
+      initialNoise: "",
+      saveLatents: "",
+      saveFrames: "",
       quality: "QUALITY_UNSPECIFIED",
     });
   });

@@ -90,3 +90,10 @@ export function invalidFields(violations: readonly FieldViolation[]): MoevieErro
   const text = violations.map(({ field, description }) => `${field} ${description}`).join("; ");
   return new MoevieError("INVALID_FIELD", text, { violations });
 }
+
+/** What a file of the reference folder may be called, as a phrase. */
+export const REFERENCE_NAME = "letters, digits, _ and -, then .safetensors, up to 100 characters";
+
+export function isReferenceName(name: string): boolean {
+  return /^[A-Za-z0-9_-]{1,88}\.safetensors$/.test(name);
+}

@@ -8,7 +8,7 @@ const GIB = 1024 * MIB;
 /** [value, what it bounds]. */
 export const LIMITS = {
   promptCharactersMax: { value: 2000, what: "Characters of a prompt or negative prompt." },
-  sidePixelsMin: { value: 64, what: "Shortest side of a clip." },
+  sidePixelsMin: { value: 32, what: "Shortest side of a clip." },
   sidePixelsMax: { value: 1920, what: "Longest side of a clip." },
   sidePixelsMultiple: { value: 8, what: "Both sides of a clip are multiples of this." },
   clipSecondsMax: { value: 30, what: "Length of a clip." },

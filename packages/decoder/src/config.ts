@@ -8,15 +8,22 @@ export interface DecoderConfig {
   readonly threads: number;
   /** Folder of temporary files. */
   readonly temporaryFolder: string;
+  /** Folder of tensors that requests may name; empty: they may not. */
+  readonly referenceDir: string;
 }
 
 /** Throws CONFIG_INVALID. */
 export function decoderConfig(env: Readonly<Record<string, string | undefined>>): DecoderConfig {
-  const config = readConfig(env, { ...DEVICE_SETTINGS, MOEVIE_RUN_DIR: { kind: "path", default: tmpdir() } });
+  const config = readConfig(env, {
+    ...DEVICE_SETTINGS,
+    MOEVIE_RUN_DIR: { kind: "path", default: tmpdir() },
+    MOEVIE_REFERENCE_DIR: { kind: "path", default: "" },
+  });
   return Object.freeze({
     bundleFolder: config.MOEVIE_BUNDLE,
     device: config.MOEVIE_DEVICE,
     threads: config.MOEVIE_INTRA_OP_THREADS,
     temporaryFolder: config.MOEVIE_RUN_DIR,
+    referenceDir: config.MOEVIE_REFERENCE_DIR,
   });
 }

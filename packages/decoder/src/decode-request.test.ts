@@ -15,7 +15,7 @@ const BYTES = 2 * 5 * 2 * 3 * 4;
 
 function head(changes: Partial<DecodeHead> = {}): DecodeHead {
   const latent = { elementType: "ELEMENT_TYPE_F32" as ElementType, shape: [2, 5, 2, 3] };
-  const clip = { width: 640, height: 368, fps: 24, frameCount: 48, comment: "", colorCorrection: true };
+  const clip = { width: 640, height: 368, fps: 24, frameCount: 48, comment: "", colorCorrection: true, saveFrames: "" };
   return { bundleDigest: "d1", latent, ...clip, ...changes };
 }
 

@@ -1,6 +1,8 @@
 // The edge of a Decode call: head and chunks in, a valid request out. Nothing inside re-checks.
 import {
   MoevieError,
+  REFERENCE_NAME,
+  isReferenceName,
   limit,
   type DecodeHead,
   type DecodeRequest,
@@ -28,6 +30,8 @@ export interface ValidDecode {
   readonly to: PictureShape;
   readonly frameCount: number;
   readonly comment: string;
+  /** Name in the reference folder under which the pictures are kept as decoded; empty: they are not. */
+  readonly saveFrames: string;
   readonly colorCorrection: boolean;
   /** Levels within which still places are averaged over time; 0: not at all. */
   readonly steadyLevels: number;
@@ -121,6 +125,8 @@ function clipViolations(head: DecodeHead, model: ServedModel): FieldViolation[] 
         description: `${value}; allowed: ${least} to ${most}, a multiple of ${multiple}`,
       });
   }
+  if (head.saveFrames !== "" && !isReferenceName(head.saveFrames))
+    violations.push({ field: "head.save_frames", description: `"${head.saveFrames}"; allowed: ${REFERENCE_NAME}` });
   if (head.comment.length > COMMENT_CHARACTERS_MAX)
     violations.push({
       field: "head.comment",
@@ -153,6 +159,7 @@ function validDecode(head: DecodeHead, bytes: Uint8Array, model: ServedModel): V
     to: { width: head.width, height: head.height, fps: head.fps },
     frameCount: head.frameCount,
     comment: head.comment,
+    saveFrames: head.saveFrames,
     colorCorrection: head.colorCorrection,
     steadyLevels: head.colorCorrection ? model.steadyLevels : 0,
     pictureCount: modelFrames(frames, model),

@@ -7,6 +7,7 @@ import { throwIfCancelled } from "./cancel.ts";
 import { correctColour, type ColourReport, type ColourSource } from "./colour/correct-colour.ts";
 import { latentColours, type ColourMap } from "./colour/latent-colours.ts";
 import type { ValidDecode } from "./decode-request.ts";
+import { PictureRecord } from "./frames/picture-record.ts";
 import { readAhead } from "./frames/read-ahead.ts";
 import { probeFinishedClip } from "./media/clip-probe.ts";
 import { encodeClip } from "./media/encode-clip.ts";
@@ -30,6 +31,8 @@ export interface DecodeSettings {
   readonly colours: ColourMap;
   /** Where the temporary file goes. */
   readonly folder: string;
+  /** Folder of tensors that requests may name; empty: they may not. */
+  readonly referenceDir: string;
   readonly encoding: EncoderSettings;
 }
 
@@ -44,7 +47,8 @@ export async function* decode(
   const startMs = performance.now();
   const times = { vaeUs: 0, upsampleUs: 0 };
   const color: ColourReport = { castLevels: 0, flickerFrames: 0 };
-  const decoded = decoder.frames(request.latent, signal, times);
+  await using record = await PictureRecord.begin(request, settings.referenceDir);
+  const decoded = decoder.frames(request.latent, signal, times, record.add);
   const corrected = request.colorCorrection
     ? correctColour(decoded, colourSource(request, settings.colours), color)
     : decoded;
@@ -71,6 +75,7 @@ export async function* decode(
     });
   }
   const stills = await taker.finish();
+  await record.finish();
   const sent = yield* fileChunks(file.path, signal);
   yield { thumbnailJpeg: stills.thumbnailJpeg };
   yield { spritesJpeg: stills.spritesJpeg };

@@ -27,6 +27,7 @@ export async function startDecoder(context: ServiceContext): Promise<RunningServ
     await proveDecoder(decoder, bundle.manifest);
     const settings = {
       folder: config.temporaryFolder,
+      referenceDir: config.referenceDir,
       encoding: { device: config.device, threads: config.threads },
       colours: bundle.manifest.latent,
     };

@@ -15,6 +15,8 @@ export interface GatewayConfig {
   readonly metricsPeers: readonly MetricsPeer[];
   /** Prompts are private: they reach the log only when the operator says so. */
   readonly logPrompts: boolean;
+  /** Requests may name tensors in the reference folder. */
+  readonly referenceAllowed: boolean;
 }
 
 /** Throws CONFIG_INVALID. */
@@ -23,6 +25,7 @@ export function gatewayConfig(env: Readonly<Record<string, string | undefined>>)
     MOEVIE_BUNDLE: { kind: "path" },
     MOEVIE_DATA: { kind: "path" },
     MOEVIE_METRICS_PEERS: { kind: "list", default: [] },
+    MOEVIE_REFERENCE_DIR: { kind: "path", default: "" },
     MOEVIE_LOG_PROMPTS: { kind: "bool", default: false },
   });
   const metricsPeers = read.MOEVIE_METRICS_PEERS.map((entry) => {
@@ -34,5 +37,11 @@ export function gatewayConfig(env: Readonly<Record<string, string | undefined>>)
       );
     return { name: entry.slice(0, at), address: entry.slice(at + 1) };
   });
-  return { bundle: read.MOEVIE_BUNDLE, data: read.MOEVIE_DATA, metricsPeers, logPrompts: read.MOEVIE_LOG_PROMPTS };
+  return {
+    bundle: read.MOEVIE_BUNDLE,
+    data: read.MOEVIE_DATA,
+    metricsPeers,
+    logPrompts: read.MOEVIE_LOG_PROMPTS,
+    referenceAllowed: read.MOEVIE_REFERENCE_DIR !== "",
+  };
 }

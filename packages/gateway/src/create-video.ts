@@ -34,10 +34,13 @@ export async function createVideo(
   });
 }
 
-/** The body as the caller sent it: a repeat with another body is refused. Quality and grid left out are no part of it, as before they were there. */
+/** Fields that younger callers know: left out they are no part of a body's digest, as before they were there. */
+const LATER_FIELDS = ["grid", "initialNoise", "saveLatents", "saveFrames"];
+
+/** The body as the caller sent it: a repeat with another body is refused. */
 function digestOf(request: CreateVideoRequest): string {
   const entries = Object.entries(request.spec ?? {})
-    .filter(([name, value]) => value !== "QUALITY_UNSPECIFIED" && !(name === "grid" && value === ""))
+    .filter(([name, value]) => value !== "QUALITY_UNSPECIFIED" && !(value === "" && LATER_FIELDS.includes(name)))
     .toSorted(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256").update(JSON.stringify(entries)).digest("hex");
 }

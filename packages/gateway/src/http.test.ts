@@ -21,6 +21,7 @@ const MODEL = {
   temporalStride: 4,
   negativePrompt: "",
   draws: "trained" as const,
+  referenceAllowed: false,
 
   trained: { seconds: 2, width: 160, height: 90 },
 };

@@ -35,6 +35,7 @@ runService({
       temporalStride: manifest.latent.temporalStride,
       negativePrompt: manifest.negativePrompt ?? "",
       draws: manifest.draws,
+      referenceAllowed: config.referenceAllowed,
       trained: {
         seconds: Math.floor(manifest.modelFrames / manifest.frameRate),
         width: manifest.width,

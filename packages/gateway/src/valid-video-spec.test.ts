@@ -17,7 +17,7 @@ const MODEL: ModelDefaults = {
   temporalStride: 4,
   negativePrompt: "",
   draws: "trained" as const,
-
+  referenceAllowed: false,
   trained: { seconds: 2, width: 144, height: 80 },
 };
 const EMPTY: VideoSpec = {
@@ -27,6 +27,9 @@ const EMPTY: VideoSpec = {
   sampler: "",
   grid: "",
   model: "",
+  initialNoise: "",
+  saveLatents: "",
+  saveFrames: "",
   quality: "QUALITY_UNSPECIFIED",
 };
 

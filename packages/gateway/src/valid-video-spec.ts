@@ -2,6 +2,8 @@
 import { randomInt } from "node:crypto";
 import {
   QUALITIES,
+  REFERENCE_NAME,
+  isReferenceName,
   VIDEO_NUMBERS,
   checkFields,
   invalidFields,
@@ -43,6 +45,8 @@ export interface ModelDefaults {
   /** What is asked not to show when nothing is. */
   readonly negativePrompt: string;
   readonly draws: "trained" | "asked";
+  /** Requests may name tensors in the reference folder. */
+  readonly referenceAllowed: boolean;
   /** What the model was trained on. */
   readonly trained: { readonly seconds: number; readonly width: number; readonly height: number };
 }
@@ -108,6 +112,7 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
       sampler,
       grid,
       colorCorrection: raw.colorCorrection ?? true,
+      ...parseReference(raw, model, refuse),
       model: model.name,
     },
     warnings: [...length.warnings, ...warningsOf({ width, height, seconds }, model)],
@@ -133,6 +138,24 @@ function parseLength(
       ? []
       : [`The model makes ${temporalStride}n+1 frames; ${made} are made where ${frames} were asked for.`];
   return { seconds: made / frameRate, fps: raw.fps ?? frameRate, warnings };
+}
+
+/** Names of files in the reference folder, where the operator allows them. */
+function parseReference(
+  raw: VideoSpec,
+  { referenceAllowed }: ModelDefaults,
+  refuse: Refuse,
+): Pick<JobSpec, "initialNoise" | "saveLatents" | "saveFrames"> {
+  const names: { initialNoise?: string; saveLatents?: string; saveFrames?: string } = {};
+  for (const field of ["initialNoise", "saveLatents", "saveFrames"] as const) {
+    const name = raw[field];
+    if (name === "") continue;
+    if (!referenceAllowed)
+      refuse(writtenName(field), shownValue(name), "nothing: the operator has named no reference folder");
+    else if (!isReferenceName(name)) refuse(writtenName(field), shownValue(name), REFERENCE_NAME);
+    names[field] = name;
+  }
+  return names;
 }
 
 /** A grid that a number of steps decides, or, for as many steps as the variant is meant for, its own. */

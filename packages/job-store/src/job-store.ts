@@ -23,6 +23,10 @@ export interface JobSpec {
   readonly boundary?: number;
   /** Of the noise schedule; absent, as in jobs stored before it could be asked for: the model's. */
   readonly shift?: number;
+  /** Files in the reference folder. */
+  readonly initialNoise?: string;
+  readonly saveLatents?: string;
+  readonly saveFrames?: string;
   readonly grid?: string;
   readonly sampler: string;
   readonly colorCorrection: boolean;

@@ -26,3 +26,4 @@ export {
 export { pause, turn } from "./pause.ts";
 export { runService, type RunningService, type ServiceContext, type ServiceDescription } from "./service.ts";
 export { openTracing, traceIdOf, type SpanHandle, type Tracing } from "./tracing.ts";
+export { readReferenceTensor, ReferenceWriter } from "./reference-files.ts";

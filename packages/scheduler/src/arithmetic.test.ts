@@ -18,8 +18,8 @@ describe("start-latent", () => {
   });
 
   it("is the same noise for the same seed", async () => {
-    expect(await startLatent(SPEC, SHAPE)).toEqual(await startLatent({ ...SPEC, prompt: "other" }, SHAPE));
-    expect(await startLatent(SPEC, SHAPE)).not.toEqual(await startLatent({ ...SPEC, seed: 8 }, SHAPE));
+    expect(await startLatent(SPEC, SHAPE, "")).toEqual(await startLatent({ ...SPEC, prompt: "other" }, SHAPE, ""));
+    expect(await startLatent(SPEC, SHAPE, "")).not.toEqual(await startLatent({ ...SPEC, seed: 8 }, SHAPE, ""));
   });
 });
 

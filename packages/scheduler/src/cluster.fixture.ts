@@ -203,6 +203,7 @@ export class FakeCluster implements RouterLog {
         jobsRunningMax: 2,
         checkpointSteps: 2,
         previewSteps: 4,
+        referenceDir: "",
         leaseMs: 10_000,
         leaseRenewMs: 50,
         retry: { firstPauseMs: 5, pauseMsMax: 20, totalMsMax: 20_000 },

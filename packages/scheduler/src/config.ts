@@ -19,6 +19,7 @@ const SETTINGS = {
   MOEVIE_SCHEDULER_NAME: { kind: "string", default: "" },
   MOEVIE_JOBS_RUNNING_MAX: { kind: "int", min: 1, max: JOBS_RUNNING_CEILING, default: limit("jobsRunningMax") },
   MOEVIE_CHECKPOINT_STEPS: { kind: "int", min: 1, max: limit("stepsMax"), default: 5 },
+  MOEVIE_REFERENCE_DIR: { kind: "path", default: "" },
   MOEVIE_PREVIEW_STEPS: { kind: "int", min: 0, max: limit("stepsMax"), default: 4 },
   MOEVIE_FINISHED_JOBS_MAX: { kind: "int", min: 1, max: FINISHED_JOBS_CEILING, default: limit("finishedJobsMax") },
   MOEVIE_FINISHED_DAYS_MAX: { kind: "int", min: 1, max: FINISHED_DAYS_CEILING, default: limit("finishedDaysMax") },

@@ -56,7 +56,8 @@ async function receive(
     digest: run.model.digest,
     seed: run.spec.seed,
   });
-  const asked = { width, height, fps, frameCount, comment, colorCorrection };
+  const saveFrames = run.spec.saveFrames ?? "";
+  const asked = { width, height, fps, frameCount, comment, colorCorrection, saveFrames };
   const head = { bundleDigest: run.model.digest, latent: f32Head(shape), ...asked };
   const call = { signal: run.held.signal, timeoutMs: limit("decodeCallMsMax"), traceparent };
   const hash = createHash("sha256");

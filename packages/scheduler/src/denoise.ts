@@ -20,6 +20,7 @@ import { gridOf } from "./model-facts.ts";
 import { previewPng } from "./preview.ts";
 import { inSlices } from "./slices.ts";
 import { startLatent, type LatentShape } from "./start-latent.ts";
+import { StepRecord } from "./step-record.ts";
 
 /** A job between two steps. */
 interface Position {
@@ -44,7 +45,9 @@ export async function denoise(
     grid: spec.grid === undefined ? model.schedule.grid : gridOf(spec.grid, "The grid"),
     ...(spec.grid === EXPLICIT_GRID && { sigmas: model.sigmas[spec.quality] ?? [] }),
   });
-  const position = await resume(run, shape, schedule, saved);
+  // What is saved is of every step: such a job begins at the first one.
+  const position = await resume(run, shape, schedule, spec.saveLatents === undefined ? saved : null);
+  const record = await StepRecord.begin(run, shape);
   const firstStep = position.step;
   let checkpointedStep = firstStep;
   const startMs = performance.now();
@@ -58,13 +61,15 @@ export async function denoise(
   try {
     while (position.step < spec.steps) {
       held.signal.throwIfAborted();
-      const preview = await advance(run, { contexts, lanes, windows, shape, schedule, position, traceparent });
+      const preview = await advance(run, { contexts, lanes, windows, shape, schedule, position, record, traceparent });
       const stepSeconds = (performance.now() - startMs) / 1000 / (position.step - firstStep);
       await held.progress(denoiseProgress(run, position.step, stepSeconds), run.stages.timings);
       if (preview !== undefined) await held.preview(preview);
       if (position.step - checkpointedStep >= settings.checkpointSteps || position.step === spec.steps) await save();
     }
+    await record.finish();
   } catch (thrown) {
+    await record.discard();
     // Between two steps the position is whole: a service that drains hands it on.
     if (held.stopReason?.reason === "DRAINING" && position.step > checkpointedStep) await save();
     throw thrown;
@@ -81,6 +86,7 @@ interface StepWork {
   readonly shape: LatentShape;
   readonly schedule: NoiseSchedule;
   readonly position: Position;
+  readonly record: StepRecord;
   readonly traceparent: string;
 }
 
@@ -101,6 +107,7 @@ async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefi
   // To its end whatever stops the job: the position must be whole.
   await inSlices(latent.length, (start, end) => position.sampler.step(step, latent, velocity, start, end));
   position.step = step + 1;
+  await work.record.add(velocity, latent);
   run.metrics.observe("moevie_denoise_step_duration_seconds", {}, (performance.now() - startMs) / 1000);
   run.metrics.add("moevie_denoise_steps_total");
   return preview;
@@ -124,7 +131,7 @@ async function resume(
     }
     log.warn("the checkpoint is of another build, bundle or job: starting from noise");
   }
-  return { step: 0, latent: await startLatent(spec, shape), sampler };
+  return { step: 0, latent: await startLatent(spec, shape, run.settings.referenceDir), sampler };
 }
 
 function samplerOf(name: string): (typeof SAMPLERS)[number] {

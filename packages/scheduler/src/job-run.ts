@@ -20,6 +20,8 @@ export interface SchedulerSettings {
   readonly checkpointSteps: number;
   /** Steps between two previews; 0: none. */
   readonly previewSteps: number;
+  /** Folder of tensors that requests may name; empty: they may not. */
+  readonly referenceDir: string;
   readonly leaseMs: number;
   readonly leaseRenewMs: number;
   readonly retry: RetryPolicy;

@@ -31,6 +31,7 @@ runService({
       jobsRunningMax: config.MOEVIE_JOBS_RUNNING_MAX,
       checkpointSteps: config.MOEVIE_CHECKPOINT_STEPS,
       previewSteps: config.MOEVIE_PREVIEW_STEPS,
+      referenceDir: config.MOEVIE_REFERENCE_DIR,
       leaseMs: limit("leaseMs"),
       leaseRenewMs: limit("leaseRenewMs"),
       retry: {

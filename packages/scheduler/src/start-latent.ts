@@ -1,7 +1,8 @@
-// Step start-latent: the size of the job's latent and the seeded noise it begins as. Pure.
+// Step start-latent: the size of the job's latent and the seeded noise it begins as.
 import { MoevieError, limit } from "@moevie/contracts";
 import { fillNoise } from "@moevie/diffusion";
 import type { JobSpec } from "@moevie/job-store";
+import { readReferenceTensor } from "@moevie/runtime";
 import type { ModelFacts } from "./model-facts.ts";
 import { inSlices } from "./slices.ts";
 
@@ -35,8 +36,13 @@ export function latentShape(spec: JobSpec, model: ModelFacts): LatentShape {
   return [channels, frames, height, width];
 }
 
-/** Standard normal noise: the latent at sigma 1, the same for one seed on every machine. */
-export async function startLatent(spec: JobSpec, shape: LatentShape): Promise<Float32Array> {
+/**
+ * Standard normal noise: the latent at sigma 1, the same for one seed on every machine; or the tensor of the file that the request names in
+ * the reference folder. Throws INVALID_FIELD for a file that is not such a tensor.
+ */
+export async function startLatent(spec: JobSpec, shape: LatentShape, referenceDir: string): Promise<Float32Array> {
+  if (spec.initialNoise !== undefined)
+    return readReferenceTensor(referenceDir, spec.initialNoise, "spec.initial_noise", [1, ...shape]);
   const latent = new Float32Array(shape.reduce((product, size) => product * size, 1));
   await inSlices(latent.length, (start, end) => fillNoise(spec.seed, latent, start, end));
   return latent;

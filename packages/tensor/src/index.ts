@@ -10,4 +10,5 @@ export {
   SafetensorsError,
   type StoredTensor,
 } from "./safetensors.ts";
+export { safetensorsHead, type NewTensor } from "./safetensors-head.ts";
 export { widenToF32 } from "./widen.ts";

@@ -11,6 +11,13 @@ import { ProgressView } from "../progress-view.ts";
 import { videoName } from "../server-connection.ts";
 import { SHARD_COUNT } from "../shard-count.ts";
 import {
+  collectReference,
+  parseReferenceFiles,
+  stageReference,
+  wantsReference,
+  type ReferenceFiles,
+} from "../reference-files.ts";
+import {
   startEmbeddedCluster,
   type EmbeddedCluster,
   type EmbeddedClusterOptions,
@@ -28,6 +35,7 @@ interface GenerateRequest {
   readonly target: string;
   readonly shardCount: number;
   readonly bundleDir: string | undefined;
+  readonly reference: ReferenceFiles;
 }
 
 /** Everything that can be refused before a process starts. */
@@ -39,7 +47,8 @@ async function parseGenerate(args: readonly string[], flags: RawFlags): Promise<
   const model = textFlag(flags, "model");
   const bundle = model === undefined ? undefined : await checkBundle("--model", model);
   checkShardCount(shardCount, bundle);
-  return { spec, target, shardCount, bundleDir: bundle?.folder };
+  const reference = parseReferenceFiles(flags);
+  return { spec, target, shardCount, bundleDir: bundle?.folder, reference };
 }
 
 function clusterOptions(context: CommandContext, request: GenerateRequest, view: ProgressView): EmbeddedClusterOptions {
@@ -50,6 +59,7 @@ function clusterOptions(context: CommandContext, request: GenerateRequest, view:
     bundleDir: request.bundleDir,
     shardCount: request.shardCount,
     restart: false,
+    reference: wantsReference(request.reference),
     logFormat: output.interactive ? "pretty" : "json",
     logLevel: config.logLevel ?? "warn",
     forwardLog: config.logLevel === undefined ? undefined : (line) => output.note(line),
@@ -69,7 +79,8 @@ async function makeClip(
   view: ProgressView,
   signal: AbortSignal,
 ): Promise<Video> {
-  const operation = await client.createVideo(request.spec, { signal });
+  const staged = stageReference(request.reference, cluster.referenceDir);
+  const operation = await client.createVideo({ ...request.spec, ...staged }, { signal });
   const name = videoName(operation.name);
   try {
     const video = await followVideo(client, name, view, signal);
@@ -83,6 +94,7 @@ async function makeClip(
       stagingDir: cluster.runDir,
       signal,
     });
+    collectReference(request.reference, cluster.referenceDir);
     return video;
   } catch (error) {
     if (signal.aborted)

@@ -1,9 +1,10 @@
 // `moevie inspect BUNDLE`: what a bundle holds and what one process of each kind needs of memory.
 import { resolve } from "node:path";
-import type { Manifest, NoiseDenoiser, TokenDenoiser } from "@moevie/bundle";
+import type { GraphValue, Manifest, NoiseDenoiser, TokenDenoiser } from "@moevie/bundle";
 import { statSync } from "node:fs";
 import type { CommandContext, CommandResult, RawFlags } from "../command.ts";
 import { UsageError } from "../failure.ts";
+import { servicesLines } from "../services-lines.ts";
 import { shownBytes } from "../shown-bytes.ts";
 
 export async function inspect(
@@ -31,12 +32,22 @@ export async function inspect(
     `text      at most ${text.maxTokens} tokens`,
     `files     ${shownBytes(summary.totalBytes)}`,
     ...Object.entries(summary.fileBytes).map(([name, bytes]) => `  ${shownBytes(bytes).padStart(10)}  ${name}`),
-    "graphs    memory of weights in each session",
+    ...servicesLines(summary),
+    "graphs    memory of weights in each session, inputs and outputs",
     ...Object.entries(summary.graphs).map(
-      ([name, graph]) => `  ${shownBytes(graph.weightBytesPerSession).padStart(10)}  ${name}`,
+      ([name, { weightBytesPerSession, inputs, outputs }]) =>
+        `  ${shownBytes(weightBytesPerSession).padStart(10)}  ${name}: ${shownValues(inputs)} -> ${shownValues(outputs)}`,
     ),
   ];
   return { json: { folder, verified, ...summary }, lines };
+}
+
+/** Names and shapes; of many caches only their number. */
+function shownValues(values: readonly GraphValue[]): string {
+  const caches = values.filter(({ name }) => /^cache/.test(name));
+  const others = values.filter((value) => !caches.includes(value));
+  const shown = others.map(({ name, shape }) => `${name} [${shape.join(", ")}]`);
+  return [...shown, ...(caches.length > 0 ? [`${caches.length} caches`] : [])].join(", ");
 }
 
 function shownDenoiser(denoiser: Manifest["denoiser"]): string {

@@ -25,6 +25,8 @@ export interface EmbeddedClusterOptions {
   readonly grpcListen?: string;
   readonly httpListen?: string;
   readonly restart: boolean;
+  /** Requests may name tensors in the cluster's reference folder. */
+  readonly reference?: boolean;
   readonly logFormat: "json" | "pretty";
   readonly logLevel: string;
   readonly forwardLog?: ((line: string) => void) | undefined;
@@ -39,6 +41,7 @@ export interface EmbeddedCluster {
   readonly runDir: string;
   readonly bundleDir: string;
   readonly dataDir: string;
+  readonly referenceDir: string;
   /** Resolves when the cluster cannot go on. */
   readonly fatal: Promise<CommandError>;
   /** Names and process ids of the children as they are now. */
@@ -87,6 +90,7 @@ export async function startEmbeddedCluster(options: EmbeddedClusterOptions): Pro
     const httpListen = options.httpListen ?? `unix:${join(runDir, "gateway.http.sock")}`;
     const { logFormat, logLevel, shardCount } = options;
     const environment = childEnvironment(config);
+    const referenceDir = join(runDir, "reference");
     const plans = planCluster({
       root: config.root,
       runDir,
@@ -98,6 +102,7 @@ export async function startEmbeddedCluster(options: EmbeddedClusterOptions): Pro
       logFormat,
       logLevel,
       environment,
+      referenceDir: options.reference === true ? referenceDir : undefined,
     });
     cluster = new Cluster(plans, {
       node: process.execPath,
@@ -119,6 +124,7 @@ export async function startEmbeddedCluster(options: EmbeddedClusterOptions): Pro
       runDir,
       bundleDir,
       dataDir,
+      referenceDir,
       fatal: running.fatal,
       processes,
       stop: close,

@@ -17,6 +17,8 @@ export interface ClusterRequest {
   readonly logFormat: "json" | "pretty";
   /** Settings the operator's own environment may carry on to the children. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Folder in which requests may name tensors; absent: what the operator's environment says. */
+  readonly referenceDir?: string | undefined;
 }
 
 /** One process to start. */
@@ -58,6 +60,7 @@ function service(request: ClusterRequest, kind: ServiceName, name: string, setti
     MOEVIE_DATA: request.dataDir,
     MOEVIE_LOG_LEVEL: request.logLevel,
     MOEVIE_LOG_FORMAT: request.logFormat,
+    ...(request.referenceDir !== undefined && { MOEVIE_REFERENCE_DIR: request.referenceDir }),
     ...settings,
   };
   return {

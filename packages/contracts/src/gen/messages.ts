@@ -27,6 +27,9 @@ export interface VideoSpec {
   shift?: number;
   grid: string;
   frames?: number;
+  initialNoise: string;
+  saveLatents: string;
+  saveFrames: string;
 }
 
 export interface CreateVideoRequest {
@@ -216,6 +219,7 @@ export interface DecodeHead {
   frameCount: number;
   comment: string;
   colorCorrection: boolean;
+  saveFrames: string;
 }
 
 export interface DecodeResponse {

@@ -30,6 +30,9 @@ export interface DecodeTimes {
   upsampleUs: number;
 }
 
+/** Takes one picture as planes [3, height, width] in [-1, 1]. */
+export type OnPlanes = (planes: Float32Array) => Promise<void>;
+
 const FIRST = "decoder.first";
 const NEXT = "decoder.next";
 
@@ -49,8 +52,16 @@ export class CausalDecoder {
     return new CausalDecoder(thread, pixels);
   }
 
-  /** Pictures as RGB bytes [height * perCell, width * perCell, 3] in time order; what every graph run took is added to `times`. */
-  async *frames(latent: Latent, signal: AbortSignal, times: DecodeTimes): AsyncGenerator<Uint8Array, void> {
+  /**
+   * Pictures as RGB bytes [height * perCell, width * perCell, 3] in time order; what every graph run took is added to `times`. `onPlanes` gets
+   * each as planes [3, height, width] in [-1, 1] first.
+   */
+  async *frames(
+    latent: Latent,
+    signal: AbortSignal,
+    times: DecodeTimes,
+    onPlanes?: OnPlanes,
+  ): AsyncGenerator<Uint8Array, void> {
     const [, count, height, width] = latent.shape;
     const { perCell } = this.#pixels;
     let caches: Record<string, TensorView> = {};
@@ -60,7 +71,11 @@ export class CausalDecoder {
       const { outputs, computeUs } = await this.#thread.timedRun(t === 0 ? FIRST : NEXT, { z, ...caches });
       times.vaeUs += computeUs;
       caches = carried(outputs);
-      yield* pictures(outputs[t === 0 ? "frame" : "frames"], width * perCell, height * perCell);
+      const [right, down] = [width * perCell, height * perCell];
+      for (const planes of picturesOf(outputs[t === 0 ? "frame" : "frames"], right, down)) {
+        await onPlanes?.(planes);
+        yield toRgb(planes, 0, right, down);
+      }
     }
   }
 
@@ -92,12 +107,14 @@ function carried(outputs: Readonly<Record<string, TensorView>>): Record<string, 
   return caches;
 }
 
-function* pictures(view: TensorView | undefined, width: number, height: number): Generator<Uint8Array, void> {
+/** Planes [3, height, width] of each picture. */
+function* picturesOf(view: TensorView | undefined, width: number, height: number): Generator<Float32Array, void> {
   const [frames = 0, planes, rows, columns] = view?.dims ?? [];
   if (!(view?.data instanceof Float32Array) || planes !== 3 || rows !== height || columns !== width) {
     throw new MoevieError("BUNDLE_CORRUPT", "The decoder graph answered another shape than its bundle says.", {
       detail: `[${view?.dims.join(", ")}], expected [n, 3, ${height}, ${width}]`,
     });
   }
-  for (let f = 0; f < frames; f++) yield toRgb(view.data, f * 3 * width * height, width, height);
+  const size = 3 * width * height;
+  for (let f = 0; f < frames; f++) yield view.data.subarray(f * size, (f + 1) * size);
 }

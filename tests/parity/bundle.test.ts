@@ -377,7 +377,7 @@ describe("importing", () => {
   });
 
   test("by command refuses wrong use and bad models in one line", () => {
-    expect(run()).toMatchObject({ status: 2, stderr: expect.stringMatching(/^usage/) as string });
+    expect(run()).toMatchObject({ status: 2, stderr: expect.stringMatching(/^usage/m) as string });
     const missing = run(join(at, "nothing"), "--out", join(at, "x"));
     expect(missing.status).toBe(1);
     rmSync(model(WEIGHTS));

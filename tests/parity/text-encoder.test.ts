@@ -14,7 +14,9 @@ let session: InferenceSession;
 beforeAll(async () => {
   const file = join(folder, "model.safetensors");
   const sizes = textEncoderSizes(await readConfigFile(join(folder, "config.json")));
-  session = await createSession(textEncoderGraph(await openWeightFile(file, file.slice(1)), sizes).encode());
+  session = await createSession(
+    textEncoderGraph("text-encoder", await openWeightFile(file, file.slice(1)), sizes).encode(),
+  );
 });
 
 for (const prompt of ["en", "zh", "empty"]) {

@@ -15,14 +15,14 @@ let decoder: Chunks;
 let unclamped: Chunks;
 let encoder: Chunks;
 
+async function both(graph: (chunk: "first" | "next") => { encode(): Uint8Array }): Promise<Chunks> {
+  return { first: await createSession(graph("first").encode()), next: await createSession(graph("next").encode()) };
+}
+
 beforeAll(async () => {
   const folder = join(HERE, "model/vae");
   const weights = await openWeightFolder(folder, folder.slice(1), "diffusion_pytorch_model");
   const sizes = wanVaeSizes(await readConfigFile(join(folder, "config.json")));
-  const both = async (graph: (chunk: "first" | "next") => { encode(): Uint8Array }): Promise<Chunks> => ({
-    first: await createSession(graph("first").encode()),
-    next: await createSession(graph("next").encode()),
-  });
   decoder = await both((chunk) => wanDecoderGraph(weights, sizes, chunk));
   unclamped = await both((chunk) => wanDecoderGraph(weights, sizes, chunk, false));
   encoder = await both((chunk) => wanEncoderGraph(weights, sizes, chunk));

@@ -31,7 +31,7 @@ const BANS: readonly Ban[] = [
     instead: "shard, or thread for Node's own",
     foreign: /\bworker_threads\b|\bworkerData\b|\bnew Worker\b|\bWorker\b(?=[;,) }])/g,
   },
-  { word: "solver", instead: "sampler" },
+  { word: "solver", instead: "sampler", foreign: /\bsolver_(order|type|p)\b|dpmsolver\+\+|\bDPMSolver/g },
   { word: "backbone", instead: "trunk" },
   { word: "iteration", instead: "step" },
   { word: "scatter", instead: "dispatch", skip: isImporter },

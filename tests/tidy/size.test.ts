@@ -9,7 +9,7 @@ import { ROOT, packageOf, packageSources, productionSources, withoutComments } f
  * simplified first; a higher ceiling, or a new package, takes a new decision.
  */
 const LINES_MAX: Readonly<Record<string, number>> = {
-  bundle: 750,
+  bundle: 900,
   cli: 2700,
   client: 350,
   contracts: 800,
@@ -18,7 +18,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   "expert-shard": 500,
   fabric: 2800,
   gateway: 900,
-  importer: 1600,
+  importer: 2600,
   "job-store": 1300,
   placement: 200,
   router: 1100,
@@ -27,7 +27,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   tensor: 400,
   "text-encoder": 300,
 };
-const LINES_OF_PRODUCT_MAX = 18_000;
+const LINES_OF_PRODUCT_MAX = 20_000;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>

@@ -22,13 +22,14 @@ export type GraphSummary = {
   readonly outputs: readonly GraphValue[];
 };
 /** What one process keeps of the weights. */
-export type ServiceSummary = { readonly service: string; readonly holds: string; readonly weightBytes: number };
+type ServiceSummary = { readonly service: string; readonly holds: string; readonly weightBytes: number };
 
 const F32_BYTES = 4;
 const HALF_BYTES = 2;
 
 /** Bytes that a session of graph `name` keeps of each weight. */
 function weightBytes({ precision, denoiser }: Manifest, name: string): number {
+  if (name.endsWith(".f32")) return F32_BYTES;
   const halved = isNoiseDenoiser(denoiser) && denoiser.graphs.some((graph) => name.startsWith(graph));
   const half = (halved && precision !== "f32") || (name === "text-encoder" && precision === "bf16");
   return half ? HALF_BYTES : F32_BYTES;

@@ -1,7 +1,7 @@
 // Answers exchanges of noise-level experts: a latent through a whole denoiser in the shard's thread, the velocity back. Calls take turns in
 // order. Keeps nothing of a call once it is answered.
 import { MoevieError } from "@moevie/contracts";
-import type { Bundle, NoiseDenoiser } from "@moevie/bundle";
+import { graphFor, type Bundle, type NoiseDenoiser } from "@moevie/bundle";
 import type { DenoiserRequest, ExchangeAnswer } from "@moevie/fabric";
 import type { OnnxThread } from "@moevie/runtime";
 
@@ -19,6 +19,7 @@ export async function loadDenoisers(
   { graphs, patch }: NoiseDenoiser,
   experts: readonly number[],
   thread: OnnxThread,
+  device: string,
 ): Promise<DenoiserCompute> {
   const { latent, text } = bundle.manifest;
   const compute = new DenoiserCompute(thread);
@@ -27,7 +28,7 @@ export async function loadDenoisers(
   for (const expert of experts) {
     const graph = graphs[expert];
     if (graph === undefined) throw new MoevieError("CONFIG_INVALID", `The bundle has no expert ${expert}.`);
-    await thread.load(denoiserKey(expert), await bundle.graph(graph));
+    await thread.load(denoiserKey(expert), await bundle.graph(graphFor(bundle.manifest, graph, device)));
     const context = new Float32Array(text.maxTokens * text.width);
     const unit = { expert, timestep: 500, shape, context, tokens: text.maxTokens };
     const [n, d] = [channels * frames, height * width];

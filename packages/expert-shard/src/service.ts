@@ -25,7 +25,8 @@ export async function startExpertShard(
   const own = placement.shards[config.shardIndex] ?? { slots: [] };
   const name = `shard-${config.shardIndex}`;
   const thread = OnnxThread.start({ name, device: config.device, intraOpThreads: config.intraOpThreads });
-  const handlers = await loadExperts(bundle, own, thread, { shard: String(config.shardIndex), ...context });
+  const measuring = { shard: String(config.shardIndex), device: config.device, ...context };
+  const handlers = await loadExperts(bundle, own, thread, measuring);
   const holds: Holds = {
     digest: bundle.digest,
     epoch: placement.epoch,
@@ -40,6 +41,7 @@ export async function startExpertShard(
 
 interface Measuring extends Pick<ServiceContext, "metrics" | "tracing"> {
   readonly shard: string;
+  readonly device: string;
 }
 
 /** Puts the shard's experts into `thread` and answers what serves them. */
@@ -52,7 +54,7 @@ async function loadExperts(
   const { denoiser } = bundle.manifest;
   if (isNoiseDenoiser(denoiser)) {
     const experts = own.slots.map(([, expert]) => expert);
-    const compute = await loadDenoisers(bundle, denoiser, experts, thread);
+    const compute = await loadDenoisers(bundle, denoiser, experts, thread, measuring.device);
     // Values of a latent that make one token.
     const span = bundle.manifest.latent.channels * denoiser.patch.reduce((product, size) => product * size, 1);
     const answer = (request: DenoiserRequest): Promise<ExchangeAnswer> => compute.answer(request);

@@ -64,7 +64,7 @@ async function openStarter(folder: string): Promise<Starter> {
 function buildGraphs(starter: Starter): GraphBuilder[] {
   const { sizes, weights } = starter.denoiser;
   const graphs = [
-    textEncoderGraph(starter.text.weights, starter.text.sizes),
+    textEncoderGraph("text-encoder", starter.text.weights, starter.text.sizes),
     ...new MoeDit(weights, weights, sizes, "").graphs(),
     ...(starter.draft ? new MoeDit(starter.draft.weights, weights, sizes, DRAFT_GRAPHS).graphs() : []),
     expertGraph(sizes.width, sizes.expertHidden),

@@ -105,11 +105,15 @@ function expectFitting(file: string, sizes: WanDitSizes, { text, vae }: Pick<Wan
 }
 
 function buildGraphs({ experts, text, vae }: Wan, precision: FloatType): GraphBuilder[] {
+  // In f16 the sums of T5's feed-forward layers overflow: there the text encoder stays f32. The CPU has no bf16 arithmetic.
+  const wide = precision === "bf16";
   const graphs = [
-    textEncoderGraph(text.weights, text.sizes, precision === "bf16" ? "bf16" : "f32"),
+    textEncoderGraph("text-encoder", text.weights, text.sizes, wide ? "bf16" : "f32"),
+    ...(wide ? [textEncoderGraph("text-encoder.f32", text.weights, text.sizes)] : []),
     ...experts.flatMap(({ graph, weights, sizes }) => [
       wanDitGraph(graph, weights, sizes, { type: precision, operators: "fused" }),
       wanDitGraph(`${graph}.plain`, weights, sizes, { type: precision, operators: "plain" }),
+      ...(wide ? [wanDitGraph(`${graph}.f32`, weights, sizes, { type: "f32", operators: "fused" })] : []),
     ]),
     ...(["first", "next"] as const).flatMap((chunk) => [
       wanDecoderGraph(vae.weights, vae.sizes, chunk),

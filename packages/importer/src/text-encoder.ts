@@ -119,16 +119,21 @@ function addEmbedding({ g, weights, sizes }: Encoder, ids: Name): Name {
 }
 
 /** ids i64 [B, L], mask i64 [B, L] -> rows f32 [B, L, width], rows outside the mask zero. */
-export function textEncoderGraph(weights: Weights, sizes: TextEncoderSizes, type: FloatType = "f32"): GraphBuilder {
-  const g = new GraphBuilder("text-encoder");
+export function textEncoderGraph(
+  name: string,
+  weights: Weights,
+  sizes: TextEncoderSizes,
+  type: FloatType = "f32",
+): GraphBuilder {
+  const g = new GraphBuilder(name);
   const encoder = { g, weights, sizes, type };
   const ids = g.input("ids", "i64", ["batch", "tokens"]);
   const kept = g.cast(g.input("mask", "i64", ["batch", "tokens"]), "f32");
   const mask = g.mul(g.op("Sub", [g.f32(1), g.op("Unsqueeze", [kept, g.i64s([1, 2])])]), g.f32(MASKED));
   const buckets = addBuckets(g, ids, sizes);
-  const norm = (name: string, value: Name): Name => {
-    weights.expectShape(`${name}.weight`, [sizes.width]);
-    return g.rmsNorm(value, g.weight(weights, `${name}.weight`), sizes.epsilon);
+  const norm = (at: string, value: Name): Name => {
+    weights.expectShape(`${at}.weight`, [sizes.width]);
+    return g.rmsNorm(value, g.weight(weights, `${at}.weight`), sizes.epsilon);
   };
   let x = addEmbedding(encoder, ids);
   for (let layer = 0; layer < sizes.layers; layer++) {

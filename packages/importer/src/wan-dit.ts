@@ -20,9 +20,22 @@ export type WanDitSizes = DitPartSizes & {
 };
 
 const KNOWN = [
-  ...["patch_size", "num_attention_heads", "attention_head_dim", "in_channels", "out_channels", "text_dim", "freq_dim"],
-  ...["ffn_dim", "num_layers", "cross_attn_norm", "qk_norm", "eps", "rope_max_seq_len"],
-  ...["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"],
+  "patch_size",
+  "num_attention_heads",
+  "attention_head_dim",
+  "in_channels",
+  "out_channels",
+  "text_dim",
+  "freq_dim",
+  "ffn_dim",
+  "num_layers",
+  "cross_attn_norm",
+  "qk_norm",
+  "eps",
+  "rope_max_seq_len",
+  "image_dim",
+  "added_kv_proj_dim",
+  "pos_embed_seq_len",
 ];
 
 /** Throws ConfigFileError for what this architecture does not have. */

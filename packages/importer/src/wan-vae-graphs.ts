@@ -16,7 +16,7 @@ export function wanDecoderGraph(weights: Weights, sizes: WanVaeSizes, chunk: Chu
   const g = new GraphBuilder(`decoder.${chunk}`);
   const parts = new WanVaeParts(g, weights, chunk === "first");
   const { channels, base, multipliers, temporal, mean, std } = sizes;
-  const widths = multipliers.map((by) => by * base).reverse();
+  const widths = multipliers.map((by) => by * base).toReversed();
   const z = g.op("Unsqueeze", [g.input("z", "f32", [1, channels, "h", "w"]), g.i64s([2])]);
   const latent = g.add(g.mul(z, g.f32s(std, perChannel(channels))), g.f32s(mean, perChannel(channels)));
   let width = widths[0]!;

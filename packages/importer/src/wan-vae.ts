@@ -21,9 +21,23 @@ export type WanVaeSizes = {
 };
 
 const KNOWN = [
-  ...["z_dim", "base_dim", "dim_mult", "num_res_blocks", "temperal_downsample", "latents_mean", "latents_std"],
-  ...["attn_scales", "decoder_base_dim", "in_channels", "out_channels", "is_residual", "patch_size", "dropout"],
-  ...["scale_factor_spatial", "scale_factor_temporal", "clip_output"],
+  "z_dim",
+  "base_dim",
+  "dim_mult",
+  "num_res_blocks",
+  "temperal_downsample",
+  "latents_mean",
+  "latents_std",
+  "attn_scales",
+  "decoder_base_dim",
+  "in_channels",
+  "out_channels",
+  "is_residual",
+  "patch_size",
+  "dropout",
+  "scale_factor_spatial",
+  "scale_factor_temporal",
+  "clip_output",
 ];
 
 /** Throws ConfigFileError for what this architecture does not have. */

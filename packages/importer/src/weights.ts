@@ -16,6 +16,10 @@ const NAMES_TOLD_MAX = 12;
 /** A file and what graphs call it. */
 export type WeightFile = { readonly file: string; readonly location: string };
 
+function quoted(names: Iterable<string>): string[] {
+  return Array.from(names, (name) => JSON.stringify(name));
+}
+
 function listed(names: readonly string[]): string {
   const told = names.slice(0, NAMES_TOLD_MAX).join(", ");
   return names.length > NAMES_TOLD_MAX ? `${told} and ${names.length - NAMES_TOLD_MAX} more` : told;
@@ -77,7 +81,6 @@ export class Weights implements WeightSource {
    * for: the model would be run without a part of it.
    */
   settle(): void {
-    const quoted = (names: Iterable<string>): string[] => Array.from(names, (name) => JSON.stringify(name));
     const extra = [...this.#tensors.keys()].filter((name) => !this.#asked.has(name));
     const faults: string[] = [];
     if (this.#missing.size > 0) faults.push(`missing: ${listed(quoted(this.#missing))}`);

@@ -2,7 +2,7 @@
 // protos/moevie/v1/denoise.proto.
 import { MoevieError, limit, shownValue } from "@moevie/contracts";
 import type { DenoiseHead, DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
-import { expertsOf, openBundle } from "@moevie/bundle";
+import { expertsOf, isNoiseDenoiser, openBundle } from "@moevie/bundle";
 import type { Bundle, Variant } from "@moevie/bundle";
 import { implement } from "@moevie/runtime";
 import type { CallInfo, Handlers, Loose, RunningService, ServiceContext } from "@moevie/runtime";
@@ -71,18 +71,26 @@ async function waitForExperts(links: ShardLinks, signal: AbortSignal): Promise<v
   }
 }
 
-/** One evaluation of the model's own size, so that ready means proven. */
+/** The latent that evaluations are proven with: the model's own size, or of one that draws what is asked two tokens a side. */
+function provenShape({ latent, denoiser, draws, modelFrames, height, width }: Bundle["manifest"]): readonly number[] {
+  const { channels, temporalStride, spatialStride } = latent;
+  const [, rows = 1, columns = 1] = denoiser.patch;
+  if (draws === "asked") return [channels, 1, 2 * rows, 2 * columns];
+  return [channels, (modelFrames - 1) / temporalStride + 1, height / spatialStride, width / spatialStride];
+}
+
+/** One evaluation for each of the denoiser's noise levels, so that ready means proven. */
 async function warm(bundle: Bundle, { graphs }: Variant, evaluator: Evaluator, signal: AbortSignal): Promise<void> {
   const { manifest } = bundle;
-  const { channels, temporalStride, spatialStride } = manifest.latent;
-  const frames = (manifest.modelFrames - 1) / temporalStride + 1;
-  const shape = [channels, frames, manifest.height / spatialStride, manifest.width / spatialStride];
+  const shape = provenShape(manifest);
   const latent = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, at) => Math.sin(at));
   const { maxTokens, width } = manifest.text;
   const text = await evaluator.context(graphs, new Float32Array(maxTokens * width).fill(0.1), maxTokens, width);
   const endMs = performance.now() + limit("readyWaitMsMax");
-  const input = { graphs, latent, shape, timestep: 500, origin: 0, context: text };
-  await evaluator.run({ ...input, branch: 0, signal, endMs, traceparent: undefined });
+  const input = { graphs, latent, shape, origin: 0, context: text };
+  const { denoiser } = manifest;
+  for (const timestep of isNoiseDenoiser(denoiser) ? denoiser.gate.from : [500])
+    await evaluator.run({ ...input, timestep, branch: 0, signal, endMs, traceparent: undefined });
 }
 
 interface DenoiseServiceParts extends Pick<ServiceContext, "metrics" | "tracing"> {

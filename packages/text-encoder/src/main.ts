@@ -1,5 +1,5 @@
 // Starts the text-encoder: prompt to context rows. Holds weights, never jobs.
-import { BundleError, openBundle } from "@moevie/bundle";
+import { BundleError, graphFor, openBundle } from "@moevie/bundle";
 import { MoevieError, limit, type TextContext } from "@moevie/contracts";
 import { OnnxThread, runService } from "@moevie/runtime";
 import { readTextEncoderConfig } from "./config.ts";
@@ -24,7 +24,11 @@ runService({
       device: config.MOEVIE_DEVICE,
       intraOpThreads: config.MOEVIE_INTRA_OP_THREADS,
     });
-    const graph = await RowsGraph.load(thread, await bundle.graph("text-encoder"), text.width);
+    const graph = await RowsGraph.load(
+      thread,
+      await bundle.graph(graphFor(bundle.manifest, "text-encoder", config.MOEVIE_DEVICE)),
+      text.width,
+    );
     const encode = createEncoder({
       tokens,
       rowsOf: (ids, used) => graph.run(ids, used),

@@ -44,7 +44,7 @@ export async function inspect(
 
 /** Names and shapes; of many caches only their number. */
 function shownValues(values: readonly GraphValue[]): string {
-  const caches = values.filter(({ name }) => /^cache/.test(name));
+  const caches = values.filter(({ name }) => name.startsWith("cache"));
   const others = values.filter((value) => !caches.includes(value));
   const shown = others.map(({ name, shape }) => `${name} [${shape.join(", ")}]`);
   return [...shown, ...(caches.length > 0 ? [`${caches.length} caches`] : [])].join(", ");

@@ -68,6 +68,9 @@ describe("the flags of a clip", () => {
       shift: 12,
       frames: 81,
       model: "",
+      initialNoise: "",
+      saveLatents: "",
+      saveFrames: "",
       quality: "QUALITY_DRAFT",
     });
   });

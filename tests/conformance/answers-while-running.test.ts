@@ -19,7 +19,7 @@ let child: ChildProcess;
 let peer: GrpcPeer<"moevie.v1.TextEncoderService">;
 
 beforeAll(async () => {
-  // So many tokens that one text takes the graph long: attention grows with their square.
+  // So many tokens that one long text takes the graph long: attention grows with their square.
   writeTinyModel(join(folder, "model"), { maxTokens: 3000, textWidth: 128 });
   await importStarter(join(folder, "model"), join(folder, "bundle"));
   const env = {
@@ -55,7 +55,7 @@ function status(path: string): Promise<number | undefined> {
 test("health and other calls are answered while a graph runs", async () => {
   await peer.unary("Encode", { texts: ["a known text"] }, { timeoutMs: TIMEOUT_MS });
   const over = new AbortController();
-  const long = peer.unary("Encode", { texts: ["a new text"] }, { timeoutMs: TIMEOUT_MS }).finally(() => over.abort());
+  const long = peer.unary("Encode", { texts: ["q x z, ".repeat(280)] }, { timeoutMs: TIMEOUT_MS }).finally(() => over.abort());
   const answered: string[] = [];
   while (!over.signal.aborted) {
     await peer.waitReady({ timeoutMs: TIMEOUT_MS });

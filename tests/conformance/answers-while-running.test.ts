@@ -55,7 +55,9 @@ function status(path: string): Promise<number | undefined> {
 test("health and other calls are answered while a graph runs", async () => {
   await peer.unary("Encode", { texts: ["a known text"] }, { timeoutMs: TIMEOUT_MS });
   const over = new AbortController();
-  const long = peer.unary("Encode", { texts: ["q x z, ".repeat(280)] }, { timeoutMs: TIMEOUT_MS }).finally(() => over.abort());
+  const long = peer
+    .unary("Encode", { texts: ["q x z, ".repeat(280)] }, { timeoutMs: TIMEOUT_MS })
+    .finally(() => over.abort());
   const answered: string[] = [];
   while (!over.signal.aborted) {
     await peer.waitReady({ timeoutMs: TIMEOUT_MS });

@@ -94,6 +94,17 @@ async function writeChecked(
     throw new CommandError(`the clip arrived damaged: sha256 ${digest}, expected ${sha256}`, "INTERNAL");
 }
 
+/** Copies `from` to beside `target`, then gives it that name with one rename. */
+export function putInPlace(from: string, target: string): void {
+  const part = partOf(target);
+  try {
+    copyFileSync(from, part, constants.COPYFILE_EXCL);
+    renameSync(part, target);
+  } finally {
+    rmSync(part, { force: true });
+  }
+}
+
 /**
  * Writes the clip and puts it in place with one rename. With `stagingDir` the slow part happens there, so that a killed
  * process leaves no part of a file beside the target.
@@ -107,8 +118,8 @@ export async function saveClip(
   const first = options.stagingDir === undefined ? part : join(options.stagingDir, "clip.part");
   try {
     await writeChecked(first, chunks, options.sha256, options.signal);
-    if (first !== part) copyFileSync(first, part, constants.COPYFILE_EXCL);
-    renameSync(part, target);
+    if (first === part) renameSync(part, target);
+    else putInPlace(first, target);
   } catch (error) {
     // A person knows the target, not the file it is staged in.
     const { path, syscall } = error as NodeJS.ErrnoException;

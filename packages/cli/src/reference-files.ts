@@ -1,9 +1,9 @@
 // The tensors that `generate` takes and gives so that a clip can be held against another implementation's: checked before anything starts,
 // carried to and from the folder its own cluster may use.
-import { constants, copyFileSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { copyFileSync, mkdirSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { VideoSpec } from "@moevie/contracts";
-import { obstacle } from "./clip-file.ts";
+import { obstacle, putInPlace } from "./clip-file.ts";
 import { textFlag, type RawFlags } from "./command.ts";
 import { UsageError, type UsageProblem } from "./failure.ts";
 
@@ -55,17 +55,10 @@ export function stageReference(files: ReferenceFiles, folder: string): Partial<V
 }
 
 /** Brings what came out of `folder` to where it was asked for, each in place with one rename. */
-export function collectReference(files: ReferenceFiles, folder: string): readonly string[] {
-  return SAVED.flatMap((name) => {
+export function collectReference(files: ReferenceFiles, folder: string): void {
+  for (const name of SAVED) {
     const target = files[name];
-    if (target === undefined) return [];
-    const part = join(dirname(target), `.${basename(target).slice(0, 100)}.${process.pid}.part`);
-    try {
-      copyFileSync(join(folder, NAMES[name]), part, constants.COPYFILE_EXCL);
-      renameSync(part, target);
-    } finally {
-      rmSync(part, { force: true });
-    }
-    return [target];
-  });
+    if (target === undefined) continue;
+    putInPlace(join(folder, NAMES[name]), target);
+  }
 }

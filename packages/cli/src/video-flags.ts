@@ -8,15 +8,14 @@ import {
   wrongNumber,
   type FieldViolation,
   type NumberRule,
-  type Quality,
   type QualityName,
   type VideoSpec,
 } from "@moevie/contracts";
 import { textFlag, type RawFlags } from "./command.ts";
 import { UsageError, type UsageProblem } from "./failure.ts";
 
-const SAMPLERS = ["unipc", "dpmpp", "euler"] as const;
-const GRIDS = ["diffusers", "reference", "flow-match-euler"] as const;
+const SAMPLERS = ["unipc", "dpmpp", "euler"];
+const GRIDS = ["diffusers", "reference", "flow-match-euler"];
 
 /** Reads one number; a wrong one is added to `problems`. */
 function readNumber(
@@ -58,23 +57,16 @@ function checkSize(text: string | undefined, problems: UsageProblem[]): string {
   return "";
 }
 
-function checkSampler(text: string | undefined, problems: UsageProblem[]): string {
-  if (text === undefined || SAMPLERS.some((name) => name === text)) return text ?? "";
-  problems.push({ flag: "--sampler", value: text, allowed: SAMPLERS.join(", ") });
+/** A name out of `allowed`, or nothing said; another is added to `problems`. */
+function checkName(
+  flag: string,
+  text: string | undefined,
+  allowed: readonly string[],
+  problems: UsageProblem[],
+): string {
+  if (text === undefined || allowed.includes(text)) return text ?? "";
+  problems.push({ flag, value: text, allowed: allowed.join(", ") });
   return "";
-}
-
-function checkGrid(text: string | undefined, problems: UsageProblem[]): string {
-  if (text === undefined || GRIDS.some((name) => name === text)) return text ?? "";
-  problems.push({ flag: "--grid", value: text, allowed: GRIDS.join(", ") });
-  return "";
-}
-
-function checkQuality(text: string | undefined, problems: UsageProblem[]): Quality {
-  if (text === undefined) return "QUALITY_UNSPECIFIED";
-  if (Object.hasOwn(QUALITIES, text)) return QUALITIES[text as QualityName];
-  problems.push({ flag: "--quality", value: text, allowed: Object.keys(QUALITIES).join(", ") });
-  return "QUALITY_UNSPECIFIED";
 }
 
 /** The spec that PROMPT and flags ask for. Throws UsageError naming every wrong flag. */
@@ -84,9 +76,9 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
   checkPromptText("PROMPT", prompt, false, problems);
   checkPromptText("--negative", negativePrompt, true, problems);
   const size = checkSize(textFlag(flags, "size"), problems);
-  const sampler = checkSampler(textFlag(flags, "sampler"), problems);
-  const quality = checkQuality(textFlag(flags, "quality"), problems);
-  const grid = checkGrid(textFlag(flags, "grid"), problems);
+  const sampler = checkName("--sampler", textFlag(flags, "sampler"), SAMPLERS, problems);
+  const quality = checkName("--quality", textFlag(flags, "quality"), Object.keys(QUALITIES), problems);
+  const grid = checkName("--grid", textFlag(flags, "grid"), GRIDS, problems);
   const numbers: Partial<Record<keyof typeof VIDEO_NUMBERS, number>> = {};
   for (const name of Object.keys(VIDEO_NUMBERS) as (keyof typeof VIDEO_NUMBERS)[]) {
     const value = readNumber(flags, name, `--${writtenName(name, "-")}`, VIDEO_NUMBERS[name], problems);
@@ -103,7 +95,7 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
     initialNoise: "",
     saveLatents: "",
     saveFrames: "",
-    quality,
+    quality: quality === "" ? "QUALITY_UNSPECIFIED" : QUALITIES[quality as QualityName],
     ...(flags["colorCorrection"] === false ? { colorCorrection: false } : {}),
     ...numbers,
   };

@@ -9,23 +9,11 @@ import { Metrics, createLogger, openTracing, type CallInfo } from "@moevie/runti
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { OpenCalls, type Gateway } from "./api.ts";
 import { createVideo } from "./create-video.ts";
+import { MODEL as PLAIN } from "./model.fixture.ts";
 
 const MODEL = {
-  name: "m",
+  ...PLAIN,
   variants: { standard: { steps: 4, guidance: 5 }, draft: { steps: 3, guidance: 1 } },
-  sampler: "euler",
-  samplers: ["euler"],
-  shift: 3,
-  grid: "diffusers",
-  grids: ["diffusers", "reference"],
-  boundary: undefined,
-  frameRate: 8,
-  temporalStride: 4,
-  negativePrompt: "",
-  draws: "trained" as const,
-  referenceAllowed: false,
-
-  trained: { seconds: 2, width: 160, height: 90 },
 };
 const CALL = { traceparent: undefined } as unknown as CallInfo;
 const REQUEST_ID = "6f0d1c2e-3b4a-4c5d-8e9f-0a1b2c3d4e5f";

@@ -7,24 +7,8 @@ import { Metrics, createLogger, openTracing, serveHttp, type HttpEdge } from "@m
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { gatewayHttp } from "./http.ts";
 import { OpenCalls } from "./open-calls.ts";
+import { MODEL } from "./model.fixture.ts";
 
-const MODEL = {
-  name: "m",
-  variants: { standard: { steps: 1, guidance: 1 } },
-  sampler: "euler",
-  samplers: ["euler"],
-  shift: 3,
-  grid: "diffusers",
-  grids: ["diffusers", "reference"],
-  boundary: undefined,
-  frameRate: 8,
-  temporalStride: 4,
-  negativePrompt: "",
-  draws: "trained" as const,
-  referenceAllowed: false,
-
-  trained: { seconds: 2, width: 160, height: 90 },
-};
 const SPEC = {
   prompt: "a",
   negativePrompt: "",

@@ -3,21 +3,14 @@ import { MoevieError, type VideoSpec } from "@moevie/contracts";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseVideoSpec, type ModelDefaults } from "./valid-video-spec.ts";
+import { MODEL as PLAIN } from "./model.fixture.ts";
 
 const MODEL: ModelDefaults = {
+  ...PLAIN,
   name: "starter",
   variants: { standard: { steps: 12, guidance: 5 }, draft: { steps: 8, guidance: 1 } },
   sampler: "unipc",
   samplers: ["unipc", "dpmpp", "euler"],
-  shift: 3,
-  grid: "diffusers",
-  grids: ["diffusers", "reference"],
-  boundary: undefined,
-  frameRate: 8,
-  temporalStride: 4,
-  negativePrompt: "",
-  draws: "trained" as const,
-  referenceAllowed: false,
   trained: { seconds: 2, width: 144, height: 80 },
 };
 const EMPTY: VideoSpec = {
@@ -169,4 +162,34 @@ test("every size on the grid is taken and every seed kept", () => {
       expect([spec.width, spec.height, spec.seed]).toEqual([width, height, seed]);
     }),
   );
+});
+
+test("a bundle's negative prompt holds where a request has none; a request's own goes before it", () => {
+  const model = { ...MODEL, negativePrompt: "blurry" };
+  expect(parseVideoSpec(EMPTY, model).spec.negativePrompt).toBe("blurry");
+  expect(parseVideoSpec({ ...EMPTY, negativePrompt: "dark" }, model).spec.negativePrompt).toBe("dark");
+  expect(parseVideoSpec(EMPTY, MODEL).spec.negativePrompt).toBe("");
+});
+
+test("a variant's own noise schedule is used for its own number of steps, else the bundle's grid", () => {
+  const variants = { standard: { steps: 4, guidance: 1, sigmas: [1, 0.9375, 0.8333, 0.625] } };
+  const model = { ...MODEL, variants };
+  expect(parseVideoSpec(EMPTY, model).spec).toMatchObject({ grid: "explicit", steps: 4 });
+  expect(parseVideoSpec({ ...EMPTY, steps: 8 }, model).spec.grid).toBe("diffusers");
+  expect(parseVideoSpec({ ...EMPTY, grid: "reference" }, model).spec.grid).toBe("reference");
+  expect(violations({ grid: "explicit" })).toMatchObject([{ field: "spec.grid" }]);
+});
+
+test("reference files are refused where the operator allows none, and by their names where he does", () => {
+  expect(violations({ saveLatents: "a.safetensors" })).toMatchObject([{ field: "spec.save_latents" }]);
+  const model = { ...MODEL, referenceAllowed: true };
+  expect(parseVideoSpec({ ...EMPTY, saveLatents: "a.safetensors" }, model).spec.saveLatents).toBe("a.safetensors");
+  for (const name of ["../a.safetensors", "a/b.safetensors", "a.bin", ".safetensors", `${"a".repeat(99)}.safetensors`])
+    expect(() => parseVideoSpec({ ...EMPTY, initialNoise: name }, model)).toThrow(/initial_noise/);
+});
+
+test("a model that draws what is asked warns of more pixels than it was trained on, not of what is cut off", () => {
+  const model: ModelDefaults = { ...MODEL, draws: "asked", trained: { seconds: 5, width: 1280, height: 720 } };
+  expect(parseVideoSpec({ ...EMPTY, size: "720x1280" }, model).warnings).toEqual([]);
+  expect(parseVideoSpec({ ...EMPTY, size: "1920x1080" }, model).warnings).toEqual([expect.stringContaining("larger")]);
 });

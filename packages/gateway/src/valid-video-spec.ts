@@ -94,6 +94,7 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   const sampler = raw.sampler === "" ? model.sampler : raw.sampler;
   if (!model.samplers.includes(sampler)) refuse("sampler", shownValue(raw.sampler), model.samplers.join(", "));
   const grid = parseGrid(raw, model, variant, refuse);
+  const reference = parseReference(raw, model, refuse);
   if (raw.model !== "" && raw.model !== model.name)
     refuse("model", shownValue(raw.model), `${model.name}, or empty for the one served`);
   if (violations.length === 0 && Math.round(seconds * fps) < 1)
@@ -112,7 +113,7 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
       sampler,
       grid,
       colorCorrection: raw.colorCorrection ?? true,
-      ...parseReference(raw, model, refuse),
+      ...reference,
       model: model.name,
     },
     warnings: [...length.warnings, ...warningsOf({ width, height, seconds }, model)],

@@ -45,6 +45,7 @@ export function wanVaeSizes(config: ConfigFile): WanVaeSizes {
   config.oneOf("_class_name", ["AutoencoderKLWan"]);
   config.expectOnly(KNOWN, "_");
   config.expectValue("is_residual", false);
+  config.expectValue("clip_output", true);
   for (const absent of ["decoder_base_dim", "patch_size"]) config.expectValue(absent, null);
   for (const colours of ["in_channels", "out_channels"]) config.expectValue(colours, 3);
   if (config.has("attn_scales")) config.numbers("attn_scales", 0);

@@ -77,14 +77,21 @@ export class ReferenceWriter {
     return writer;
   }
 
-  /** Adds values: the next tensor's, or the next of one. */
+  /** Adds values: the next tensor's, or the next of one. Throws DISK_FULL. */
   append(values: Float32Array): Promise<void> {
     return this.#write(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
 
+  /** A file that cannot be written any further is discarded. */
   async #write(bytes: Uint8Array): Promise<void> {
-    // By hand: one write may take less than it is given.
-    for (let at = 0; at < bytes.length;) at += (await this.#handle.write(bytes, at)).bytesWritten;
+    try {
+      // By hand: one write may take less than it is given.
+      for (let at = 0; at < bytes.length;) at += (await this.#handle.write(bytes, at)).bytesWritten;
+    } catch (cause) {
+      await this.discard();
+      if ((cause as NodeJS.ErrnoException).code !== "ENOSPC") throw cause;
+      throw new MoevieError("DISK_FULL", "The reference folder's disk is full.", { cause });
+    }
   }
 
   /** Puts the file under its name. */

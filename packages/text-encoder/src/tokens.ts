@@ -7,10 +7,9 @@ import { cleaned, type Cleaning } from "./clean-text.ts";
 const PAD_TOKEN = "<pad>";
 const PAD_ID_DEFAULT = 0;
 
-/** Ids and mask of one text, both [maxTokens]; mask is 1 for the first `usedTokenCount`. */
+/** Ids of one text [maxTokens], padded behind the first `usedTokenCount`. */
 export interface TokenRow {
   readonly ids: BigInt64Array;
-  readonly mask: BigInt64Array;
   readonly usedTokenCount: number;
 }
 
@@ -46,11 +45,7 @@ export class Tokens {
     const kept =
       all.length <= this.maxTokens || closing === undefined ? all : [...all.slice(0, this.maxTokens - 1), closing];
     const ids = new BigInt64Array(this.maxTokens).fill(this.#padId);
-    const mask = new BigInt64Array(this.maxTokens);
-    for (const [i, id] of kept.entries()) {
-      ids[i] = BigInt(id);
-      mask[i] = 1n;
-    }
-    return { ids, mask, usedTokenCount: kept.length };
+    ids.set(kept.map(BigInt));
+    return { ids, usedTokenCount: kept.length };
   }
 }

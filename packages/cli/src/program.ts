@@ -36,6 +36,7 @@ const VIDEO_FLAGS: Description["flags"] = [
   ["--shift <S>", "shift of the noise schedule (default: the bundle's)"],
   ["--grid <NAME>", "noise grid: diffusers, reference or flow-match-euler (default: the bundle's)"],
   ["--frames <N>", "in place of --seconds: frames the model makes, at its own rate"],
+  ["--exact", "refuse --frames that would be rounded down"],
   ["--sampler <NAME>", "unipc, dpmpp or euler (default: the bundle's)"],
   ["--no-color-correction", "leave tint, contrast and flicker as the decoder gives them"],
 ];

@@ -35,6 +35,11 @@ describe("the flags of a clip", () => {
     expect(parseVideoSpec("a dog", { colorCorrection: true })).not.toHaveProperty("colorCorrection");
   });
 
+  it("--exact is said only when it is given", () => {
+    expect(parseVideoSpec("a dog", { exact: true })).toMatchObject({ exact: true });
+    expect(parseVideoSpec("a dog", {})).not.toHaveProperty("exact");
+  });
+
   it("become the fields of the spec", () => {
     const flags = {
       negative: "cats",

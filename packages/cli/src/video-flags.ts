@@ -97,6 +97,7 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
     saveFrames: "",
     quality: quality === "" ? "QUALITY_UNSPECIFIED" : QUALITIES[quality as QualityName],
     ...(flags["colorCorrection"] === false ? { colorCorrection: false } : {}),
+    ...(flags["exact"] === true ? { exact: true } : {}),
     ...numbers,
   };
 }

@@ -100,6 +100,7 @@ describe("a wrong field is named with its value and what is allowed", () => {
     ["shift", { shift: 0 }, /is 0/, /above 0/],
     ["frames", { frames: 0 }, /is 0/, /from 1 to/],
     ["frames", { frames: 17, seconds: 2 }, /17/, /nothing beside seconds/],
+    ["frames", { frames: 16, exact: true }, /16/, /4n\+1 when exact, e\.g\. 13 or 17/],
     ["guidance_low", { guidanceLow: 3 }, /3/, /one noise level/],
     ["boundary", { boundary: 875 }, /875/, /one noise level/],
   ];

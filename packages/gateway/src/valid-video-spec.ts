@@ -120,7 +120,10 @@ export function parseVideoSpec(raw: VideoSpec | null, model: ModelDefaults): Val
   };
 }
 
-/** Seconds, or so many of the model's frames: rounded down to what it can make, and each shown once unless another rate is asked for. */
+/**
+ * Seconds, or so many of the model's frames: rounded down to what it can make, unless exactly so many are asked for, and each shown once
+ * unless another rate is asked for.
+ */
 function parseLength(
   raw: VideoSpec,
   { frameRate, temporalStride }: ModelDefaults,
@@ -134,11 +137,12 @@ function parseLength(
   // What is no number of frames is told by its own rule.
   if (!(frames >= 1)) return { seconds: DEFAULT_SECONDS, fps: raw.fps ?? frameRate, warnings: [] };
   const made = Math.floor((frames - 1) / temporalStride) * temporalStride + 1;
-  const warnings =
-    made === frames
-      ? []
-      : [`The model makes ${temporalStride}n+1 frames; ${made} are made where ${frames} were asked for.`];
-  return { seconds: made / frameRate, fps: raw.fps ?? frameRate, warnings };
+  const length = { seconds: made / frameRate, fps: raw.fps ?? frameRate };
+  if (made === frames) return { ...length, warnings: [] };
+  if (raw.exact === true)
+    refuse("frames", String(frames), `${temporalStride}n+1 when exact, e.g. ${made} or ${made + temporalStride}`);
+  const warning = `The model makes ${temporalStride}n+1 frames; ${made} are made where ${frames} were asked for.`;
+  return { ...length, warnings: [warning] };
 }
 
 /** Names of files in the reference folder, where the operator allows them. */

@@ -30,6 +30,7 @@ export interface VideoSpec {
   initialNoise: string;
   saveLatents: string;
   saveFrames: string;
+  exact?: boolean;
 }
 
 export interface CreateVideoRequest {

@@ -1,6 +1,6 @@
 // Small safetensors files for tests: whole files in memory, as f32. Not for product code, which reads headers only.
 import { readFileSync, writeFileSync } from "node:fs";
-import { elementCount, f32ToF16, parseSafetensors, widenToF32 } from "@moevie/tensor";
+import { elementCount, f32ToBf16, f32ToF16, parseSafetensors, widenToF32 } from "@moevie/tensor";
 
 export type Dense = { readonly shape: readonly number[]; readonly data: Float32Array };
 
@@ -20,16 +20,38 @@ export function readTensors(file: string): Map<string, Dense> {
   return tensors;
 }
 
-/** Writes `tensors` as f16, or f32 when asked. */
-export function writeTensors(file: string, tensors: ReadonlyMap<string, Dense>, dtype: "f16" | "f32" = "f16"): void {
+/** Floats that `writeTensors` can store. */
+export type StoredFloat = "f32" | "f16" | "bf16" | "f8_e4m3";
+
+/** Every finite f8_e4m3 value in order, with its byte. */
+const F8_VALUES = ((): readonly (readonly [value: number, byte: number])[] => {
+  const decoded = new Float32Array(256);
+  widenToF32("f8_e4m3", Uint8Array.from(decoded.keys()), decoded);
+  return Array.from(decoded, (value, byte) => [value, byte] as const)
+    .filter(([value]) => Number.isFinite(value))
+    .toSorted(([a], [b]) => a - b);
+})();
+
+/** The byte of the nearest f8_e4m3 value; which of two equally near is of no matter to a test that reads back what it wrote. */
+function f8Byte(value: number): number {
+  return F8_VALUES.reduce((best, next) => (Math.abs(next[0] - value) < Math.abs(best[0] - value) ? next : best))[1];
+}
+
+function encoded(data: Float32Array, dtype: StoredFloat): Uint8Array {
+  if (dtype === "f32") return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (dtype === "f8_e4m3") return Uint8Array.from(data, f8Byte);
+  const half = new Uint16Array(data.length);
+  (dtype === "f16" ? f32ToF16 : f32ToBf16)(data, half);
+  return new Uint8Array(half.buffer);
+}
+
+/** Writes `tensors` as f16, or as another float when asked. */
+export function writeTensors(file: string, tensors: ReadonlyMap<string, Dense>, dtype: StoredFloat = "f16"): void {
   const header: Record<string, unknown> = {};
   const bodies: Uint8Array[] = [];
   let at = 0;
   for (const [name, { shape, data }] of tensors) {
-    const half = new Uint16Array(dtype === "f16" ? data.length : 0);
-    if (dtype === "f16") f32ToF16(data, half);
-    const body =
-      dtype === "f16" ? new Uint8Array(half.buffer) : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const body = encoded(data, dtype);
     header[name] = { dtype: dtype.toUpperCase(), shape, data_offsets: [at, at + body.byteLength] };
     bodies.push(body);
     at += body.byteLength;

@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
 import { graphFor, openBundle } from "@moevie/bundle";
 import { importModel } from "@moevie/importer";
-import { readTensors } from "./safetensors-file.ts";
+import { readTensors, writeTensors, type StoredFloat } from "./safetensors-file.ts";
 import { BundleSessions, f32, largestDifference } from "./sessions.ts";
 
 const MODEL = join(import.meta.dirname, "wan/model");
@@ -67,6 +67,30 @@ test("a bf16 bundle on another disk than its read-only weights runs on the CPU i
   });
   expect(largestDifference(velocity!.data as Float32Array, wanted!.data)).toBeLessThan(FORWARD);
 });
+
+test.each<StoredFloat>(["f16", "bf16", "f8_e4m3"])(
+  "a transformer stored as %s computes what its values say",
+  async (dtype) => {
+    const file = model("transformer_2/diffusion_pytorch_model.safetensors");
+    writeTensors(file, readTensors(file), dtype);
+    const golden = readTensors(join(MODEL, "../goldens/transformer_2.safetensors"));
+    const [latent, text] = ["shape0.hidden_states", "encoder_hidden_states"].map((name) => golden.get(name)!);
+    const feeds = {
+      latent: f32(latent!.shape, latent!.data),
+      timestep: f32([1], Float32Array.of(500)),
+      context: f32(text!.shape, text!.data),
+    };
+    const velocity = async (folder: string): Promise<Float32Array> => {
+      await importModel(model("."), join(at, folder));
+      const sessions = new BundleSessions(await openBundle(join(at, folder)));
+      return (await sessions.run("denoiser.low", feeds))["velocity"]!.data as Float32Array;
+    };
+    const narrow = await velocity("narrow");
+    // The same values, each written out in f32.
+    writeTensors(file, readTensors(file), "f32");
+    expect(largestDifference(narrow, await velocity("wide"))).toBeLessThan(1e-6);
+  },
+);
 
 test("weights not read in full have no hash until they are verified, and then one that is compared", async () => {
   await imported();
@@ -162,4 +186,49 @@ test("headers cut, swollen or turned at random are refused or read, never a cras
     refused++;
   }
   expect(refused).toBeGreaterThan(40);
+});
+
+/** Values of every kind a JSON file may hold where another is expected. */
+const ODD_VALUES = [null, true, -1, 0, 1e308, 2 ** 53, 0.5, "", "../../etc/passwd", "\u0000", [], [[]], {}, { a: {} }];
+
+/** The JSON at `path` with, in turn, every key left out and every value swapped for odd ones. */
+function* spoiltJson(text: string): Generator<string> {
+  const sound = JSON.parse(text) as Record<string, unknown>;
+  let turn = 0;
+  for (const key of Object.keys(sound)) {
+    const { [key]: _left, ...rest } = sound;
+    yield JSON.stringify(rest);
+    for (let k = 0; k < 3; k++) yield JSON.stringify({ ...sound, [key]: ODD_VALUES[(turn += 5) % ODD_VALUES.length] });
+    const inner = Object.entries((sound[key] ?? {}) as Record<string, unknown>);
+    for (const odd of ODD_VALUES)
+      if (inner.length > 4)
+        yield JSON.stringify({ ...sound, [key]: { ...Object.fromEntries(inner), [inner[turn++ % 4]![0]]: odd } });
+  }
+  for (const cut of [0, 1, text.length >> 1, text.length - 2]) yield text.slice(0, cut);
+  yield "[".repeat(100_000);
+  yield `{"a":${"[".repeat(50_000)}${"]".repeat(50_000)}}`;
+}
+
+test.each([
+  "model_index.json",
+  "transformer/config.json",
+  INDEX,
+  "text_encoder/config.json",
+  "vae/config.json",
+  "scheduler/scheduler_config.json",
+])("%s spoilt in many ways is refused by name or read, and nothing is left of what was refused", async (path) => {
+  const sound = readFileSync(model(path), "utf8");
+  let refused = 0;
+  for (const spoilt of spoiltJson(sound)) {
+    writeFileSync(model(path), spoilt);
+    const error: unknown = await imported().catch((thrown: unknown) => thrown);
+    if (!(error instanceof Error)) {
+      rmSync(join(at, "bundle"), { recursive: true });
+      continue;
+    }
+    expect(error.name, `${spoilt.slice(0, 500)}\n${error.stack}`).toMatch(/^(SafetensorsError|ConfigFileError)$/);
+    expect(readdirSync(at), spoilt.slice(0, 500)).toEqual(["model"]);
+    refused++;
+  }
+  expect(refused).toBeGreaterThan(10);
 });

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, UsageError, type UsageProblem } from "../failure.ts";
 import { runNode } from "../run-child.ts";
-import { servicesLines } from "../services-lines.ts";
+import { parameterLines, servicesLines } from "../services-lines.ts";
 import { shownBytes } from "../shown-bytes.ts";
 
 const PRECISIONS = ["f32", "f16", "bf16"];
@@ -82,10 +82,7 @@ export async function importModel(
     lines: [
       report.bundle,
       `written ${shownBytes(report.bytesWritten)}; ${shownBytes(report.bytesNamed)} stay in ${folder}`,
-      "parameters",
-      ...Object.entries(summary.parameters).map(
-        ([piece, count]) => `  ${count.toLocaleString("en").padStart(16)}  ${piece}`,
-      ),
+      ...parameterLines(summary),
       ...servicesLines(summary),
       ...report.notes.map((note) => `note: ${note}`),
     ],

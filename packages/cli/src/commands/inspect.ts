@@ -4,7 +4,7 @@ import type { GraphValue, Manifest, NoiseDenoiser, TokenDenoiser } from "@moevie
 import { statSync } from "node:fs";
 import type { CommandContext, CommandResult, RawFlags } from "../command.ts";
 import { UsageError } from "../failure.ts";
-import { servicesLines } from "../services-lines.ts";
+import { parameterLines, servicesLines } from "../services-lines.ts";
 import { shownBytes } from "../shown-bytes.ts";
 
 export async function inspect(
@@ -30,6 +30,7 @@ export async function inspect(
     ),
     `denoiser  ${shownDenoiser(denoiser)}`,
     `text      at most ${text.maxTokens} tokens`,
+    ...parameterLines(summary),
     `files     ${shownBytes(summary.totalBytes)}`,
     ...Object.entries(summary.fileBytes).map(([name, bytes]) => `  ${shownBytes(bytes).padStart(10)}  ${name}`),
     ...servicesLines(summary),

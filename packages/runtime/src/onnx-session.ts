@@ -56,13 +56,16 @@ export class OnnxSession {
     }
   }
 
-  /** Runs the graph; feeds by input name, answers every output or only `fetches`. */
+  /** Runs the graph; feeds by input name, answers every output or only `fetches`. What `carried` takes is no part of the answer. */
   async run(
     feeds: Readonly<Record<string, TensorView>>,
     fetches?: readonly string[],
+    carried?: Carried,
   ): Promise<Record<string, TensorView>> {
     try {
-      return viewsOf(await this.#session.run(tensorsOf(feeds), (fetches ?? this.#outputs) as string[]));
+      const given = { ...tensorsOf(feeds), ...carried?.give() };
+      const answers = await this.#session.run(given, (fetches ?? this.#outputs) as string[]);
+      return viewsOf(carried === undefined ? answers : carried.take(answers));
     } catch (thrown) {
       throw runError(thrown);
     }
@@ -84,6 +87,27 @@ export class OnnxSession {
 
   async release(): Promise<void> {
     await this.#session.release();
+  }
+}
+
+/** What one run of a row hands on to the next. */
+export class Carried {
+  #tensors: Record<string, Tensor> = {};
+
+  /** Gives them away: a run that fails ends its row. */
+  give(): Record<string, Tensor> {
+    const given = this.#tensors;
+    this.#tensors = {};
+    return given;
+  }
+
+  /** Keeps the answers that are meant for the next run, and returns the others. */
+  take(answers: Ort.ReturnType): Record<string, Tensor> {
+    const others: Record<string, Tensor> = {};
+    for (const [name, tensor] of Object.entries(answers) as [string, Tensor][])
+      if (name.startsWith("cache_out.")) this.#tensors[name.replace("cache_out.", "cache.")] = tensor;
+      else others[name] = tensor;
+    return others;
   }
 }
 
@@ -144,7 +168,7 @@ function tensorsOf(views: Readonly<Record<string, TensorView>>, rows = -1): Reco
   return tensors;
 }
 
-function viewsOf(answers: Ort.ReturnType): Record<string, TensorView> {
+function viewsOf(answers: Readonly<Record<string, Ort.ReturnType[string]>>): Record<string, TensorView> {
   const views: Record<string, TensorView> = {};
   for (const [name, tensor] of Object.entries(answers))
     views[name] = {

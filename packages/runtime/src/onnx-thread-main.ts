@@ -1,12 +1,13 @@
 // Entry of an OnnxThread: owns the sessions, answers one message at a time. May not touch sockets, files or settings.
 import { parentPort, workerData } from "node:worker_threads";
 import { asMoevieError } from "@moevie/contracts";
-import { OnnxSession, PreparedRun, parseDevice } from "./onnx-session.ts";
+import { Carried, OnnxSession, PreparedRun, parseDevice } from "./onnx-session.ts";
 import type { GraphAnswer, OnnxThreadOptions, PlannedRun, ThreadAnswer, ThreadRequest } from "./onnx-thread.ts";
 
 const options = workerData as OnnxThreadOptions;
 const sessions = new Map<string, OnnxSession>();
 const plans = new Map<number, { readonly key: string; prepared: () => PreparedRun }>();
+const rows = new Map<number, Carried>();
 if (parentPort === null) throw new Error("onnx-thread-main runs inside a thread");
 const port = parentPort;
 
@@ -42,14 +43,22 @@ async function answer(request: Exclude<ThreadRequest, PlannedRun>): Promise<Grap
       return NOTHING;
     }
     case "forget":
-      plans.delete(request.plan);
+      plans.delete(request.what);
+      rows.delete(request.what);
       return NOTHING;
     case "run": {
       const startMs = performance.now();
-      const outputs = await sessionOf(request.key).run(request.feeds, request.fetches);
+      const outputs = await sessionOf(request.key).run(request.feeds, request.fetches, carriedBy(request.row));
       return { outputs, computeUs: (performance.now() - startMs) * 1000 };
     }
   }
+}
+
+function carriedBy(row: number | undefined): Carried | undefined {
+  if (row === undefined) return undefined;
+  const carried = rows.get(row) ?? new Carried();
+  rows.set(row, carried);
+  return carried;
 }
 
 function isPlanned(request: ThreadRequest): request is PlannedRun {

@@ -36,13 +36,16 @@ export type ThreadRequest =
       readonly inputs: TensorViews;
       readonly outputs: TensorViews | undefined;
     }
-  | { readonly id: number; readonly kind: "forget"; readonly plan: number }
+  /** A plan, or what a row of runs has kept. */
+  | { readonly id: number; readonly kind: "forget"; readonly what: number }
   | {
       readonly id: number;
       readonly kind: "run";
       readonly key: string;
       readonly feeds: TensorViews;
       readonly fetches: readonly string[] | undefined;
+      /** The row of runs this one belongs to. */
+      readonly row?: number | undefined;
     };
 
 export interface GraphAnswer {
@@ -129,8 +132,17 @@ export class OnnxThread {
     this.#tell({ id: 0, kind: "plan", plan, key, inputs, outputs });
     return new GraphPlan(
       (rows) => this.#ask([this.#nextId++, plan, rows]),
-      () => this.#tell({ id: 0, kind: "forget", plan }),
+      () => this.#tell({ id: 0, kind: "forget", what: plan }),
       outputs,
+    );
+  }
+
+  /** Begins a row of runs that hand tensors on without leaving the thread. To be ended. */
+  row(): RunRow {
+    const row = this.#nextId++;
+    return new RunRow(
+      (key, feeds) => this.#ask({ id: this.#nextId++, kind: "run", key, feeds, fetches: undefined, row }),
+      () => this.#tell({ id: 0, kind: "forget", what: row }),
     );
   }
 
@@ -171,6 +183,18 @@ export class OnnxThread {
     this.#dead ??= error;
     for (const { reject } of this.#waiting.values()) reject(this.#dead);
     this.#waiting.clear();
+  }
+}
+
+/** Runs one after the other: the outputs `cache_out.NAME` of one stay where they are and are the inputs `cache.NAME` of the next. */
+export class RunRow {
+  /** As OnnxThread.timedRun, without the outputs that stay. */
+  readonly timedRun: (key: string, feeds: TensorViews) => Promise<GraphAnswer>;
+  readonly end: () => void;
+
+  constructor(timedRun: RunRow["timedRun"], end: () => void) {
+    this.timedRun = timedRun;
+    this.end = end;
   }
 }
 

@@ -1,5 +1,5 @@
-// The video decoder as two graphs on one thread: a latent frame in, one or several pictures out, caches carried between.
-// Holds no clip: every call of `frames` has caches of its own.
+// The video decoder as two graphs on one thread: a latent frame in, one or several pictures out. Caches stay on the thread from one run to
+// the next (at 1280x720 those of Wan are gigabytes). Holds no clip: every call of `frames` has caches of its own.
 import { MoevieError } from "@moevie/contracts";
 import type { OnnxThread, TensorView } from "@moevie/runtime";
 import { throwIfCancelled } from "../cancel.ts";
@@ -64,18 +64,21 @@ export class CausalDecoder {
   ): AsyncGenerator<Uint8Array, void> {
     const [, count, height, width] = latent.shape;
     const { perCell } = this.#pixels;
-    let caches: Record<string, TensorView> = {};
-    for (let t = 0; t < count; t++) {
-      throwIfCancelled(signal);
-      const z = await this.#finer(latentFrame(latent, t), times);
-      const { outputs, computeUs } = await this.#thread.timedRun(t === 0 ? FIRST : NEXT, { z, ...caches });
-      times.vaeUs += computeUs;
-      caches = carried(outputs);
-      const [right, down] = [width * perCell, height * perCell];
-      for (const planes of picturesOf(outputs[t === 0 ? "frame" : "frames"], right, down)) {
-        await onPlanes?.(planes);
-        yield toRgb(planes, 0, right, down);
+    const row = this.#thread.row();
+    try {
+      for (let t = 0; t < count; t++) {
+        throwIfCancelled(signal);
+        const z = await this.#finer(latentFrame(latent, t), times);
+        const { outputs, computeUs } = await row.timedRun(t === 0 ? FIRST : NEXT, { z });
+        times.vaeUs += computeUs;
+        const [right, down] = [width * perCell, height * perCell];
+        for (const planes of picturesOf(outputs[t === 0 ? "frame" : "frames"], right, down)) {
+          await onPlanes?.(planes);
+          yield toRgb(planes, 0, right, down);
+        }
       }
+    } finally {
+      row.end();
     }
   }
 
@@ -97,14 +100,6 @@ function latentFrame({ values, shape: [channels, count, height, width] }: Latent
     out.set(values.subarray(start, start + plane), c * plane);
   }
   return { type: "float32", dims: [1, channels, height, width], data: out };
-}
-
-/** cache_out.N of one run are cache.N of the next. */
-function carried(outputs: Readonly<Record<string, TensorView>>): Record<string, TensorView> {
-  const caches: Record<string, TensorView> = {};
-  for (const [name, view] of Object.entries(outputs))
-    if (name.startsWith("cache_out.")) caches[name.replace("cache_out.", "cache.")] = view;
-  return caches;
 }
 
 /** Planes [3, height, width] of each picture. */

@@ -2,10 +2,12 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { openBundle } from "@moevie/bundle";
 import { CliSession } from "../e2e/cli-session.ts";
 import { probeClip } from "../e2e/probe-clip.ts";
 import { readTensors, writeTensors } from "./safetensors-file.ts";
-import { largestDifference } from "./sessions.ts";
+import { BundleSessions, largestDifference } from "./sessions.ts";
+import { runWanInOneProcess } from "./wan-one-process.ts";
 
 const HERE = join(import.meta.dirname, "wan");
 const STEP = 5e-4;
@@ -95,4 +97,97 @@ test.each(["main", "reference_grid", "no_cfg"])("%s: every step and every frame 
     fps: 16,
     frameCount: recorded.frames,
   });
+});
+
+/** Every tensor of both, bit for bit. */
+function expectSame(made: Float32Array | undefined, wanted: Float32Array, what: string): void {
+  expect(made?.length, what).toBe(wanted.length);
+  expect(
+    made!.findIndex((value, i) => !Object.is(value, wanted[i])),
+    what,
+  ).toBe(-1);
+}
+
+test("4 shards, 2 of each expert, and one process give the same bits; what is not to be seen is the bundle's where nothing is asked", async () => {
+  const negative = "low quality, blurry";
+  const own = join(session.work, "own");
+  const imported = await session.run("import", join(HERE, "model"), "--out", own, `--negative-prompt=${negative}`);
+  expect(imported).toMatchObject({ code: 0, stderr: "" });
+  const noise = readTensors(join(HERE, "goldens/pipeline_main.safetensors")).get("initial_noise")!;
+  const [noiseFile, latents, frames] = ["noise", "latents", "frames"].map((name) =>
+    join(session.work, `own-${name}.safetensors`),
+  ) as [string, string, string];
+  writeTensors(noiseFile, new Map([["initial_noise", noise]]), "f32");
+  const prompt = "a red fox runs across the fresh snow";
+  const length = [
+    "--size=64x48",
+    "--frames=9",
+    "--steps=5",
+    "--shift=3",
+    "--guidance=4",
+    "--guidance-low=3",
+    "--shards=4",
+  ];
+  const files = [`--initial-noise=${noiseFile}`, `--save-latents=${latents}`, `--save-frames=${frames}`];
+  const output = `--output=${join(session.work, "own.mp4")}`;
+  const ended = await session.run("generate", prompt, `--model=${own}`, ...length, ...files, output, "--json");
+  expect(ended, ended.stderr).toMatchObject({ code: 0 });
+  const alone = await runWanInOneProcess(new BundleSessions(await openBundle(own)), {
+    prompt,
+    negative,
+    noise,
+    schedule: { steps: 5, shift: 3, grid: "diffusers" },
+    guidance: 4,
+    guidanceLow: 3,
+  });
+  const steps = readTensors(latents);
+  for (const [step, velocity] of alone.velocities.entries()) {
+    expectSame(steps.get(`step.${step}.velocity`)?.data, velocity, `velocity of step ${step}`);
+    expectSame(steps.get(`step.${step}.latents`)?.data, alone.latents[step]!, `latents of step ${step}`);
+  }
+  expectSame(readTensors(frames).get("frames")?.data, alone.frames, "frames");
+});
+
+test("a distilled variant's own sigmas are used as they are, without guidance", async () => {
+  const file = join(bundle, "manifest.json");
+  const manifest = JSON.parse(readFileSync(file, "utf8")) as { variants: object };
+  const sigmas = [1, 0.9375, 0.8333, 0.625];
+  writeFileSync(
+    file,
+    JSON.stringify({
+      ...manifest,
+      variants: {
+        ...manifest.variants,
+        draft: { steps: sigmas.length, guidance: 1, guidanceLow: 1, graphs: "", sigmas },
+      },
+    }),
+  );
+  const noise = readTensors(join(HERE, "goldens/pipeline_main.safetensors")).get("initial_noise")!;
+  const [noiseFile, latents] = ["noise", "latents"].map((name) => join(session.work, `few-${name}.safetensors`)) as [
+    string,
+    string,
+  ];
+  writeTensors(noiseFile, new Map([["initial_noise", noise]]), "f32");
+  const asked = [
+    "--quality=draft",
+    "--size=64x48",
+    "--frames=9",
+    `--initial-noise=${noiseFile}`,
+    `--save-latents=${latents}`,
+  ];
+  const output = `--output=${join(session.work, "few.mp4")}`;
+  const ended = await session.run("generate", "a red fox", `--model=${bundle}`, ...asked, output, "--json");
+  expect(ended, ended.stderr).toMatchObject({ code: 0 });
+  const alone = await runWanInOneProcess(new BundleSessions(await openBundle(bundle)), {
+    prompt: "a red fox",
+    negative: "",
+    noise,
+    schedule: { steps: sigmas.length, shift: 1, grid: "explicit", sigmas },
+    guidance: 1,
+    guidanceLow: 1,
+  });
+  const steps = readTensors(latents);
+  expect(steps.size).toBe(2 * sigmas.length);
+  for (const [step, latent] of alone.latents.entries())
+    expectSame(steps.get(`step.${step}.latents`)?.data, latent, `latents of step ${step}`);
 });

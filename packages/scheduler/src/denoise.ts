@@ -50,28 +50,42 @@ export async function denoise(
   const record = await StepRecord.begin(run, shape);
   const firstStep = position.step;
   let checkpointedStep = firstStep;
+  let written = Promise.resolve();
   const startMs = performance.now();
   const windows = latentWindows(shape[1], model.windows);
   const laneCount = Math.min(windows.length, limit("windowsInFlightMax"));
   const lanes = new DenoiseLanes(run.peers.router, run.traceparent, laneCount);
-  const save = async (): Promise<void> => {
-    if (await held.checkpoint(checkpointOf(run, shape, position))) run.metrics.add("moevie_job_checkpoints_total");
+  const saving = (): (() => Promise<void>) => {
+    const checkpoint = checkpointOf(run, shape, position);
     checkpointedStep = position.step;
+    return async () => {
+      if (await held.checkpoint(checkpoint)) run.metrics.add("moevie_job_checkpoints_total");
+    };
   };
   try {
     while (position.step < spec.steps) {
       held.signal.throwIfAborted();
       const preview = await advance(run, { contexts, lanes, windows, shape, schedule, position, record, traceparent });
       const stepSeconds = (performance.now() - startMs) / 1000 / (position.step - firstStep);
-      await held.progress(denoiseProgress(run, position.step, stepSeconds), run.stages.timings);
-      if (preview !== undefined) await held.preview(preview);
-      if (position.step - checkpointedStep >= settings.checkpointSteps || position.step === spec.steps) await save();
+      const progress = denoiseProgress(run, position.step, stepSeconds);
+      const { timings } = run.stages;
+      const due = position.step - checkpointedStep >= settings.checkpointSteps || position.step === spec.steps;
+      const save = due ? saving() : undefined;
+      // In order, while the next step computes; what goes wrong with a write stops the job by its signal.
+      await written;
+      written = (async () => {
+        await held.progress(progress, timings);
+        if (preview !== undefined) await held.preview(preview);
+        await save?.();
+      })();
     }
     await record.finish();
+    await written;
   } catch (thrown) {
     await record.discard();
+    await written;
     // Between two steps the position is whole: a service that drains hands it on.
-    if (held.stopReason?.reason === "DRAINING" && position.step > checkpointedStep) await save();
+    if (held.stopReason?.reason === "DRAINING" && position.step > checkpointedStep) await saving()();
     throw thrown;
   } finally {
     lanes.close();
@@ -140,7 +154,8 @@ function samplerOf(name: string): (typeof SAMPLERS)[number] {
   throw new MoevieError("UNSUPPORTED", `The sampler is "${name}"; this build has ${SAMPLERS.join(", ")}.`);
 }
 
+/** The position as it is now, whatever later steps do to its latent. */
 function checkpointOf(run: JobRun, shape: LatentShape, { step, latent, sampler }: Position): readonly Uint8Array[] {
   const fingerprint = jobFingerprint(run.spec, run.model.digest, shape);
-  return encodeCheckpoint({ fingerprint, step, latent, sampler: sampler.state() });
+  return encodeCheckpoint({ fingerprint, step, latent: latent.slice(), sampler: sampler.state() });
 }

@@ -1,0 +1,103 @@
+// A Wan bundle run from prompt to frames in this process, one graph after the other: what the services do, without the services.
+import { readFileSync } from "node:fs";
+import { Tokenizer } from "@huggingface/tokenizers";
+import { createSampler, guide, noiseSchedule, type NoiseScheduleOptions } from "@moevie/diffusion";
+import type { NoiseDenoiser } from "@moevie/bundle";
+import { BundleSessions, f32, i64, type Feeds } from "./sessions.ts";
+import type { Dense } from "./safetensors-file.ts";
+
+export interface WanRun {
+  readonly prompt: string;
+  readonly negative: string;
+  /** [1, channels, frames, height, width]. */
+  readonly noise: Dense;
+  readonly schedule: NoiseScheduleOptions;
+  readonly guidance: number;
+  readonly guidanceLow: number;
+}
+
+export interface WanMade {
+  /** After guidance, of every step. */
+  readonly velocities: readonly Float32Array[];
+  readonly latents: readonly Float32Array[];
+  /** [F, height, width, 3], 0 to 1. */
+  readonly frames: Float32Array;
+}
+
+/** Rows [1, maxTokens, width] of a text that needs no cleaning. */
+async function textRows(
+  { bundle, ...sessions }: { bundle: BundleSessions["bundle"]; run: BundleSessions["run"] },
+  text: string,
+): Promise<Float32Array> {
+  const { maxTokens, width, tokenizer } = bundle.manifest.text;
+  const { ids } = new Tokenizer(JSON.parse(readFileSync(bundle.path(tokenizer), "utf8")) as object, {}).encode(text);
+  const mask = ids.map(() => 1);
+  const { rows } = await sessions.run("text-encoder", {
+    ids: i64([1, ids.length], ids),
+    mask: i64([1, ids.length], mask),
+  });
+  const padded = new Float32Array(maxTokens * width);
+  padded.set(rows!.data as Float32Array);
+  return padded;
+}
+
+/** Frames of a normalised latent, a latent frame at a time. */
+async function decoded(sessions: BundleSessions, { shape, data }: Dense): Promise<Float32Array> {
+  const [, channels, count, height, width] = shape as [number, number, number, number, number];
+  const plane = height * width;
+  const pixels: number[] = [];
+  let caches: Feeds = {};
+  for (let t = 0; t < count; t++) {
+    const z = new Float32Array(channels * plane);
+    for (let c = 0; c < channels; c++)
+      z.set(data.subarray((c * count + t) * plane, (c * count + t + 1) * plane), c * plane);
+    const outputs = await sessions.run(t === 0 ? "decoder.first" : "decoder.next", {
+      z: f32([1, channels, height, width], z),
+      ...caches,
+    });
+    const { dims, data: planes } = outputs[t === 0 ? "frame" : "frames"]!;
+    const [frames, , rows, columns] = dims as [number, number, number, number];
+    const area = rows * columns;
+    for (let frame = 0; frame < frames; frame++)
+      for (let at = 0; at < area; at++)
+        for (let c = 0; c < 3; c++)
+          pixels.push(Math.fround(((planes as Float32Array)[(frame * 3 + c) * area + at]! + 1) / 2));
+    caches = Object.fromEntries(
+      Object.entries(outputs)
+        .filter(([name]) => name.startsWith("cache_out."))
+        .map(([name, value]) => [name.replace("cache_out.", "cache."), value]),
+    );
+  }
+  return Float32Array.from(pixels);
+}
+
+/** Runs the whole pipeline with UniPC. */
+export async function runWanInOneProcess(sessions: BundleSessions, run: WanRun): Promise<WanMade> {
+  const { text, denoiser } = sessions.bundle.manifest;
+  const { gate, graphs } = denoiser as NoiseDenoiser;
+  const source = { bundle: sessions.bundle, run: sessions.run.bind(sessions) };
+  const contexts = await Promise.all([run.prompt, run.negative].map((one) => textRows(source, one)));
+  const schedule = noiseSchedule(run.schedule);
+  const sampler = createSampler("unipc", schedule);
+  const latent = run.noise.data.slice();
+  const velocities: Float32Array[] = [];
+  const latents: Float32Array[] = [];
+  for (const [step, timestep] of schedule.timesteps.entries()) {
+    const level = gate.from.findIndex((from) => timestep >= from);
+    const guidance = level === 0 ? run.guidance : run.guidanceLow;
+    const evaluate = async (rows: Float32Array): Promise<Float32Array> =>
+      (
+        await sessions.run(graphs[level]!, {
+          latent: f32(run.noise.shape, latent),
+          timestep: f32([1], Float32Array.of(timestep)),
+          context: f32([1, text.maxTokens, text.width], rows),
+        })
+      )["velocity"]!.data as Float32Array;
+    const velocity = (await evaluate(contexts[0]!)).slice();
+    if (guidance > 1) guide(velocity, await evaluate(contexts[1]!), guidance, velocity);
+    velocities.push(velocity);
+    sampler.step(step, latent, velocity);
+    latents.push(latent.slice());
+  }
+  return { velocities, latents, frames: await decoded(sessions, { shape: run.noise.shape, data: latent }) };
+}

@@ -23,7 +23,11 @@ export class DecoderProcess {
   }
 
   /** Serves `bundle`; `runFolder`, made here, holds its sockets and what it keeps meanwhile. */
-  static async start(bundle: string, runFolder: string): Promise<DecoderProcess> {
+  static async start(
+    bundle: string,
+    runFolder: string,
+    settings: Readonly<Record<string, string>> = {},
+  ): Promise<DecoderProcess> {
     mkdirSync(runFolder, { mode: 0o700 });
     const main = fileURLToPath(new URL("../../packages/decoder/src/main.ts", import.meta.url));
     const env = {
@@ -33,6 +37,7 @@ export class DecoderProcess {
       MOEVIE_BUNDLE: bundle,
       MOEVIE_RUN_DIR: runFolder,
       MOEVIE_LOG_LEVEL: "warn",
+      ...settings,
     };
     const child = spawn(process.execPath, [main], { env, stdio: ["ignore", "inherit", "inherit"] });
     const peer = new GrpcPeer("moevie.v1.DecodeService", env.MOEVIE_GRPC_LISTEN);

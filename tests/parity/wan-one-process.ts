@@ -41,6 +41,8 @@ async function textRows(
   return padded;
 }
 
+const shown = (value: number): number => Math.fround((Math.min(1, Math.max(-1, value)) + 1) / 2);
+
 /** Frames of a normalised latent, a latent frame at a time. */
 async function decoded(sessions: BundleSessions, { shape, data }: Dense): Promise<Float32Array> {
   const [, channels, count, height, width] = shape as [number, number, number, number, number];
@@ -60,8 +62,7 @@ async function decoded(sessions: BundleSessions, { shape, data }: Dense): Promis
     const area = rows * columns;
     for (let frame = 0; frame < frames; frame++)
       for (let at = 0; at < area; at++)
-        for (let c = 0; c < 3; c++)
-          pixels.push(Math.fround(((planes as Float32Array)[(frame * 3 + c) * area + at]! + 1) / 2));
+        for (let c = 0; c < 3; c++) pixels.push(shown((planes as Float32Array)[(frame * 3 + c) * area + at]!));
     caches = Object.fromEntries(
       Object.entries(outputs)
         .filter(([name]) => name.startsWith("cache_out."))

@@ -12,7 +12,6 @@ const CHANNELS = 16;
 const golden = readTensors(join(HERE, "goldens/vae.safetensors"));
 type Chunks = { readonly first: InferenceSession; readonly next: InferenceSession };
 let decoder: Chunks;
-let unclamped: Chunks;
 let encoder: Chunks;
 
 async function both(graph: (chunk: "first" | "next") => { encode(): Uint8Array }): Promise<Chunks> {
@@ -24,7 +23,6 @@ beforeAll(async () => {
   const weights = await openWeightFolder(folder, folder.slice(1), "diffusion_pytorch_model");
   const sizes = wanVaeSizes(await readConfigFile(join(folder, "config.json")));
   decoder = await both((chunk) => wanDecoderGraph(weights, sizes, chunk));
-  unclamped = await both((chunk) => wanDecoderGraph(weights, sizes, chunk, false));
   encoder = await both((chunk) => wanEncoderGraph(weights, sizes, chunk));
   weights.settle();
 });
@@ -62,21 +60,23 @@ async function decode({ first, next }: Chunks, latent: Dense, item = 0): Promise
   return chunks;
 }
 
-async function expectFrames(chunks: readonly Tensor[], wanted: Dense, item = 0): Promise<void> {
+/** What was recorded after clamping is compared with what clamping makes of ours. */
+async function expectFrames(chunks: readonly Tensor[], wanted: Dense, item = 0, isClamped = false): Promise<void> {
   let at = 0;
   for (const chunk of chunks) {
     const count = chunk.dims[0]!;
     const want = framesOf(wanted, at, at + count, item).data as Float32Array;
-    expect(largestDifference(chunk.data as Float32Array, want)).toBeLessThan(TOLERANCE);
+    const made = chunk.data as Float32Array;
+    const shown = isClamped ? made.map((value) => Math.min(1, Math.max(-1, value))) : made;
+    expect(largestDifference(shown, want)).toBeLessThan(TOLERANCE);
     at += count;
   }
   expect(at).toBe(wanted.shape[2]);
 }
 
-test.each([1, 2, 3])("%d latent frames give diffusers' pictures, before and after clamping", async (frames) => {
+test.each([1, 2, 3])("%d latent frames give diffusers' pictures", async (frames) => {
   const latent = golden.get(`decode.t${frames}.latent`)!;
-  await expectFrames(await decode(unclamped, latent), golden.get(`decode.t${frames}.frames_unclamped`)!);
-  await expectFrames(await decode(decoder, latent), golden.get(`decode.t${frames}.frames`)!);
+  await expectFrames(await decode(decoder, latent), golden.get(`decode.t${frames}.frames_unclamped`)!);
 });
 
 test("two clips in turn keep their pasts apart", async () => {
@@ -95,6 +95,7 @@ test("two clips in turn keep their pasts apart", async () => {
       await decode(decoder, { ...denormalised, data }, item),
       golden.get("decode.batch.frames")!,
       item,
+      true,
     );
 });
 

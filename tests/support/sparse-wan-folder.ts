@@ -48,6 +48,10 @@ function writeSparse(file: string, tensors: readonly Placed[], dtype: string): v
   }
 }
 
+function numbered(index: number): string {
+  return String(index).padStart(5, "0");
+}
+
 function writePiece(folder: string, stem: string, piece: Piece): void {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, "config.json"), JSON.stringify(piece.config));
@@ -63,7 +67,6 @@ function writePiece(folder: string, stem: string, piece: Piece): void {
   }
   if (shards.length === 1) return writeSparse(join(folder, `${stem}.safetensors`), shards[0]!, piece.dtype);
   const places: Record<string, string> = {};
-  const numbered = (index: number): string => String(index).padStart(5, "0");
   for (const [index, shard] of shards.entries()) {
     const name = `${stem}-${numbered(index + 1)}-of-${numbered(shards.length)}.safetensors`;
     writeSparse(join(folder, name), shard, piece.dtype);

@@ -30,6 +30,8 @@ export const ENVIRONMENT = {
   MOEVIE_FINISHED_DAYS_MAX: "Days a finished job is kept.",
   MOEVIE_CLIPS_GIB_MAX: "Clips of finished jobs kept, in GiB; beyond it those that ended first are removed.",
   MOEVIE_LOG_PROMPTS: "1 to write prompts to the log.",
+  MOEVIE_DECODE_TILE:
+    "Pixels a side of the overlapping tiles in which the decoder decodes pictures, for devices without room for whole ones; 0, the default: whole.",
   MOEVIE_REFERENCE_DIR:
     "Folder in which requests may name tensors to begin with and to save, shared by gateway, scheduler and decoder; unset: they may not.",
   MOEVIE_REFLECTION: "0 to turn gRPC reflection off.",

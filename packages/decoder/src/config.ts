@@ -1,5 +1,6 @@
 // The decoder's settings: the only file of this package that sees the environment.
 import { tmpdir } from "node:os";
+import { limit } from "@moevie/contracts";
 import { DEVICE_SETTINGS, readConfig } from "@moevie/runtime";
 
 export interface DecoderConfig {
@@ -8,6 +9,8 @@ export interface DecoderConfig {
   readonly threads: number;
   /** Folder of temporary files. */
   readonly temporaryFolder: string;
+  /** Pixels a side of the tiles that pictures are decoded in, for devices without room for whole ones; 0: whole. */
+  readonly tile: number;
   /** Folder of tensors that requests may name; empty: they may not. */
   readonly referenceDir: string;
 }
@@ -18,6 +21,7 @@ export function decoderConfig(env: Readonly<Record<string, string | undefined>>)
     ...DEVICE_SETTINGS,
     MOEVIE_RUN_DIR: { kind: "path", default: tmpdir() },
     MOEVIE_REFERENCE_DIR: { kind: "path", default: "" },
+    MOEVIE_DECODE_TILE: { kind: "int", min: 0, max: limit("sidePixelsMax"), default: 0 },
   });
   return Object.freeze({
     bundleFolder: config.MOEVIE_BUNDLE,
@@ -25,5 +29,6 @@ export function decoderConfig(env: Readonly<Record<string, string | undefined>>)
     threads: config.MOEVIE_INTRA_OP_THREADS,
     temporaryFolder: config.MOEVIE_RUN_DIR,
     referenceDir: config.MOEVIE_REFERENCE_DIR,
+    tile: config.MOEVIE_DECODE_TILE,
   });
 }

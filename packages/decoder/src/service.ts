@@ -16,6 +16,9 @@ import { h264Encoder } from "./media/native.ts";
 import { CausalDecoder } from "./vae/causal-decoder.ts";
 import { LatentUpsampler } from "./vae/latent-upsampler.ts";
 
+/** Tiles begin three quarters of a side apart. */
+const TILE_CELLS_MULTIPLE = 4;
+
 /** Loads, proves and serves. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING, CONFIG_INVALID. */
 export async function startDecoder(context: ServiceContext): Promise<RunningService> {
   const config = decoderConfig(context.env);
@@ -23,7 +26,7 @@ export async function startDecoder(context: ServiceContext): Promise<RunningServ
   const thread = OnnxThread.start({ name: "decoder", device: config.device, intraOpThreads: config.threads });
   try {
     const bundle = await openBundle(config.bundleFolder);
-    const decoder = await loadDecoder(thread, bundle);
+    const decoder = await loadDecoder(thread, bundle, config.tile);
     await proveDecoder(decoder, bundle.manifest);
     const settings = {
       folder: config.temporaryFolder,
@@ -39,12 +42,17 @@ export async function startDecoder(context: ServiceContext): Promise<RunningServ
   }
 }
 
-async function loadDecoder(thread: OnnxThread, bundle: Bundle): Promise<CausalDecoder> {
+async function loadDecoder(thread: OnnxThread, bundle: Bundle, tile: number): Promise<CausalDecoder> {
   const { spatialStride, upsampling } = bundle.manifest.latent;
+  if (tile % (TILE_CELLS_MULTIPLE * spatialStride) !== 0)
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      `MOEVIE_DECODE_TILE is "${tile}"; allowed: multiples of ${TILE_CELLS_MULTIPLE * spatialStride} for this bundle, e.g. 256, or 0 for whole pictures`,
+    );
   const graphs = { first: await bundle.graph("decoder.first"), next: await bundle.graph("decoder.next") };
   const upsampler =
     upsampling > 1 ? await LatentUpsampler.load(thread, await bundle.graph("latent-upsampler")) : undefined;
-  return CausalDecoder.load(thread, graphs, { perCell: spatialStride * upsampling, upsampler });
+  return CausalDecoder.load(thread, graphs, { perCell: spatialStride * upsampling, upsampler, tile });
 }
 
 function servedModel({ digest, manifest: { frameRate, steadyLevels, latent } }: Bundle): ServedModel {

@@ -9,10 +9,10 @@ type Chunk = "first" | "next";
 const perChannel = (channels: number): readonly number[] => [1, channels, 1, 1, 1];
 
 /**
- * z [1, C, h, w], normalised (and cache.<n>) -> frame [1, 3, 8h, 8w] of the first latent frame or frames [4, 3, 8h, 8w] of a later one, in
- * [-1, 1], and cache_out.<n>. With `clamped` false, as they leave the last convolution.
+ * z [1, C, h, w], normalised (and cache.<n>) -> frame [1, 3, 8h, 8w] of the first latent frame or frames [4, 3, 8h, 8w] of a later one, and
+ * cache_out.<n>. Pictures are as they leave the last convolution: whoever shows them clamps to [-1, 1], once tiles are blended.
  */
-export function wanDecoderGraph(weights: Weights, sizes: WanVaeSizes, chunk: Chunk, clamped = true): GraphBuilder {
+export function wanDecoderGraph(weights: Weights, sizes: WanVaeSizes, chunk: Chunk): GraphBuilder {
   const g = new GraphBuilder(`decoder.${chunk}`);
   const parts = new WanVaeParts(g, weights, chunk === "first");
   const { channels, base, multipliers, temporal, mean, std } = sizes;
@@ -40,8 +40,7 @@ export function wanDecoderGraph(weights: Weights, sizes: WanVaeSizes, chunk: Chu
   const out = parts.causal("decoder.conv_out", g.silu(parts.norm("decoder.norm_out", x, width)), width, 3);
   const pictures = g.op("Squeeze", [g.transpose(out, [0, 2, 1, 3, 4]), g.i64s([0])]);
   const frames = chunk === "first" ? 1 : 2 ** temporal.filter(Boolean).length;
-  const shown = clamped ? g.op("Clip", [pictures, g.f32(-1), g.f32(1)]) : pictures;
-  g.output(chunk === "first" ? "frame" : "frames", shown, "f32", [frames, 3, "H", "W"]);
+  g.output(chunk === "first" ? "frame" : "frames", pictures, "f32", [frames, 3, "H", "W"]);
   parts.outputCaches();
   return g;
 }

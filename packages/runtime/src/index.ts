@@ -20,6 +20,7 @@ export {
   OnnxThread,
   type GraphPlan,
   type OnnxThreadOptions,
+  type RunRow,
   type TensorView,
   type TensorViews,
 } from "./onnx-thread.ts";

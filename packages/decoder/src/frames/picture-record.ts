@@ -37,8 +37,11 @@ export class PictureRecord {
   }
 }
 
-/** Planes [3, pixels] in [-1, 1] as [pixels, 3] in [0, 1]. */
+/** Planes [3, pixels] as [pixels, 3] in [0, 1], -1 to 1 before; what is outside is clamped. */
 function interleaved(planes: Float32Array): Float32Array {
   const pixels = planes.length / 3;
-  return planes.map((_, i) => ((planes[(i % 3) * pixels + Math.floor(i / 3)] ?? 0) + 1) / 2);
+  return planes.map((_, i) => {
+    const value = planes[(i % 3) * pixels + Math.floor(i / 3)] ?? 0;
+    return (Math.min(1, Math.max(-1, value)) + 1) / 2;
+  });
 }

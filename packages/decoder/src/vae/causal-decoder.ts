@@ -1,10 +1,11 @@
 // The video decoder as two graphs on one thread: a latent frame in, one or several pictures out. Caches stay on the thread from one run to
 // the next (at 1280x720 those of Wan are gigabytes). Holds no clip: every call of `frames` has caches of its own.
 import { MoevieError } from "@moevie/contracts";
-import type { OnnxThread, TensorView } from "@moevie/runtime";
+import type { OnnxThread, RunRow, TensorView } from "@moevie/runtime";
 import { throwIfCancelled } from "../cancel.ts";
 import { toRgb } from "../frames/to-rgb.ts";
 import type { LatentUpsampler } from "./latent-upsampler.ts";
+import { cutTile, joined, tilesOf, type Picture } from "./tiles.ts";
 
 /** A normalised latent, f32 [channels, frames, height, width]. */
 export interface Latent {
@@ -22,6 +23,8 @@ export interface LatentPixels {
   readonly perCell: number;
   /** Makes latent frames finer before they are decoded. */
   readonly upsampler?: LatentUpsampler | undefined;
+  /** Pixels a side of the tiles that pictures are decoded in; 0: whole. */
+  readonly tile?: number;
 }
 
 /** Microseconds of graph runs so far. */
@@ -30,8 +33,13 @@ export interface DecodeTimes {
   upsampleUs: number;
 }
 
-/** Takes one picture as planes [3, height, width] in [-1, 1]. */
+/** Takes one picture as planes [3, height, width]; -1 to 1 is shown, what is outside is clamped. */
 export type OnPlanes = (planes: Float32Array) => Promise<void>;
+
+interface PictureSize {
+  readonly width: number;
+  readonly height: number;
+}
 
 const FIRST = "decoder.first";
 const NEXT = "decoder.next";
@@ -54,7 +62,7 @@ export class CausalDecoder {
 
   /**
    * Pictures as RGB bytes [height * perCell, width * perCell, 3] in time order; what every graph run took is added to `times`. `onPlanes` gets
-   * each as planes [3, height, width] in [-1, 1] first.
+   * each as planes [3, height, width] first.
    */
   async *frames(
     latent: Latent,
@@ -64,22 +72,54 @@ export class CausalDecoder {
   ): AsyncGenerator<Uint8Array, void> {
     const [, count, height, width] = latent.shape;
     const { perCell } = this.#pixels;
-    const row = this.#thread.row();
+    const [right, down] = [width * perCell, height * perCell];
+    const rows: RunRow[] = [];
     try {
       for (let t = 0; t < count; t++) {
-        throwIfCancelled(signal);
         const z = await this.#finer(latentFrame(latent, t), times);
-        const { outputs, computeUs } = await row.timedRun(t === 0 ? FIRST : NEXT, { z });
-        times.vaeUs += computeUs;
-        const [right, down] = [width * perCell, height * perCell];
-        for (const planes of picturesOf(outputs[t === 0 ? "frame" : "frames"], right, down)) {
+        for (const planes of await this.#chunk(z, t === 0, { width: right, height: down }, rows, signal, times)) {
           await onPlanes?.(planes);
           yield toRgb(planes, 0, right, down);
         }
       }
     } finally {
-      row.end();
+      for (const row of rows) row.end();
     }
+  }
+
+  /** The pictures of one latent frame; `rows` has a row of runs for each of its tiles. */
+  async #chunk(
+    z: TensorView,
+    isFirst: boolean,
+    size: PictureSize,
+    rows: RunRow[],
+    signal: AbortSignal,
+    times: DecodeTimes,
+  ): Promise<Float32Array[]> {
+    const [, , height, width] = z.dims as [number, number, number, number];
+    const pixels = size.height / height;
+    const tiles = tilesOf(height, width, (this.#pixels.tile ?? 0) / pixels);
+    const parts: Picture[][] = [];
+    for (const top of tiles.tops)
+      for (const left of tiles.lefts) {
+        throwIfCancelled(signal);
+        const cut = cutTile(z, top, left, tiles.side);
+        const row = (rows[parts.length] ??= this.#thread.row());
+        const { outputs, computeUs } = await row.timedRun(isFirst ? FIRST : NEXT, { z: cut });
+        times.vaeUs += computeUs;
+        const [, , cells, across] = cut.dims as [number, number, number, number];
+        const pictures = picturesOf(outputs[isFirst ? "frame" : "frames"], across * pixels, cells * pixels);
+        parts.push(Array.from(pictures, (planes) => ({ planes, rows: cells * pixels, columns: across * pixels })));
+      }
+    const frames = parts[0]?.length ?? 0;
+    return Array.from({ length: frames }, (_, frame) =>
+      joined(
+        parts.map((part) => part[frame]!),
+        tiles,
+        pixels,
+        size,
+      ),
+    );
   }
 
   async #finer(z: TensorView, times: DecodeTimes): Promise<TensorView> {

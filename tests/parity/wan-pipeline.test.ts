@@ -191,3 +191,18 @@ test("a distilled variant's own sigmas are used as they are, without guidance", 
   for (const [step, latent] of alone.latents.entries())
     expectSame(steps.get(`step.${step}.latents`)?.data, latent, `latents of step ${step}`);
 });
+
+test("a clip longer than the model is made of windows, and is as long as it was asked", async () => {
+  const file = join(bundle, "manifest.json");
+  const manifest = JSON.parse(readFileSync(file, "utf8")) as object;
+  writeFileSync(file, JSON.stringify({ ...manifest, modelFrames: 17, windows: { overlap: 3, leadIn: 1, period: 1 } }));
+  const [clip, frames] = ["long.mp4", "long.safetensors"].map((name) => join(session.work, name)) as [string, string];
+  const asked = ["--size=64x48", "--frames=33", "--steps=2", "--guidance=4", "--guidance-low=3", "--seed=3"];
+  const output = [`--save-frames=${frames}`, `--output=${clip}`];
+  const ended = await session.run("generate", "a red fox", `--model=${bundle}`, ...asked, ...output, "--json");
+  expect(ended, ended.stderr).toMatchObject({ code: 0 });
+  expect(await probeClip(clip)).toMatchObject({ width: 64, height: 48, fps: 16, frameCount: 33 });
+  const { shape, data } = readTensors(frames).get("frames")!;
+  expect(shape).toEqual([33, 48, 64, 3]);
+  expect(data.every((value) => value >= 0 && value <= 1)).toBe(true);
+});

@@ -31,7 +31,11 @@ export async function startDecoder(context: ServiceContext): Promise<RunningServ
     const settings = {
       folder: config.temporaryFolder,
       referenceDir: config.referenceDir,
-      encoding: { device: config.device, threads: config.threads },
+      encoding: {
+        device: config.device,
+        threads: config.threads,
+        onCpu: (why: string) => context.log.warn({ device: config.device, why }, "a clip is encoded on the CPU"),
+      },
       colours: bundle.manifest.latent,
     };
     return { grpc: [decodeService(decoder, servedModel(bundle), settings, context)], close: () => thread.close() };

@@ -63,6 +63,14 @@ test("a full disk is DISK_FULL", async () => {
   });
 });
 
+test("a GPU that does not encode is told of, and the clip is encoded on the CPU", async () => {
+  const why: string[] = [];
+  const encoder = { device: "cuda:0", threads: 1, onCpu: (text: string) => why.push(text) };
+  await run(noise(9), encoding(join(folder, "cpu.mp4"), { encoder }));
+  expect(why).toEqual([expect.stringMatching(/nvenc|H\.264 encoder/)]);
+  rmSync(join(folder, "cpu.mp4"));
+});
+
 test("no frames at all is an error, not an empty clip", async () => {
   await expect(run(noise(0), encoding(join(folder, "none.mp4")))).rejects.toMatchObject({ reason: "INTERNAL" });
   rmSync(join(folder, "none.mp4"));

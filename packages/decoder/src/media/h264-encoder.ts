@@ -10,13 +10,16 @@ import {
   FF_ENCODER_H264_NVENC,
 } from "node-av/constants";
 import { Codec, CodecContext, Dictionary, Rational } from "node-av/lib";
+import { asMoevieError } from "@moevie/contracts";
 import type { PictureShape } from "./filter-chain.ts";
-import { checked, h264Encoder } from "./native.ts";
+import { checked, h264Encoder, present } from "./native.ts";
 
 export interface EncoderSettings {
   /** As the graphs' device is named: cpu, cuda:N. */
   readonly device: string;
   readonly threads: number;
+  /** Told why a clip is encoded on the CPU where the device is a GPU. */
+  readonly onCpu?: (why: string) => void;
 }
 
 /** Measured on the default clip: a third of the next preset's size for a third more time, and slower ones gain nothing. */
@@ -38,11 +41,15 @@ function bitRateMax({ width, height, fps }: PictureShape): number {
 
 /** An open encoder; the caller frees it. Throws UNSUPPORTED, INTERNAL. */
 export async function openH264Encoder(shape: PictureShape, settings: EncoderSettings): Promise<CodecContext> {
-  const nvenc = settings.device.startsWith("cuda") ? Codec.findEncoderByName(FF_ENCODER_H264_NVENC) : null;
-  if (nvenc !== null) {
-    // A driver without NVENC, or all its sessions taken, is found out by opening it only.
-    const opened = await open(nvenc, shape, settings, ON_CUDA).catch(() => undefined);
-    if (opened !== undefined) return opened;
+  if (settings.device.startsWith("cuda")) {
+    try {
+      // A driver without NVENC, or all its sessions taken, is found out by opening it only.
+      const nvenc = present(Codec.findEncoderByName(FF_ENCODER_H264_NVENC), FF_ENCODER_H264_NVENC);
+      return await open(nvenc, shape, settings, ON_CUDA);
+    } catch (thrown) {
+      const { message, detail = "" } = asMoevieError(thrown);
+      settings.onCpu?.(`${message} ${detail}`.trim());
+    }
   }
   return open(h264Encoder(), shape, settings, ON_CPU);
 }

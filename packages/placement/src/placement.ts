@@ -1,4 +1,5 @@
 // Which slot of which shard holds which expert of which layer. Pure: no input or output, no clock, no logger.
+import { PlacementError, asArray, asInteger, asObject } from "./placement-error.ts";
 
 /** One copy of one expert: its layer and its logical id. Its place in `slots` is the slot's number. */
 export type SlotAssignment = readonly [layer: number, expert: number];
@@ -21,26 +22,14 @@ export interface ModelExperts {
 
 const PLACEMENT_SHARDS_MAX = 4096;
 const PLACEMENT_SLOTS_MAX = 65_536;
-const SHOWN_CHARACTERS_MAX = 80;
-
-/** A placement that cannot be used. `field` names the place in the file. */
-export class PlacementError extends Error {
-  readonly field: string;
-  constructor(field: string, message: string) {
-    super(`${field}: ${message}`);
-    this.name = "PlacementError";
-    this.field = field;
-  }
-}
-
 /**
  * One copy of every expert, spread evenly: expert e of layer l lies on shard (e + l) mod shards, so that what does not
  * divide evenly falls on another shard in each layer.
  */
 export function spread(layers: number, experts: number, shards: number): Placement {
-  checkSize("layers", layers, PLACEMENT_SLOTS_MAX);
-  checkSize("experts", experts, PLACEMENT_SLOTS_MAX);
-  checkSize("shards", shards, PLACEMENT_SHARDS_MAX);
+  asInteger("layers", layers, 1, PLACEMENT_SLOTS_MAX);
+  asInteger("experts", experts, 1, PLACEMENT_SLOTS_MAX);
+  asInteger("shards", shards, 1, PLACEMENT_SHARDS_MAX);
   const slots: SlotAssignment[][] = Array.from({ length: shards }, () => []);
   for (let layer = 0; layer < layers; layer++) {
     for (let expert = 0; expert < experts; expert++) {
@@ -48,17 +37,6 @@ export function spread(layers: number, experts: number, shards: number): Placeme
     }
   }
   return { epoch: 1, shards: slots.map((list) => ({ slots: list })) };
-}
-
-/**
- * Whole denoisers, `experts` of them as one layer: shard s holds expert s mod experts, so a shard has one and each has as many copies as
- * there are shards to spare; with fewer shards than experts some hold several.
- */
-export function copies(experts: number, shards: number): Placement {
-  if (shards < experts) return spread(1, experts, shards);
-  checkSize("experts", experts, PLACEMENT_SLOTS_MAX);
-  checkSize("shards", shards, PLACEMENT_SHARDS_MAX);
-  return { epoch: 1, shards: Array.from({ length: shards }, (_, shard) => ({ slots: [[0, shard % experts]] })) };
 }
 
 /**
@@ -106,35 +84,4 @@ function parseShard(field: string, value: unknown, model: ModelExperts): ShardPl
       return [layer, expert] as const;
     }),
   };
-}
-
-function checkSize(field: string, value: number, maximum: number): void {
-  asInteger(field, value, 1, maximum);
-}
-
-/** `value` as a message may show it. */
-function shown(value: unknown): string {
-  return JSON.stringify(value)?.slice(0, SHOWN_CHARACTERS_MAX) ?? "missing";
-}
-
-function asObject(field: string, value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new PlacementError(field, `is ${shown(value)}, must be an object`);
-  }
-  return value as Record<string, unknown>;
-}
-
-function asArray(field: string, value: unknown, maximum: number): unknown[] {
-  if (!Array.isArray(value)) throw new PlacementError(field, `is ${shown(value)}, must be a list`);
-  if (value.length > maximum) {
-    throw new PlacementError(field, `has ${value.length} entries, must have at most ${maximum}`);
-  }
-  return value;
-}
-
-function asInteger(field: string, value: unknown, minimum: number, maximum: number): number {
-  if (typeof value !== "number" || !Number.isInteger(value) || value < minimum || value > maximum) {
-    throw new PlacementError(field, `is ${shown(value)}, must be a whole number from ${minimum} to ${maximum}`);
-  }
-  return value;
 }

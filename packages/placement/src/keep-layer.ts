@@ -1,0 +1,75 @@
+// Keeps experts where they are: a plan made from loads alone moves nearly everything when loads change a little, and every move is a
+// file read and a graph started. Pure.
+import { emptyBins, fill, put, type Bins } from "./bins.ts";
+import { keepSlots } from "./keep-slots.ts";
+import { heaviest, level } from "./level.ts";
+import { match } from "./match.ts";
+import { countCopies } from "./measure.ts";
+import type { NodePlan } from "./plan-layer.ts";
+import type { LayerShards } from "./plan-shape.ts";
+
+/**
+ * The shards of `plans`, one plan a node, rearranged so that little is new to `before` [shards][any]. What one node was to hold may go to
+ * another whole node; within a node copies go where balance allows. Answers what moves least, and never more than the plans as they are.
+ */
+export function keepLayer(plans: readonly NodePlan[], before: LayerShards): LayerShards {
+  const perNode = before.length / plans.length;
+  const had = plans.map((_, node) => before.slice(node * perNode, (node + 1) * perNode));
+  const nodeOf = match(plans.length, (plan, node) => staying(plans[plan]?.copies ?? [], had[node]?.flat() ?? []));
+  const kept: LayerShards[] = [];
+  plans.forEach((plan, index) => {
+    const node = nodeOf[index] ?? 0;
+    kept[node] = keepNode(plan, had[node] ?? []);
+  });
+  const fresh = plans.flatMap(({ bins }) => bins.experts);
+  return fewestMoves([fresh, kept.flat()], before).map((experts, shard) => keepSlots(before[shard] ?? [], experts));
+}
+
+/** Either the plan's shards under other names, or what was there, mended, where that is as balanced. */
+function keepNode({ copies, shares, bins }: NodePlan, had: LayerShards): LayerShards {
+  const shardOf = match(had.length, (bin, shard) => staying(bins.experts[bin] ?? [], had[shard] ?? []));
+  const renamed: (readonly number[])[] = [];
+  bins.experts.forEach((experts, bin) => {
+    renamed[shardOf[bin] ?? 0] = experts;
+  });
+  const mended = mend(copies, shares, bins.size, had);
+  const balanced = level(mended, shares, heaviest(bins.loads), had);
+  return fewestMoves(balanced ? [renamed, mended.experts] : [renamed], had);
+}
+
+/** What lies there already less surplus copies, filled up with missing ones. */
+function mend(copies: readonly number[], shares: Float64Array, size: number, had: LayerShards): Bins {
+  const missing = countCopies([copies], shares.length);
+  const take = (expert: number): boolean => {
+    const wanted = (missing[expert] ?? 0) > 0;
+    if (wanted) missing[expert] = (missing[expert] ?? 0) - 1;
+    return wanted;
+  };
+  const bins = emptyBins(had.length, size);
+  had.forEach((experts, bin) => {
+    for (const expert of experts) {
+      if ((bins.experts[bin]?.length ?? 0) < size && take(expert)) put(bins, bin, expert, shares);
+    }
+  });
+  fill(bins, copies.filter(take), shares);
+  return bins;
+}
+
+/** How many of `experts` are in `had`, copy by copy. */
+function staying(experts: readonly number[], had: readonly number[]): number {
+  const left = new Map<number, number>();
+  for (const expert of had) left.set(expert, (left.get(expert) ?? 0) + 1);
+  return experts.filter((expert) => {
+    const copies = left.get(expert) ?? 0;
+    left.set(expert, copies - 1);
+    return copies > 0;
+  }).length;
+}
+
+/** The first of those with the fewest experts that are new to their shard. */
+function fewestMoves(candidates: readonly LayerShards[], before: LayerShards): LayerShards {
+  const moves = candidates.map((shards) =>
+    shards.reduce((sum, experts, shard) => sum + experts.length - staying(experts, before[shard] ?? []), 0),
+  );
+  return candidates[moves.indexOf(Math.min(...moves))] ?? [];
+}

@@ -30,7 +30,8 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   "job-store": ["contracts", "runtime"],
   ...Object.fromEntries(SERVICES.map((service) => [service, FOUNDATION.filter((name) => name !== "importer")])),
   client: ["contracts"],
-  cli: ["client", "contracts", "bundle", "runtime"],
+  // placement for `experts plan`, which asks no server: docs/decisions/placement-plan.md.
+  cli: ["client", "contracts", "bundle", "runtime", "placement"],
   "starter-model": [],
 };
 

@@ -11,9 +11,14 @@ export type CommandRunner = (
 ) => Promise<void>;
 type CommandFunction = (context: CommandContext, args: readonly string[], flags: RawFlags) => Promise<CommandResult>;
 
+/** Commands that only hold others, and what those are about. */
+const GROUPS = { experts: "say where experts are to lie" } as const;
+
 const SERVER_DEFAULT = "127.0.0.1:7900";
 
 interface Description {
+  /** Command that this one is a part of. */
+  readonly group?: keyof typeof GROUPS;
   readonly usage: string;
   readonly summary: string;
   readonly example: string;
@@ -167,6 +172,21 @@ const COMMANDS: readonly Description[] = [
     load: async () => (await import("./commands/import.ts")).importModel,
   },
   {
+    group: "experts",
+    usage: "plan",
+    summary: "plan which shard holds which experts, by how much each is used",
+    example: "moevie experts plan --loads loads.json --slots 72 --shards 8 --keep placement.json --json",
+    flags: [
+      ["--loads <FILE>", "JSON file of loads, [[load of expert 0, of expert 1, …], … a layer]"],
+      ["--slots <R>", "places for experts in a layer, over all shards; a multiple of the shards"],
+      ["--shards <P>", "expert-shard processes"],
+      ["--groups <G>", "groups of experts that follow each other and stay together on a node", "1"],
+      ["--nodes <N>", "machines, each with as many shards", "1"],
+      ["--keep <PLAN>", "JSON file of the placement so far, or of an earlier plan: as little as can be moves"],
+    ],
+    load: async () => (await import("./commands/experts-plan.ts")).planExperts,
+  },
+  {
     usage: "version",
     summary: "show the versions of moevie and of Node",
     example: "moevie version",
@@ -185,8 +205,8 @@ function buildProgram(run: CommandRunner): Command {
       "after",
       '\nExample:\n  moevie generate "a golden dog runs along the beach at sunset"\n\nmoevie COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.',
     );
-  for (const { usage, summary, example, flags, load } of COMMANDS) {
-    const command = program
+  for (const { group, usage, summary, example, flags, load } of COMMANDS) {
+    const command = (group === undefined ? program : groupOf(program, group))
       .command(usage)
       .summary(summary)
       .description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.`);
@@ -205,6 +225,17 @@ function buildProgram(run: CommandRunner): Command {
   return program;
 }
 
+function groupOf(program: Command, name: keyof typeof GROUPS): Command {
+  const known = program.commands.find((command) => command.name() === name);
+  if (known !== undefined) return known;
+  const summary = GROUPS[name];
+  return program
+    .command(name)
+    .summary(summary)
+    .description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.`)
+    .helpCommand(false);
+}
+
 /** What parsing came to: an exit code with text to show, or nothing when a command ran. */
 export interface ParseOutcome {
   readonly exitCode: ExitCode;
@@ -212,21 +243,28 @@ export interface ParseOutcome {
   readonly problem?: string;
 }
 
-function wrongUse(error: CommanderError, commandName: string | undefined): string {
+/** The command of `program` that `argv` begins with, as far as it is known, as it is written. */
+function commandIn(program: Command, argv: readonly string[]): { readonly command: Command; readonly path: string } {
+  const next = program.commands.find((command) => command.name() === argv[0]);
+  if (next === undefined) return { command: program, path: program.name() };
+  const { command, path } = commandIn(next, argv.slice(1));
+  return { command, path: `${program.name()} ${path}` };
+}
+
+function wrongUse(error: CommanderError, program: Command, argv: readonly string[]): string {
   const text = error.message.replace(/^error: /, "");
-  const known = COMMANDS.map((command) => command.usage.split(" ")[0] ?? "");
-  if (error.code === "commander.unknownCommand") return `${text}; allowed: ${known.join(", ")}`;
-  const about =
-    commandName !== undefined && known.includes(commandName) ? `moevie ${commandName} --help` : "moevie --help";
+  const { command, path } = commandIn(program, argv);
+  if (error.code === "commander.unknownCommand")
+    return `${text}; allowed: ${command.commands.map((each) => each.name()).join(", ")}`;
   const hint = error.code === "commander.excessArguments" ? "; a prompt of several words needs quotes" : "";
-  return `${text.replaceAll("\n", " ")}${hint}; see ${about}`;
+  return `${text.replaceAll("\n", " ")}${hint}; see ${path} --help`;
 }
 
 /** Parses and runs. Errors of commands pass through; wrong use of the command line itself is answered here. */
 export async function runProgram(argv: readonly string[], run: CommandRunner): Promise<ParseOutcome> {
   const program = buildProgram(run);
   let help = "";
-  for (const command of [program, ...program.commands]) {
+  for (const command of [program, ...program.commands.flatMap((each) => [each, ...each.commands])]) {
     command.exitOverride();
     command.configureOutput({
       writeOut: (text) => (help += text),
@@ -241,6 +279,6 @@ export async function runProgram(argv: readonly string[], run: CommandRunner): P
     if (!(error instanceof CommanderError)) throw error;
     if (error.code === "commander.help") return { exitCode: EXIT.usage, help };
     if (error.exitCode === 0) return { exitCode: EXIT.ok, help };
-    return { exitCode: EXIT.usage, problem: wrongUse(error, argv[0]) };
+    return { exitCode: EXIT.usage, problem: wrongUse(error, program, argv) };
   }
 }

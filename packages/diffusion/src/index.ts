@@ -3,6 +3,7 @@ export { guide } from "./guidance.ts";
 export {
   EXPLICIT_GRID,
   NOISE_GRIDS,
+  isNoiseGrid,
   noiseSchedule,
   type NoiseGrid,
   type NoiseSchedule,

@@ -14,6 +14,10 @@ export const EXPLICIT_GRID = "explicit";
 /** Grids that a number of steps decides. */
 export const NOISE_GRIDS = ["diffusers", "reference", "flow-match-euler"] as const;
 
+export function isNoiseGrid(name: string): name is NoiseGrid {
+  return name === EXPLICIT_GRID || NOISE_GRIDS.some((grid) => grid === name);
+}
+
 export interface NoiseScheduleOptions {
   /** Denoising steps, N. */
   readonly steps: number;

@@ -5,7 +5,7 @@ import { expertsOf, isNoiseDenoiser, openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
 import { serveExchange } from "@moevie/fabric";
 import type { DenoiserRequest, ExchangeAnswer, ExchangeHandlers, ExchangeRequest, Holds } from "@moevie/fabric";
-import { PlacementError, copies, parsePlacement, spread } from "@moevie/placement";
+import { PlacementError, parsePlacement, spread } from "@moevie/placement";
 import type { Placement, ShardPlacement } from "@moevie/placement";
 import { OnnxThread } from "@moevie/runtime";
 import type { RunningService, ServiceContext } from "@moevie/runtime";
@@ -14,6 +14,7 @@ import { shardConfig } from "./config.ts";
 import type { ShardConfig } from "./config.ts";
 import { loadDenoisers } from "./denoiser-compute.ts";
 import { loadSlots, slotsByLayer } from "./load-slots.ts";
+import { placeByNoise } from "./place-by-noise.ts";
 
 /** Resolves once every expert of this shard is loaded and ran. */
 export async function startExpertShard(
@@ -92,7 +93,9 @@ async function placementOf(config: ShardConfig, bundle: Bundle): Promise<Placeme
   const { denoiser } = bundle.manifest;
   const { layers, experts } = expertsOf(denoiser);
   if (config.placementFile === "")
-    return isNoiseDenoiser(denoiser) ? copies(experts, config.shardCount) : spread(layers, experts, config.shardCount);
+    return isNoiseDenoiser(denoiser)
+      ? placeByNoise(bundle.manifest, denoiser, config.shardCount)
+      : spread(layers, experts, config.shardCount);
   const name = `MOEVIE_PLACEMENT_FILE is "${config.placementFile}"`;
   let placement: Placement;
   try {

@@ -8,3 +8,4 @@ export { parseLoads } from "./parse-loads.ts";
 export { placementOf, planPlacement, type LayerPlan, type Move, type PlacementPlan, type PlanBalance } from "./plan.ts";
 export { shapeProblems, type LayerShards, type PlanShape, type ShapeProblem } from "./plan-shape.ts";
 export { balancedness, slotsByExpert } from "./measure.ts";
+export { explainLayer, explainPlan } from "./explain.ts";

@@ -16,8 +16,11 @@ interface Exchange {
   readonly moves: number;
 }
 
-export function heaviest(loads: Float64Array): number {
-  return loads.reduce((most, load) => Math.max(most, load), 0);
+/** The largest of values that are not negative. */
+export function heaviest(values: Float64Array | Int32Array): number {
+  let most = 0;
+  for (const value of values) most = Math.max(most, value);
+  return most;
 }
 
 /**
@@ -61,7 +64,8 @@ function bestExchange(
         const heavier = Math.max(after, goal);
         if (best !== undefined && heavier > best.heavier) return;
         const moves = isNew(top, other) + isNew(bin, expert) - isNew(top, expert) - isNew(bin, other);
-        if (best === undefined || heavier < best.heavier || moves < best.moves) best = { bin, given, taken, heavier, moves };
+        if (best === undefined || heavier < best.heavier || moves < best.moves)
+          best = { bin, given, taken, heavier, moves };
       });
     });
   });

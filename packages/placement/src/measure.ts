@@ -40,7 +40,9 @@ export function creditLoads(shards: LayerShards, loads: Float64Array): Float64Ar
     new Float64Array((holders[i] ?? []).length).fill((loads[expert] ?? 0) / (copies[expert] ?? 1)),
   );
   for (let sweep = 0; sweep < CREDIT_SWEEPS; sweep++) {
-    replicated.forEach((expert, i) => pour(loads[expert] ?? 0, holders[i] ?? [], poured[i] ?? new Float64Array(0), total));
+    replicated.forEach((expert, i) =>
+      pour(loads[expert] ?? 0, holders[i] ?? [], poured[i] ?? new Float64Array(0), total),
+    );
   }
   return total;
 }

@@ -1,24 +1,12 @@
 // What a placement promises: cover, balance, clear refusals, and the same choice of holders everywhere.
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { NO_HOLDER, PlacementError, chooseHolders, copies, parsePlacement, spread, uncovered } from "./index.ts";
+import { NO_HOLDER, PlacementError, chooseHolders, parsePlacement, spread, uncovered } from "./index.ts";
 
 const sizes = fc.record({
   layers: fc.integer({ min: 1, max: 9 }),
   experts: fc.integer({ min: 1, max: 20 }),
   shards: fc.integer({ min: 1, max: 7 }),
-});
-
-test("whole denoisers: a shard has one, copies are even, and nothing is left out when shards are few", () => {
-  expect(copies(2, 4).shards.map(({ slots }) => slots)).toEqual([[[0, 0]], [[0, 1]], [[0, 0]], [[0, 1]]]);
-  expect(copies(1, 2).shards.map(({ slots }) => slots)).toEqual([[[0, 0]], [[0, 0]]]);
-  expect(copies(2, 1).shards.map(({ slots }) => slots)).toEqual([
-    [
-      [0, 0],
-      [0, 1],
-    ],
-  ]);
-  expect(() => copies(0, 1)).toThrow(PlacementError);
 });
 
 test("spread holds every expert exactly once and differs by at most one slot per layer", () => {

@@ -3,7 +3,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { rebalanceExperts, replicateExperts } from "./eplb.fixture.ts";
-import { countCopies, equalLoads, leastHeaviest, slotsByExpert } from "./measure.ts";
+import { balancedness, countCopies, equalLoads, leastHeaviest, slotsByExpert } from "./measure.ts";
 import { pack } from "./pack.ts";
 import { planLayer } from "./plan-layer.ts";
 import type { LayerShards, PlanShape } from "./plan-shape.ts";
@@ -19,6 +19,15 @@ function plan(loads: readonly number[], shape: PlanShape): LayerShards {
 
 function shapeOf(slots: number, groups: number, nodes: number, shards: number): PlanShape {
   return { slots, groups, nodes, shards };
+}
+
+function byShard(slots: readonly number[], shards: number): number[][] {
+  const size = slots.length / shards;
+  return Array.from({ length: shards }, (_, shard) => slots.slice(shard * size, (shard + 1) * size));
+}
+
+function hasTwice(held: readonly number[]): boolean {
+  return new Set(held).size < held.length;
 }
 
 function countsOf(copies: readonly number[], experts: number): number[] {
@@ -67,16 +76,15 @@ describe("published vectors", () => {
     const bins = pack(copies, shares, shards);
     expect(Math.max(...bins.loads) - Math.min(...bins.loads)).toBeLessThanOrEqual(most);
     expect([...countCopies(bins.experts, loads.length)]).toEqual(counts);
-    for (const held of bins.experts) expect(new Set(held).size).toBe(held.length);
+    expect(bins.experts.some(hasTwice)).toBe(false);
   });
 
   test("vLLM: slots by expert, also where slots are empty", () => {
-    const slots = (row: readonly number[], experts: number): number[][] => slotsByExpert([row], experts);
-    expect(slots([0, 1, 2, 3, 0, 1], 4)).toEqual([[0, 4], [1, 5], [2], [3]]);
-    expect(slots([0, 2, 0, 1, 0, 3], 4)).toEqual([[0, 2, 4], [3], [1], [5]]);
+    expect(slotsByExpert([[0, 1, 2, 3, 0, 1]], 4)).toEqual([[0, 4], [1, 5], [2], [3]]);
+    expect(slotsByExpert([[0, 2, 0, 1, 0, 3]], 4)).toEqual([[0, 2, 4], [3], [1], [5]]);
     expect(countsOf([0, 2, 0, 1, 0, 3], 4)).toEqual([3, 1, 1, 1]);
-    expect(slots([0, 1, -1, 2, 3, -1], 4)).toEqual([[0], [1], [3], [4]]);
-    expect(slots([3, -1, 2, 1, 0, -1], 4)).toEqual([[4], [3], [2], [0]]);
+    expect(slotsByExpert([[0, 1, -1, 2, 3, -1]], 4)).toEqual([[0], [1], [3], [4]]);
+    expect(slotsByExpert([[3, -1, 2, 1, 0, -1]], 4)).toEqual([[4], [3], [2], [0]]);
     expect(countsOf([3, -1, 2, 1, 0, -1], 4)).toEqual([1, 1, 1, 1]);
   });
 
@@ -115,10 +123,12 @@ describe("published vectors", () => {
     [[200, 150, 100, 50, 25, 12], 10, 1, 1, 2, [1, 0, 0, 2, 5, 1, 0, 2, 3, 4]],
     [w0, 16, 1, 1, 8, [10, 6, 10, 7, 0, 2, 11, 4, 5, 9, 5, 4, 8, 3, 1, 1]],
     [w1, 16, 1, 1, 8, [1, 10, 2, 4, 5, 11, 5, 0, 6, 7, 6, 3, 8, 8, 9, 7]],
-  ] as const)("the published algorithm puts copies together that the plan keeps apart: %j", (...vector) => {
+  ] as const)("the published algorithm, and the plan, which keeps copies apart: %j", (...vector) => {
     const [loads, slots, groups, nodes, shards, published] = vector;
     expect(rebalanceExperts(loads, slots, groups, nodes, shards)).toEqual(published);
-    for (const held of plan(loads, { slots, groups, nodes, shards })) expect(new Set(held).size).toBe(held.length);
+    const planned = plan(loads, { slots, groups, nodes, shards });
+    expect(planned.some(hasTwice)).toBe(false);
+    if (!byShard(published, shards).some(hasTwice)) expect(planned.flat()).toEqual(published);
   });
 });
 
@@ -152,7 +162,7 @@ describe("every plan", () => {
         expect(shards.length).toBe(shape.shards);
         for (const held of shards) {
           expect(held.length).toBe(shape.slots / shape.shards);
-          expect(new Set(held).size).toBe(held.length);
+          expect(hasTwice(held)).toBe(false);
         }
         for (const copies of countCopies(shards, loads.length)) {
           expect(copies).toBeGreaterThanOrEqual(1);
@@ -183,28 +193,37 @@ describe("every plan", () => {
     );
   });
 
-  test("is the published algorithm's wherever that breaks no rule and every expert has load", () => {
+  test("is node by node the published algorithm's where that breaks no rule and every expert has load, or clearly more even", () => {
     let same = 0;
     fc.assert(
       fc.property(cases, ({ shape, loads: drawn }) => {
         const loads = drawn.map((load) => load + 1);
-        const size = shape.slots / shape.shards;
-        const published = rebalanceExperts(loads, shape.slots, shape.groups, shape.nodes, shape.shards);
-        const shards = Array.from({ length: shape.shards }, (_, i) => published.slice(i * size, (i + 1) * size));
-        if (shards.some((held) => new Set(held).size < held.length)) return;
-        same++;
-        expect(plan(loads, shape)).toEqual(shards);
+        const { slots, groups, nodes, shards } = shape;
+        const published = byShard(rebalanceExperts(loads, slots, groups, nodes, shards), shards);
+        const planned = plan(loads, shape);
+        const heaviest = (all: LayerShards): number => Math.max(...equalLoads(all, Float64Array.from(loads)));
+        for (let first = 0; first < shards; first += shards / nodes) {
+          const [theirs, ours] = [published, planned].map((all) => all.slice(first, first + shards / nodes));
+          if (theirs === undefined || ours === undefined || theirs.some(hasTwice)) continue;
+          if (JSON.stringify(ours) === JSON.stringify(theirs)) same++;
+          else expect(heaviest(ours)).toBeLessThan(heaviest(theirs) * 0.98);
+        }
       }),
       { numRuns: 500 },
     );
-    expect(same).toBeGreaterThan(100);
+    expect(same).toBeGreaterThan(200);
   });
 
   test("depends on nothing but its input, and on loads only in proportion", () => {
     fc.assert(
       fc.property(cases, fc.constantFrom(0.5, 2, 1024), ({ shape, loads }, factor) => {
         expect(plan(loads, shape)).toEqual(plan(loads, shape));
-        expect(plan(loads.map((load) => load * factor), shape)).toEqual(plan(loads, shape));
+        expect(
+          plan(
+            loads.map((load) => load * factor),
+            shape,
+          ),
+        ).toEqual(plan(loads, shape));
       }),
     );
   });
@@ -212,32 +231,75 @@ describe("every plan", () => {
   test("breaks ties by the lower expert: equal loads give copies in order, none at all the same", () => {
     fc.assert(
       fc.property(cases, fc.integer({ min: 1, max: 1000 }), ({ shape, loads }, load) => {
-        const equal = plan(loads.map(() => load), shape);
-        const counts = [...countCopies(equal, loads.length)];
+        const copiesOf = (each: number): Int32Array =>
+          countCopies(planLayer(new Float64Array(loads.length).fill(each), shape), loads.length);
+        const counts = copiesOf(load);
         expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
-        expect([...countCopies(plan(loads.map(() => 0), shape), loads.length)].sort()).toEqual(counts.sort());
-        if (shape.nodes === 1 && shape.groups === 1) {
-          const first = countCopies(equal, loads.length);
-          expect([...first]).toEqual([...first].sort((a, b) => b - a));
-        }
+        expect(copiesOf(0).toSorted()).toEqual(counts.toSorted());
+        if (shape.groups === 1) expect([...counts]).toEqual([...counts.toSorted().toReversed()]);
       }),
     );
   });
 
   test("copies are the published algorithm's where no expert could live on too few shards", () => {
     fc.assert(
-      fc.property(fc.array(fc.integer({ min: 1, max: 99 }), { minLength: 1, maxLength: 9 }), fc.nat(9), (loads, more) => {
-        const slots = loads.length + more;
-        const experts = [...loads.keys()];
-        expect(replicate(experts, Float64Array.from(loads), slots, slots)).toEqual(replicateExperts(loads, slots));
-      }),
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 99 }), { minLength: 1, maxLength: 9 }),
+        fc.nat(9),
+        (loads, more) => {
+          const slots = loads.length + more;
+          const experts = [...loads.keys()];
+          expect(replicate(experts, Float64Array.from(loads), slots, slots)).toEqual(replicateExperts(loads, slots));
+        },
+      ),
     );
+  });
+});
+
+/** 90 % of the load on the first `size` of 64 experts. */
+function hot(size: number): number[] {
+  return Array.from({ length: 64 }, (_, expert) => (expert < size ? 900 / size : 100 / (64 - size)));
+}
+
+function balanced(loads: readonly number[], shards: LayerShards): number {
+  return balancedness([equalLoads(shards, Float64Array.from(loads))]);
+}
+
+describe("skewed loads on 64 experts, 72 slots", () => {
+  const zipf = Array.from({ length: 64 }, (_, expert) => 1000 / (expert + 1));
+
+  test.each([
+    ["Zipf", zipf, 4],
+    ["2 hot", hot(2), 4],
+    ["4 hot", hot(4), 4],
+    ["8 hot", hot(8), 4],
+    ["Zipf", zipf, 8],
+    ["2 hot", hot(2), 8],
+    ["4 hot", hot(4), 8],
+    ["8 hot", hot(8), 8],
+  ])("%s on %3$i shards: balancedness of 0.95 or more, where the bound allows all", (_name, loads, shards) => {
+    const shape = shapeOf(72, 1, 1, shards);
+    const mean = loads.reduce((sum, load) => sum + load, 0) / shards;
+    expect(leastHeaviest(Float64Array.from(loads), shape)).toBeCloseTo(mean, 6);
+    expect(balanced(loads, plan(loads, shape))).toBeGreaterThanOrEqual(0.95);
+  });
+
+  test("two hot experts on eight shards: the published algorithm makes shards that hold both carry twice as much", () => {
+    expect(balanced(hot(2), byShard(rebalanceExperts(hot(2), 72, 1, 1, 8), 8))).toBeLessThan(0.7);
+    expect(balanced(hot(2), plan(hot(2), shapeOf(72, 1, 1, 8)))).toBeGreaterThan(0.99);
   });
 });
 
 test("noise-level experts are placed by the steps that they serve", () => {
   const copies = (shards: number): number[] => countsOf(plan([26, 14], shapeOf(shards, 1, 1, shards)).flat(), 2);
-  expect([2, 3, 4, 5, 6, 8].map(copies)).toEqual([[1, 1], [2, 1], [2, 2], [3, 2], [4, 2], [5, 3]]);
+  expect([2, 3, 4, 5, 6, 8].map(copies)).toEqual([
+    [1, 1],
+    [2, 1],
+    [2, 2],
+    [3, 2],
+    [4, 2],
+    [5, 3],
+  ]);
   expect(plan([26, 14], shapeOf(3, 1, 1, 3))).toEqual([[0], [1], [0]]);
   expect(plan([26, 14], shapeOf(2, 1, 1, 1))).toEqual([[0, 1]]);
 });

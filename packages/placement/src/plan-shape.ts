@@ -22,9 +22,9 @@ export interface ShapeProblem {
 }
 
 const SHARDS_MAX = 1024;
-/** Slots of a layer, and of all layers together: a plan of the most takes seconds. */
-const LAYER_SLOTS_MAX = 16_384;
-const SLOTS_MAX = 1_048_576;
+/** Slots of a layer, and of all layers together. */
+const LAYER_SLOTS_MAX = 4096;
+const SLOTS_MAX = 262_144;
 
 /** Whether groups are kept together. Where they cannot be spread evenly over the nodes, all shards count as one node's. */
 export function isHierarchical({ groups, nodes }: PlanShape): boolean {
@@ -34,17 +34,19 @@ export function isHierarchical({ groups, nodes }: PlanShape): boolean {
 /** Everything wrong with `shape` for layers of `experts` experts; nothing: [] */
 export function shapeProblems(shape: PlanShape, layers: number, experts: number): ShapeProblem[] {
   const { slots, shards, groups, nodes } = shape;
-  const whole = (value: number, least: number, most: number): boolean =>
-    Number.isInteger(value) && value >= least && value <= most;
   const slotsMax = Math.min(LAYER_SLOTS_MAX, Math.floor(SLOTS_MAX / layers));
   const problems: ShapeProblem[] = [];
   const check = (field: keyof PlanShape, right: boolean, allowed: string): void => {
     if (!right) problems.push({ field, value: shape[field], allowed });
   };
   check("shards", whole(shards, 1, SHARDS_MAX), `a whole number from 1 to ${SHARDS_MAX}`);
-  check("slots", whole(slots, 1, slotsMax), `a whole number from 1 to ${slotsMax} for ${layers} layers`);
+  check(
+    "slots",
+    whole(slots, 1, slotsMax),
+    `a whole number from 1 to ${slotsMax}${slotsMax < LAYER_SLOTS_MAX ? ` for ${layers} layers` : ""}`,
+  );
   check("groups", whole(groups, 1, experts), `a whole number from 1 to the ${experts} experts of a layer`);
-  check("nodes", whole(nodes, 1, SHARDS_MAX), `a whole number from 1 to the number of shards`);
+  check("nodes", whole(nodes, 1, SHARDS_MAX), "a whole number from 1 to the number of shards");
   if (problems.length > 0) return problems;
   check("slots", slots % shards === 0, `a multiple of the ${shards} shards`);
   check("slots", slots >= experts, `at least one for each of the ${experts} experts of a layer`);
@@ -55,4 +57,8 @@ export function shapeProblems(shape: PlanShape, layers: number, experts: number)
   const why = `${experts} experts of at most ${shardsOfExpert} copies, one a shard it may live on`;
   check("slots", slots <= most, `at most ${most}: ${why}`);
   return problems;
+}
+
+function whole(value: number, least: number, most: number): boolean {
+  return Number.isInteger(value) && value >= least && value <= most;
 }

@@ -48,19 +48,18 @@ export interface PlacementPlan {
  */
 export function planPlacement(loads: readonly Float64Array[], shape: PlanShape, before?: Placement): PlacementPlan {
   const [problem] = shapeProblems(shape, loads.length, loads[0]?.length ?? 0);
-  if (problem !== undefined)
-    throw new PlacementError(problem.field, `is ${problem.value}, must be ${problem.allowed}`);
+  if (problem !== undefined) throw new PlacementError(problem.field, `is ${problem.value}, must be ${problem.allowed}`);
   const had = before === undefined ? undefined : shardsByLayer(before, loads.length);
   const layers = loads.map((layer, index) => planned(layer, shape, had?.[index]));
-  const bounds = layers.map((layer) => leastHeaviest(layer.loads, shape));
-  const means = layers.map(({ equal }) => equal.reduce((sum, load) => sum + load, 0) / shape.shards);
+  const means = sumOf(layers.map((layer) => layer.loads.reduce((sum, load) => sum + load, 0) / shape.shards));
+  const least = sumOf(layers.map((layer) => leastHeaviest(layer.loads, shape)));
   return {
     shape,
     layers,
     balancedness: {
       equal: balancedness(layers.map(({ equal }) => equal)),
       credits: balancedness(layers.map(({ credits }) => credits)),
-      bound: ratio(means, bounds),
+      bound: least === 0 ? 1 : means / least,
       ...(had === undefined
         ? {}
         : { before: balancedness(layers.map(({ loads }, index) => equalLoads(had[index] ?? [], loads))) }),
@@ -111,7 +110,6 @@ function shardsByLayer({ shards }: Placement, layers: number): number[][][] {
   return byLayer;
 }
 
-function ratio(means: readonly number[], largest: readonly number[]): number {
-  const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
-  return sum(largest) === 0 ? 1 : sum(means) / sum(largest);
+function sumOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0);
 }

@@ -7,12 +7,7 @@
  * copies in the order they were made. `slots` must be from experts.length to experts.length · copiesMax.
  * Source: deepseek-ai/EPLB, eplb.py, replicate_experts, which has no maximum.
  */
-export function replicate(
-  experts: readonly number[],
-  loads: Float64Array,
-  slots: number,
-  copiesMax: number,
-): number[] {
+export function replicate(experts: readonly number[], loads: Float64Array, slots: number, copiesMax: number): number[] {
   const counts = new Int32Array(experts.length).fill(1);
   const copies = [...experts];
   while (copies.length < slots) {

@@ -1,7 +1,7 @@
 // What the scheduler needs to know of the bundle it serves, parsed once. No weights, no graphs.
 import type { Manifest } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
-import { EXPLICIT_GRID, NOISE_GRIDS, type NoiseGrid, type WindowOptions } from "@moevie/diffusion";
+import { EXPLICIT_GRID, NOISE_GRIDS, isNoiseGrid, type NoiseGrid, type WindowOptions } from "@moevie/diffusion";
 
 export interface ModelFacts {
   readonly digest: string;
@@ -53,8 +53,7 @@ export function modelFacts(manifest: Manifest, digest: string): ModelFacts {
 
 /** `name` as a grid this build has; `what` says whose it is. Throws UNSUPPORTED. */
 export function gridOf(name: string, what: string): NoiseGrid {
-  const known = [...NOISE_GRIDS, EXPLICIT_GRID] as const;
-  const grid = known.find((one) => one === name);
-  if (grid !== undefined) return grid;
-  throw new MoevieError("UNSUPPORTED", `${what} is "${name}"; this build has ${known.join(", ")}.`);
+  if (isNoiseGrid(name)) return name;
+  const known = [...NOISE_GRIDS, EXPLICIT_GRID].join(", ");
+  throw new MoevieError("UNSUPPORTED", `${what} is "${name}"; this build has ${known}.`);
 }

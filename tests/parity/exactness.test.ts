@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
 import { importStarter } from "@moevie/importer";
+import { placementOf, planPlacement } from "@moevie/placement";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { ClusterOptions } from "./denoise-cluster.ts";
@@ -110,11 +111,21 @@ const ODD = [
   { slots: [[0, 0] as const, [0, 5] as const, [1, 3] as const, [2, 2] as const] },
 ];
 
+/** What `moevie experts plan` makes of skewed loads: two hot experts a layer, copied to three and two of four shards. */
+const PLANNED = placementOf(
+  planPlacement(
+    [0, 1, 2].map((layer) => Float64Array.from(all, (expert) => [90, 50, 9, 8, 7, 6, 5, 4][(expert + layer) % 8] ?? 0)),
+    { slots: 12, shards: 4, groups: 1, nodes: 1 },
+  ),
+  1,
+).shards;
+
 test.each([
   ["one shard", { shards: 1 }],
   ["two shards", { shards: 2 }],
   ["four shards", { shards: 4 }],
   ["an odd placement with copies", { shards: 3, placement: ODD }],
+  ["a planned placement with copies", { shards: 4, placement: PLANNED }],
 ])("%s: as the monolith, and bit for bit the same again", async (_name, options) => {
   await withCluster(options, async (cluster) => {
     const first = await evaluateAll(cluster);

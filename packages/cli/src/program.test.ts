@@ -37,12 +37,13 @@ const COMMANDS = [
   "doctor",
   "bench",
   "import",
+  "experts plan",
   "version",
 ];
 
 describe("moevie", () => {
   it.each(COMMANDS)("%s --help shows an example", async (command) => {
-    const { code, stdout } = await cli(command, "--help");
+    const { code, stdout } = await cli(...command.split(" "), "--help");
     expect(code).toBe(0);
     expect(stdout).toContain(`Example:\n  moevie ${command}`);
     expect(stdout).toContain("--json");
@@ -51,7 +52,7 @@ describe("moevie", () => {
   it("--help names every command", async () => {
     const { code, stdout } = await cli("--help");
     expect(code).toBe(0);
-    for (const command of COMMANDS) expect(stdout).toContain(`  ${command} `);
+    for (const command of COMMANDS) expect(stdout).toContain(`  ${command.split(" ")[0]} `);
   });
 
   it.each([
@@ -78,6 +79,10 @@ describe("moevie", () => {
     [["bench", "nothing"], 'NAME is "nothing"; allowed'],
     [["inspect", "/no/such"], "BUNDLE is"],
     [["import", "/no/such"], "FOLDER is"],
+    [["experts"], "Usage: moevie experts"],
+    [["experts", "fly"], "unknown command 'fly'; allowed: plan"],
+    [["experts", "plan", "--speed", "3"], "unknown option '--speed'; see moevie experts plan --help"],
+    [["experts", "plan", "--loads", "/no/such"], '--loads is "/no/such"; allowed: a JSON file of loads'],
   ])("%j is wrong use: exit 2, said in words", async (args, words) => {
     const { code, stdout, stderr } = await cli(...args);
     expect(stderr).toContain(words);

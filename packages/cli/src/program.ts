@@ -177,7 +177,7 @@ const COMMANDS: readonly Description[] = [
     summary: "plan which shard holds which experts, by how much each is used",
     example: "moevie experts plan --loads loads.json --slots 72 --shards 8 --keep placement.json --json",
     flags: [
-      ["--loads <FILE>", "JSON file of loads, [[load of expert 0, of expert 1, …], … a layer]"],
+      ["--loads <FILE>", "JSON file: how much each expert is used, [[expert 0, expert 1, …], … a layer]"],
       ["--slots <R>", "places for experts in a layer, over all shards; a multiple of the shards"],
       ["--shards <P>", "expert-shard processes"],
       ["--groups <G>", "groups of experts that follow each other and stay together on a node", "1"],

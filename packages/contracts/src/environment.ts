@@ -19,7 +19,8 @@ export const ENVIRONMENT = {
   MOEVIE_METRICS_PEERS: "name=address of the HTTP servers whose metrics the gateway shows too, comma separated.",
   MOEVIE_SHARD_INDEX: "Which shard this is, from 0.",
   MOEVIE_SHARD_COUNT: "How many shards share the experts.",
-  MOEVIE_PLACEMENT_FILE: "JSON file that says which slots each shard holds; default: experts spread evenly.",
+  MOEVIE_PLACEMENT_FILE:
+    "JSON file that says which slots each shard holds, as `moevie experts plan --json` prints it; default: spread evenly, or by steps served.",
   MOEVIE_WIRE_TYPE: "Element type of rows between router and shards: f32, bf16 or f16.",
   MOEVIE_SCHEDULER_NAME:
     "Name of this scheduler in leases, no other's: started again under it, it takes its jobs back at once; unset: a new one each start.",

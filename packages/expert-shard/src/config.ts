@@ -9,7 +9,7 @@ export interface ShardConfig {
   readonly intraOpThreads: number;
   readonly shardIndex: number;
   readonly shardCount: number;
-  /** Empty: experts are spread evenly. */
+  /** Empty: experts are spread evenly, whole denoisers by the steps they serve. */
   readonly placementFile: string;
 }
 

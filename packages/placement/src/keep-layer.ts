@@ -15,7 +15,10 @@ import type { LayerShards } from "./plan-shape.ts";
 export function keepLayer(plans: readonly NodePlan[], before: LayerShards): LayerShards {
   const perNode = before.length / plans.length;
   const had = plans.map((_, node) => before.slice(node * perNode, (node + 1) * perNode));
-  const nodeOf = match(plans.length, (plan, node) => staying(plans[plan]?.copies ?? [], had[node]?.flat() ?? []));
+  const nodeOf = match(
+    plans.map(({ copies }) => copies),
+    had.map((shards) => shards.flat()),
+  );
   const kept: LayerShards[] = [];
   plans.forEach((plan, index) => {
     const node = nodeOf[index] ?? 0;
@@ -27,7 +30,7 @@ export function keepLayer(plans: readonly NodePlan[], before: LayerShards): Laye
 
 /** Either the plan's shards under other names, or what was there, mended, where that is as balanced. */
 function keepNode({ copies, shares, bins }: NodePlan, had: LayerShards): LayerShards {
-  const shardOf = match(had.length, (bin, shard) => staying(bins.experts[bin] ?? [], had[shard] ?? []));
+  const shardOf = match(bins.experts, had);
   const renamed: (readonly number[])[] = [];
   bins.experts.forEach((experts, bin) => {
     renamed[shardOf[bin] ?? 0] = experts;
@@ -55,21 +58,13 @@ function mend(copies: readonly number[], shares: Float64Array, size: number, had
   return bins;
 }
 
-/** How many of `experts` are in `had`, copy by copy. */
-function staying(experts: readonly number[], had: readonly number[]): number {
-  const left = new Map<number, number>();
-  for (const expert of had) left.set(expert, (left.get(expert) ?? 0) + 1);
-  return experts.filter((expert) => {
-    const copies = left.get(expert) ?? 0;
-    left.set(expert, copies - 1);
-    return copies > 0;
-  }).length;
-}
-
 /** The first of those with the fewest experts that are new to their shard. */
 function fewestMoves(candidates: readonly LayerShards[], before: LayerShards): LayerShards {
   const moves = candidates.map((shards) =>
-    shards.reduce((sum, experts, shard) => sum + experts.length - staying(experts, before[shard] ?? []), 0),
+    shards.reduce(
+      (sum, experts, shard) => sum + experts.filter((expert) => before[shard]?.includes(expert) !== true).length,
+      0,
+    ),
   );
   return candidates[moves.indexOf(Math.min(...moves))] ?? [];
 }

@@ -100,7 +100,8 @@ describe("loads that cannot be read", () => {
   test.each([
     [3, "loads: is 3, must be a list"],
     [null, "loads: is null, must be a list"],
-    [{ load: [] }, "loads: is missing, must be a list"],
+    [{ row: [] }, "rows: is missing, must be a list"],
+    [{ rows: [[-1]] }, "rows[0][0]: is -1, must be a number from 0 to 9007199254740991"],
     [[], "loads: has 0 entries, must have at least 1"],
     [[[]], "loads[0]: has 0 entries, must have at least 1"],
     [[1, 2], "loads[0]: is 1, must be a list"],
@@ -118,8 +119,8 @@ describe("loads that cannot be read", () => {
     );
   });
 
-  test("both forms give the same", () => {
-    expect(parseLoads({ loads: readme })).toEqual(parseLoads(readme));
+  test("a router's answer is read as well", () => {
+    expect(parseLoads({ rows: readme })).toEqual(parseLoads(readme));
   });
 });
 

@@ -24,8 +24,9 @@ const FILE_BYTES_MAX = 64 * 1024 * 1024;
 /** Shards of all layers for which each is shown with what it holds. */
 const SHARDS_SHOWN_MAX = 64;
 
-const LOADS = "a JSON file of loads, [[load of expert 0, of expert 1, …], … a layer]";
-const KEPT = 'a JSON file of a placement, {"epoch": 1, "shards": [{"slots": [[layer, expert], …]}, …]}';
+const LOADS = 'a JSON file of loads, [[expert 0, expert 1, …], … a layer], or of what a router answers, {"rows": …}';
+const KEPT =
+  'a JSON file of a placement, {"epoch": 1, "shards": [{"slots": [[layer, expert], …]}, …]}, as this prints them';
 
 export async function planExperts(
   _context: CommandContext,

@@ -111,7 +111,7 @@ const ODD = [
   { slots: [[0, 0] as const, [0, 5] as const, [1, 3] as const, [2, 2] as const] },
 ];
 
-/** What `moevie experts plan` makes of skewed loads: two hot experts a layer, copied to three and two of four shards. */
+/** What `moevie experts plan` makes of skewed loads: in each layer one expert on all four shards and one on two. */
 const PLANNED = placementOf(
   planPlacement(
     [0, 1, 2].map((layer) => Float64Array.from(all, (expert) => [90, 50, 9, 8, 7, 6, 5, 4][(expert + layer) % 8] ?? 0)),

@@ -1,6 +1,8 @@
 // A plan in words: why experts have the copies they have, how even it is, and what moves. Pure.
+import { countCopies } from "./measure.ts";
 import type { LayerPlan, PlacementPlan } from "./plan.ts";
 import { isHierarchical, type PlanShape } from "./plan-shape.ts";
+import { replicate } from "./replicate.ts";
 
 /** Experts named in one sentence; of more, the number is said. */
 const NAMED_MAX = 8;
@@ -35,7 +37,7 @@ export function explainLayer(plan: PlacementPlan, index: number): string {
       return `${count} copies of ${named(experts)}${all}`;
     });
   if (parts.length === 0) parts.push("one copy of each expert");
-  return [...parts, ...passedOver(layer, plan.shape)].join("; ");
+  return [...parts, ...heldBack(layer, plan.shape), ...passedOver(layer, plan.shape)].join("; ");
 }
 
 function policy(shape: PlanShape, experts: number): string {
@@ -53,6 +55,15 @@ function moved({ layers, shape, balancedness }: PlacementPlan): string[] {
   return [
     `${moves} of ${slots} slots get another expert; the placement so far has a balancedness of ${shown(balancedness.before)} under these loads.`,
   ];
+}
+
+/** Experts with fewer copies than their load alone would give them. */
+function heldBack({ loads, copies }: LayerPlan, shape: PlanShape): string[] {
+  if (isHierarchical(shape)) return [];
+  const byLoad = countCopies([replicate([...loads.keys()], loads, shape.slots, shape.shards)], loads.length);
+  const fewer = [...byLoad.keys()].filter((expert) => (copies[expert] ?? 0) < (byLoad[expert] ?? 0));
+  if (fewer.length === 0) return [];
+  return [`by load alone ${named(fewer)} would have more, but the shards that held several hot ones would carry most`];
 }
 
 /** What surprises about nodes: an expert that gets nothing more while a lighter one of another node does. */

@@ -5,14 +5,20 @@ import { keepSlots } from "./keep-slots.ts";
 import { heaviest, level } from "./level.ts";
 import { match } from "./match.ts";
 import { countCopies } from "./measure.ts";
-import type { NodePlan } from "./plan-layer.ts";
+import { shardsOf, type NodePlan } from "./plan-node.ts";
 import type { LayerShards } from "./plan-shape.ts";
 
 /**
- * The shards of `plans`, one plan a node, rearranged so that little is new to `before` [shards][any]. What one node was to hold may go to
- * another whole node; within a node copies go where balance allows. Answers what moves least, and never more than the plans as they are.
+ * Shards for one of `candidates`, each one plan a node, rearranged so that little is new to `before` [shards][any]: of all arrangements,
+ * the candidates as they are among them, the first of those that move least.
  */
-export function keepLayer(plans: readonly NodePlan[], before: LayerShards): LayerShards {
+export function keepLayer(candidates: readonly (readonly NodePlan[])[], before: LayerShards): LayerShards {
+  const arranged = candidates.flatMap((plans) => [shardsOf(plans), keepNodes(plans, before)]);
+  return fewestMoves(arranged, before).map((experts, shard) => keepSlots(before[shard] ?? [], experts));
+}
+
+/** What one node was to hold may go to another whole node; within a node, copies go where balance allows. */
+function keepNodes(plans: readonly NodePlan[], before: LayerShards): LayerShards {
   const perNode = before.length / plans.length;
   const had = plans.map((_, node) => before.slice(node * perNode, (node + 1) * perNode));
   const nodeOf = match(
@@ -22,22 +28,21 @@ export function keepLayer(plans: readonly NodePlan[], before: LayerShards): Laye
   const kept: LayerShards[] = [];
   plans.forEach((plan, index) => {
     const node = nodeOf[index] ?? 0;
-    kept[node] = keepNode(plan, had[node] ?? []);
+    kept[node] = keepBins(plan, had[node] ?? []);
   });
-  const fresh = plans.flatMap(({ bins }) => bins.experts);
-  return fewestMoves([fresh, kept.flat()], before).map((experts, shard) => keepSlots(before[shard] ?? [], experts));
+  return kept.flat();
 }
 
-/** Either the plan's shards under other names, or what was there, mended, where that is as balanced. */
-function keepNode({ copies, shares, bins }: NodePlan, had: LayerShards): LayerShards {
+/** Either the plan's bins under other names, or what was there, mended, where that is as even. */
+export function keepBins({ copies, shares, bins }: NodePlan, had: LayerShards): LayerShards {
   const shardOf = match(bins.experts, had);
   const renamed: (readonly number[])[] = [];
   bins.experts.forEach((experts, bin) => {
     renamed[shardOf[bin] ?? 0] = experts;
   });
   const mended = mend(copies, shares, bins.size, had);
-  const balanced = level(mended, shares, heaviest(bins.loads), had);
-  return fewestMoves(balanced ? [renamed, mended.experts] : [renamed], had);
+  const even = level(mended, shares, heaviest(bins.loads), had);
+  return fewestMoves(even ? [renamed, mended.experts] : [renamed], had);
 }
 
 /** What lies there already less surplus copies, filled up with missing ones. */

@@ -3,7 +3,7 @@ import { replace, type Bins } from "./bins.ts";
 import type { LayerShards } from "./plan-shape.ts";
 
 /** Sums of the same shares in another order differ by less than this part. */
-const ROUNDING = 1e-9;
+export const ROUNDING = 1e-9;
 
 interface Exchange {
   readonly bin: number;
@@ -17,7 +17,7 @@ interface Exchange {
 }
 
 /** The largest of values that are not negative. */
-export function heaviest(values: Float64Array | Int32Array): number {
+export function heaviest(values: Iterable<number>): number {
   let most = 0;
   for (const value of values) most = Math.max(most, value);
   return most;

@@ -163,6 +163,15 @@ describe("in words", () => {
     );
   });
 
+  test("experts that are held back for balance are named", () => {
+    const loads = [Float64Array.from({ length: 64 }, (_, expert) => (expert < 2 ? 450 : 100 / 62))];
+    const plan = planPlacement(loads, { slots: 72, shards: 8, groups: 1, nodes: 1 });
+    expect([...(plan.layers[0]?.copies.slice(0, 2) ?? [])]).toEqual([4, 4]);
+    expect(explainLayer(plan, 0)).toContain(
+      "4 copies of experts 0, 1; 2 copies of experts 2, 3; by load alone experts 0, 1 would have more, but the shards that held several hot ones would carry most",
+    );
+  });
+
   test("groups that are not kept together, loads that are not known, one copy each, what moves", () => {
     const flat = { slots: 4, shards: 4, groups: 3, nodes: 2 };
     const plan = planPlacement([new Float64Array(4)], flat);

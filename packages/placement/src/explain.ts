@@ -15,7 +15,7 @@ export function explainPlan(plan: PlacementPlan): string[] {
   const copies =
     further === 0
       ? `${shape.slots} slots a layer for ${experts} experts: one copy each.`
-      : `${shape.slots} slots a layer for ${experts} experts: ${counted(further, "further copy", "further copies")}, each for the expert whose copies carry most then; no expert twice on one shard.`;
+      : `${shape.slots} slots a layer for ${experts} experts: ${further === 1 ? "1 further copy" : `${further} further copies, each`} for the expert whose copies carry most then; no expert twice on one shard.`;
   const even = `Copies are counted on to share the rows of their expert equally: balancedness (mean over largest load of a shard) is ${shown(balancedness.equal)}, and ${shown(balancedness.bound)} at most under any placement. If rows go where credits are free it is ${shown(balancedness.credits)}.`;
   return [policy(shape, experts), copies, even, ...moved(plan)];
 }
@@ -95,10 +95,6 @@ function named(experts: readonly number[]): string {
   if (experts.length === 1) return `expert ${experts[0]}`;
   const first = experts.slice(0, NAMED_MAX).join(", ");
   return experts.length <= NAMED_MAX ? `experts ${first}` : `${experts.length} experts, of them ${first}`;
-}
-
-function counted(count: number, one: string, many: string): string {
-  return `${count} ${count === 1 ? one : many}`;
 }
 
 function shown(balance: number): string {

@@ -228,6 +228,22 @@ describe("every plan", () => {
     );
   });
 
+  test("is as even whatever the experts' numbers are, where no groups hold them together", () => {
+    const distinct = fc.uniqueArray(fc.integer({ min: 1, max: 10_000 }), { minLength: 8, maxLength: 8 });
+    fc.assert(
+      fc.property(distinct, fc.array(fc.nat(), { minLength: 8, maxLength: 8 }), (loads, order) => {
+        const turned = loads
+          .map((load, expert) => ({ load, at: order[expert] ?? 0 }))
+          .sort((a, b) => a.at - b.at)
+          .map(({ load }) => load);
+        const carried = (each: readonly number[]): number[] => [
+          ...equalLoads(plan(each, shapeOf(8, 1, 1, 4)), Float64Array.from(each)).toSorted(),
+        ];
+        expect(carried(turned)).toEqual(carried(loads));
+      }),
+    );
+  });
+
   test("breaks ties by the lower expert: equal loads give copies in order, none at all the same", () => {
     fc.assert(
       fc.property(cases, fc.integer({ min: 1, max: 1000 }), ({ shape, loads }, load) => {

@@ -43,6 +43,10 @@ async function startServer(): Promise<void> {
   ({ grpc, http } = JSON.parse(server.stdout) as { grpc: string; http: string });
 }
 
+function count(rows: readonly (readonly number[])[]): number {
+  return rows.flat().reduce((sum, each) => sum + each, 0);
+}
+
 /** Runs a command against the server and reads the object it prints. */
 async function ask<T = VideoFacts>(...args: string[]): Promise<T & { code: number | null }> {
   const { code, stdout, stderr } = await session.run(...args, "--server", grpc, "--json");
@@ -69,6 +73,26 @@ describe("serve", () => {
       code: 1,
       error: { reason: "VIDEO_NOT_FOUND", message: `There is no ${name}, or it was deleted.` },
     });
+  });
+
+  it("shows how its experts are used, where they lie and what a plan would change", async () => {
+    const address = new URL(http).host;
+    const shown = await session.run("experts", "--http", address);
+    expect(shown, shown.stderr).toMatchObject({ code: 0 });
+    for (const part of [
+      /^1 router, epoch 1$/m,
+      /^layer 0: [\d,]+ rows, expert \d+ has \d+ %$/m,
+      /^ {2}steps from 750 {2}\S+/m,
+    ])
+      expect(shown.stdout).toMatch(part);
+    expect(shown.stdout).toMatch(/shard 1 {2}ready {2}.*0: /);
+    const told = JSON.parse((await session.run("experts", "--http", address, "--json")).stdout) as {
+      rows: number[][];
+      phases: { fromTimestep: number; rows: number[][] }[];
+    };
+    expect(told.phases.map(({ fromTimestep }) => fromTimestep)).toEqual([750, 500, 250, 0]);
+    expect(told.phases.reduce((sum, phase) => sum + count(phase.rows), 0)).toBe(count(told.rows));
+    expect(count(told.rows)).toBeGreaterThan(0);
   });
 
   it("answers the same video for the same request id, and refuses the id with another prompt", async () => {

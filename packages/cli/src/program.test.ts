@@ -37,6 +37,7 @@ const COMMANDS = [
   "doctor",
   "bench",
   "import",
+  "experts show",
   "experts plan",
   "version",
 ];
@@ -79,8 +80,8 @@ describe("moevie", () => {
     [["bench", "nothing"], 'NAME is "nothing"; allowed'],
     [["inspect", "/no/such"], "BUNDLE is"],
     [["import", "/no/such"], "FOLDER is"],
-    [["experts"], "Usage: moevie experts"],
-    [["experts", "fly"], "unknown command 'fly'; allowed: plan"],
+    [["experts", "--http", "nowhere"], '--http is "nowhere"; allowed: HOST:PORT, e.g. 127.0.0.1:7901'],
+    [["experts", "fly"], "unknown command 'fly'; allowed: show, plan"],
     [["experts", "plan", "--speed", "3"], "unknown option '--speed'; see moevie experts plan --help"],
     [["experts", "plan", "--loads", "/no/such"], '--loads is "/no/such"; allowed: a JSON file of loads'],
   ])("%j is wrong use: exit 2, said in words", async (args, words) => {

@@ -12,7 +12,7 @@ export type CommandRunner = (
 type CommandFunction = (context: CommandContext, args: readonly string[], flags: RawFlags) => Promise<CommandResult>;
 
 /** Commands that only hold others, and what those are about. */
-const GROUPS = { experts: "say where experts are to lie" } as const;
+const GROUPS = { experts: "show how experts are used and where they lie, and plan it" } as const;
 
 const SERVER_DEFAULT = "127.0.0.1:7900";
 
@@ -20,6 +20,8 @@ interface Description {
   /** Command that this one is a part of. */
   readonly group?: keyof typeof GROUPS;
   readonly usage: string;
+  /** Runs when its group is named alone. */
+  readonly isDefault?: boolean;
   readonly summary: string;
   readonly example: string;
   /** [flags, description, default]. */
@@ -173,6 +175,15 @@ const COMMANDS: readonly Description[] = [
   },
   {
     group: "experts",
+    usage: "show",
+    isDefault: true,
+    summary: "draw how much each expert is used, where it lies, and what a plan would change",
+    example: "moevie experts show --http 127.0.0.1:7901",
+    flags: [["--http <HOST:PORT>", "HTTP address of a gateway, or of a router", "127.0.0.1:7901"]],
+    load: async () => (await import("./commands/experts-show.ts")).showExperts,
+  },
+  {
+    group: "experts",
     usage: "plan",
     summary: "plan which shard holds which experts, by how much each is used",
     example: "moevie experts plan --loads loads.json --slots 72 --shards 8 --keep placement.json --json",
@@ -205,9 +216,9 @@ function buildProgram(run: CommandRunner): Command {
       "after",
       '\nExample:\n  moevie generate "a golden dog runs along the beach at sunset"\n\nmoevie COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.',
     );
-  for (const { group, usage, summary, example, flags, load } of COMMANDS) {
+  for (const { group, usage, isDefault = false, summary, example, flags, load } of COMMANDS) {
     const command = (group === undefined ? program : groupOf(program, group))
-      .command(usage)
+      .command(usage, { isDefault })
       .summary(summary)
       .description(`${summary[0]?.toUpperCase()}${summary.slice(1)}.`);
     for (const [flag, description, fallback] of flags)
@@ -254,8 +265,11 @@ function commandIn(program: Command, argv: readonly string[]): { readonly comman
 function wrongUse(error: CommanderError, program: Command, argv: readonly string[]): string {
   const text = error.message.replace(/^error: /, "");
   const { command, path } = commandIn(program, argv);
-  if (error.code === "commander.unknownCommand")
-    return `${text}; allowed: ${command.commands.map((each) => each.name()).join(", ")}`;
+  const named = command.commands.map((each) => each.name());
+  if (error.code === "commander.unknownCommand") return `${text}; allowed: ${named.join(", ")}`;
+  // A group's own command has taken what is no command of the group for an argument.
+  if (error.code === "commander.excessArguments" && named.length > 0)
+    return `unknown command '${argv[1] ?? ""}'; allowed: ${named.join(", ")}`;
   const hint = error.code === "commander.excessArguments" ? "; a prompt of several words needs quotes" : "";
   return `${text.replaceAll("\n", " ")}${hint}; see ${path} --help`;
 }

@@ -7,7 +7,7 @@ import type { HttpHandler } from "@moevie/runtime";
 import { openClip } from "./clip-bytes.ts";
 import type { MetricsPeer } from "./config.ts";
 import type { Gateway } from "./gateway.ts";
-import { mergedMetrics } from "./metrics-page.ts";
+import { expertLoads, mergedMetrics } from "./metrics-page.ts";
 
 const FILE = /^\/files\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([a-z0-9.]+)$/;
 const CONTENT_TYPES = {
@@ -31,6 +31,11 @@ export function gatewayHttp(gateway: Gateway, peers: readonly MetricsPeer[]): Ht
     if (path === "/metrics") {
       response.writeHead(200, { "content-type": gateway.metrics.contentType });
       response.end(await mergedMetrics(await gateway.metrics.text(), peers));
+      return true;
+    }
+    if (path === "/experts") {
+      response.writeHead(200, { "content-type": "application/json" });
+      response.end(JSON.stringify(await expertLoads(peers)));
       return true;
     }
     const [, id = "", file = ""] = FILE.exec(path) ?? [];

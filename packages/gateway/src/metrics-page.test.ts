@@ -4,7 +4,7 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { Metrics } from "@moevie/runtime";
 import { afterEach, expect, test } from "vitest";
-import { mergedMetrics } from "./metrics-page.ts";
+import { expertLoads, mergedMetrics } from "./metrics-page.ts";
 
 const servers: Server[] = [];
 afterEach(() => {
@@ -42,4 +42,12 @@ test("every process keeps its own series, each family has one head, and no serie
   }
   expect(lines).toContain('moevie_peer_up{peer="expert-shard-1"} 1');
   expect(lines).toContain('moevie_peer_up{peer="gone"} 0');
+});
+
+test("what routers say of their experts is shown by router, nothing of one that does not answer", async () => {
+  const said = { rows: [[1, 2]], epoch: 1 };
+  const router = await peer("router-0", () => Promise.resolve(JSON.stringify(said)));
+  const shard = await peer("expert-shard-0", () => Promise.resolve("{}"));
+  const gone = { name: "router-1", address: "127.0.0.1:1" };
+  expect(await expertLoads([router, shard, gone])).toEqual({ routers: { "router-0": said, "router-1": null } });
 });

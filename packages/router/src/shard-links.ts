@@ -37,6 +37,15 @@ export class ShardLinks {
     );
   }
 
+  /** Every shard, whether it may be used, and what it says it holds. */
+  held(): readonly { readonly address: string; readonly ready: boolean; readonly slots: ShardPlacement["slots"] }[] {
+    return this.#options.addresses.map((address, index) => ({
+      address,
+      ready: this.#ready[index] === true,
+      slots: this.#shards[index]?.slots ?? [],
+    }));
+  }
+
   /** Newest placement epoch a connected shard has. */
   get epoch(): number {
     return Math.max(0, ...this.clients.map((client) => client.holds()?.epoch ?? 0));

@@ -1,0 +1,158 @@
+// `moevie experts`: how much each expert is used in each phase of a job's steps, where experts lie, and what a plan made from that would
+// change. Asks a gateway, or a router, over HTTP.
+import { PlacementError, explainPlan, parseLoads, planPlacement, type PlacementPlan } from "@moevie/placement";
+import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
+import { CommandError, InterruptedError, UsageError } from "../failure.ts";
+
+const ANSWER_MS_MAX = 5_000;
+/** Least to most of a phase's rows, none of them first. */
+const BARS = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
+const EXPERTS_A_LINE = 64;
+
+/** What one router answers. */
+interface RouterAnswer {
+  readonly rows: readonly (readonly number[])[];
+  readonly phases: readonly { readonly fromTimestep: number; readonly rows: readonly (readonly number[])[] }[];
+  readonly epoch: number;
+  readonly shards: readonly {
+    readonly address: string;
+    readonly ready: boolean;
+    readonly slots: readonly (readonly [layer: number, expert: number])[];
+  }[];
+}
+
+export async function showExperts(
+  context: CommandContext,
+  _args: readonly string[],
+  flags: RawFlags,
+): Promise<CommandResult> {
+  const routers = await askRouters(context, textFlag(flags, "http") ?? "");
+  const [first] = routers;
+  if (first === undefined) throw new CommandError("no router answered: none is up, or the gateway knows none");
+  const loads = summed(routers.map(({ rows }) => rows));
+  const phases = first.phases.map(({ fromTimestep }, phase) => ({
+    fromTimestep,
+    rows: summed(routers.map((router) => router.phases[phase]?.rows ?? [])),
+  }));
+  const plan = planned(loads, first);
+  return {
+    json: {
+      routers: routers.length,
+      epoch: first.epoch,
+      rows: loads,
+      phases,
+      shards: first.shards,
+      ...(plan === undefined ? {} : { plan: { balancedness: plan.balancedness, explanation: explainPlan(plan) } }),
+    },
+    lines: [
+      `${routers.length} router${routers.length > 1 ? "s" : ""}, epoch ${first.epoch}`,
+      ...loads.flatMap((rows, layer) => layerLines(rows, layer, phases)),
+      "",
+      "where they lie",
+      ...first.shards.map(shardLine),
+      "",
+      ...(plan === undefined
+        ? ["no plan fits: a shard is away, or holds nothing"]
+        : ["a plan now", ...explainPlan(plan)]),
+    ],
+  };
+}
+
+/** The answers of all routers behind `address`. Throws UsageError, CommandError where nobody answers. */
+async function askRouters(context: CommandContext, address: string): Promise<RouterAnswer[]> {
+  if (!/^(\[[0-9a-f:]+\]|[^\s:/]+):\d{1,5}$/i.test(address))
+    throw new UsageError([{ flag: "--http", value: address, allowed: "HOST:PORT, e.g. 127.0.0.1:7901" }]);
+  const { signal } = context.interruption;
+  try {
+    const response = await fetch(`http://${address}/experts`, {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]),
+    });
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    const answer = (await response.json()) as RouterAnswer | { readonly routers: Record<string, RouterAnswer | null> };
+    const answers = "routers" in answer ? Object.values(answer.routers).filter((router) => router !== null) : [answer];
+    // Wrong loads are told of here, not where they are drawn.
+    for (const router of answers) parseLoads(router);
+    return answers;
+  } catch (thrown) {
+    if (signal.aborted) throw new InterruptedError();
+    const cause = (thrown as Error).cause;
+    const why = cause instanceof Error ? cause.message : (thrown as Error).message;
+    throw new CommandError(`http://${address}/experts gave no answer about experts: ${why}`);
+  }
+}
+
+/** Sums of tables of one shape. */
+function summed(tables: readonly (readonly (readonly number[])[])[]): number[][] {
+  const [first = []] = tables;
+  return first.map((rows, layer) =>
+    rows.map((_, expert) => tables.reduce((sum, table) => sum + (table[layer]?.[expert] ?? 0), 0)),
+  );
+}
+
+/**
+ * A plan for as many slots of a layer as the fullest shard has on every shard, what lies there kept; undefined where no plan fits, as with
+ * a shard that is away.
+ */
+function planned(loads: readonly (readonly number[])[], { shards, epoch }: RouterAnswer): PlacementPlan | undefined {
+  const ofLayer = (layer: number) => (shard: RouterAnswer["shards"][number]) =>
+    shard.slots.filter(([of]) => of === layer).length;
+  const fullest = Math.max(...loads.flatMap((_, layer) => shards.map(ofLayer(layer))));
+  try {
+    const shape = { slots: fullest * shards.length, shards: shards.length, groups: 1, nodes: 1 };
+    return planPlacement(
+      loads.map((rows) => Float64Array.from(rows)),
+      shape,
+      { epoch, shards: shards.map((shard) => ({ slots: shard.slots })) },
+    );
+  } catch (thrown) {
+    if (thrown instanceof PlacementError) return undefined;
+    throw thrown;
+  }
+}
+
+/** A layer's heat map: a line a phase, a column an expert, bars by the most used expert of the phase. */
+function layerLines(
+  rows: readonly number[],
+  layer: number,
+  phases: readonly { readonly fromTimestep: number; readonly rows: readonly (readonly number[])[] }[],
+): string[] {
+  const most = Math.max(...rows);
+  const total = rows.reduce((sum, count) => sum + count, 0);
+  const top = `expert ${rows.indexOf(most)} has ${((100 * most) / Math.max(1, total)).toFixed(0)} %`;
+  const lines = [`layer ${layer}: ${total.toLocaleString("en")} rows, ${total === 0 ? "none yet" : top}`];
+  for (let from = 0; from < rows.length; from += EXPERTS_A_LINE) {
+    for (const phase of phases) {
+      const counts = phase.rows[layer] ?? [];
+      const scale = Math.max(1, ...counts);
+      const bars = counts.slice(from, from + EXPERTS_A_LINE).map((count) => BARS[Math.ceil((8 * count) / scale)]);
+      lines.push(`  steps from ${String(phase.fromTimestep).padStart(3)}  ${bars.join("")}`);
+    }
+    lines.push(`  experts ${String(from).padStart(8)}  ${ruler(Math.min(EXPERTS_A_LINE, rows.length - from))}`);
+  }
+  return lines;
+}
+
+/** A mark under every eighth column. */
+function ruler(columns: number): string {
+  return Array.from({ length: columns }, (_, column) => (column % 8 === 0 ? "|" : "·")).join("");
+}
+
+function shardLine({ address, ready, slots }: RouterAnswer["shards"][number], index: number): string {
+  const layers = new Map<number, number[]>();
+  for (const [layer, expert] of slots) layers.set(layer, [...(layers.get(layer) ?? []), expert]);
+  const held = Array.from(layers, ([layer, experts]) => `${layer}: ${ranges(experts)}`);
+  return `  shard ${index}  ${ready ? "ready" : "away "}  ${address.split("/").at(-1)}  ${held.join("; ")}`;
+}
+
+/** "0-3 7 9-10". */
+function ranges(numbers: readonly number[]): string {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  const out: string[] = [];
+  for (let at = 0; at < sorted.length;) {
+    let end = at;
+    while (sorted[end + 1] === (sorted[end] ?? 0) + 1) end++;
+    out.push(end === at ? `${sorted[at]}` : `${sorted[at]}-${sorted[end]}`);
+    at = end + 1;
+  }
+  return out.join(" ");
+}

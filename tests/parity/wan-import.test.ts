@@ -92,6 +92,28 @@ test.each<StoredFloat>(["f16", "bf16", "f8_e4m3"])(
   },
 );
 
+test("a folder of one transformer, as Wan2.1's are, becomes a model of one noise level", async () => {
+  rmSync(model("transformer_2"), { recursive: true });
+  edit("model_index.json", (json) => Object.assign(json, { transformer_2: [null, null], boundary_ratio: null }));
+  await imported();
+  const sessions = new BundleSessions(await openBundle(join(at, "bundle")));
+  const { denoiser, variants, schedule } = sessions.bundle.manifest;
+  expect(denoiser).toMatchObject({ gate: { kind: "timestep", from: [0] }, graphs: ["denoiser"] });
+  expect(variants.standard).not.toHaveProperty("guidanceLow");
+  // By its width it is like Wan2.1's smaller one.
+  expect({ ...variants.standard, ...schedule }).toMatchObject({ steps: 50, guidance: 6, shift: 8, grid: "diffusers" });
+  const golden = readTensors(join(MODEL, "../goldens/transformer.safetensors"));
+  const [latent, text, wanted] = ["shape1.hidden_states", "encoder_hidden_states", "shape1.t880.output"].map((name) =>
+    golden.get(name)!,
+  );
+  const { velocity } = await sessions.run("denoiser", {
+    latent: f32(latent!.shape, latent!.data),
+    timestep: f32([1], Float32Array.of(880)),
+    context: f32(text!.shape, text!.data),
+  });
+  expect(largestDifference(velocity!.data as Float32Array, wanted!.data)).toBeLessThan(FORWARD);
+});
+
 test("weights not read in full have no hash until they are verified, and then one that is compared", async () => {
   await imported();
   expect((await openBundle(join(at, "bundle"))).unread).toHaveLength(6);

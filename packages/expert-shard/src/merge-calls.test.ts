@@ -14,7 +14,7 @@ const callCase = fc.array(fc.uniqueArray(fc.constantFrom(...slots), { minLength:
 
 function callOf(ids: readonly number[][], seed: number): LayerCall {
   const choice = { ids: Int32Array.from(ids.flat()), weights: new Float32Array(ids.length * 2).fill(0.25), k: 2 };
-  const csr = dispatch(choice, new Int32Array(8), 1)[0]?.csr;
+  const csr = dispatch(choice, { shardOf: new Int32Array(choice.ids.length), experts: 8, shards: 1 })[0]?.csr;
   if (csr === undefined) throw new Error("a call without entries");
   return { csr, rows: Float32Array.from({ length: ids.length * d }, (_, at) => Math.sin(at + seed)) };
 }

@@ -9,7 +9,7 @@ export function mixtureReference(
   rows: Float32Array,
   d: number,
   choice: GateChoice,
-  holders: Int32Array,
+  shardOf: Int32Array,
   answer: (expert: number, row: Float32Array) => Float32Array,
 ): Float32Array {
   const out = new Float32Array(rows.length);
@@ -18,10 +18,11 @@ export function mixtureReference(
     const chosen = Array.from({ length: choice.k }, (_, j) => ({
       expert: choice.ids[token * choice.k + j] ?? 0,
       weight: choice.weights[token * choice.k + j] ?? 0,
+      shard: shardOf[token * choice.k + j] ?? -1,
     }));
-    for (const shard of [...new Set(chosen.map(({ expert }) => holders[expert] ?? -1))].sort((a, b) => a - b)) {
+    for (const shard of [...new Set(chosen.map((each) => each.shard))].sort((a, b) => a - b)) {
       const partial = new Float32Array(d);
-      const local = chosen.filter(({ expert }) => holders[expert] === shard);
+      const local = chosen.filter((each) => each.shard === shard);
       for (const { expert, weight } of local.sort((a, b) => a.expert - b.expert)) {
         const value = answer(expert, row);
         for (let at = 0; at < d; at++) partial[at] = (partial[at] ?? 0) + Math.fround(weight * (value[at] ?? 0));

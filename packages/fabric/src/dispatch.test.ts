@@ -17,7 +17,9 @@ const layerCase = fc
     fc.record({
       k: fc.constant(k),
       shards: fc.constant(shards),
-      holders: fc.array(fc.nat(shards - 1), { minLength: experts, maxLength: experts }),
+      experts: fc.constant(experts),
+      // Any choice may go to any shard: experts have copies.
+      shardOf: fc.array(fc.nat(shards - 1), { minLength: tokens * k, maxLength: tokens * k }),
       ids: fc.array(fc.uniqueArray(fc.nat(experts - 1), { minLength: k, maxLength: k }), {
         minLength: tokens,
         maxLength: tokens,
@@ -31,15 +33,15 @@ function expertAnswer(expert: number, row: Float32Array): Float32Array {
   return row.map((value) => value * (expert + 1.1));
 }
 
-test("any routing over any holders gives the reference's bits, every row once a shard", () => {
+test("any routing over any shards gives the reference's bits, every row once a shard", () => {
   fc.assert(
-    fc.property(layerCase, ({ k, shards, holders, ids, seed }) => {
+    fc.property(layerCase, ({ k, shards, experts, shardOf: anywhere, ids, seed }) => {
       const tokens = ids.length;
       const rows = Float32Array.from({ length: tokens * d }, (_, at) => Math.sin(at * 7.3 + seed));
       const weights = Float32Array.from({ length: tokens * k }, (_, at) => Math.abs(Math.cos(at * 3.1 + seed)));
       const choice = { ids: Int32Array.from(ids.flat()), weights, k };
-      const holderOf = Int32Array.from(holders);
-      const works = dispatch(choice, holderOf, shards);
+      const shardOf = Int32Array.from(anywhere);
+      const works = dispatch(choice, { shardOf, experts, shards });
       const parts = works.map((work) => {
         checkExpertRows(work.csr, work.rows.length);
         expect(new Set(work.rows).size).toBe(work.rows.length);
@@ -56,13 +58,13 @@ test("any routing over any holders gives the reference's bits, every row once a 
       });
       const out = new Float32Array(rows.length).fill(Number.NaN);
       combine(parts, d, out);
-      expect(out).toEqual(mixtureReference(rows, d, choice, holderOf, expertAnswer));
+      expect(out).toEqual(mixtureReference(rows, d, choice, shardOf, expertAnswer));
     }),
   );
 });
 
-test("experts without a holder are left out and shards without work are not asked", () => {
+test("choices without a shard are left out and shards without work are not asked", () => {
   const choice = { ids: Int32Array.of(0, 1, 2, 0), weights: Float32Array.of(0.5, 0.5, 0.25, 0.75), k: 2 };
-  const works = dispatch(choice, Int32Array.of(1, -1, -1), 3);
+  const works = dispatch(choice, { shardOf: Int32Array.of(1, -1, -1, 1), experts: 3, shards: 3 });
   expect(works.map((work) => [work.shard, [...work.rows], [...work.csr.weights]])).toEqual([[1, [0, 1], [0.5, 0.75]]]);
 });

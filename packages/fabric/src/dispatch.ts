@@ -18,78 +18,72 @@ export interface GateChoice {
   readonly k: number;
 }
 
-/**
- * Splits a layer's choices over the shards. `holders[e]` is the shard that serves expert e; experts with a negative
- * holder are left out (a resend names only the lost ones). Shards with nothing to do are not in the result, which is
- * in ascending shard order.
- */
-export function dispatch(choice: GateChoice, holders: Int32Array, shards: number): ShardWork[] {
+/** Where each of a layer's choices goes. */
+export interface Assignment {
+  /** The shard of each choice, [tokens · k]; negative: nobody is asked (a resend names only what was lost). */
+  readonly shardOf: Int32Array;
+  readonly experts: number;
+  readonly shards: number;
+}
+
+/** Splits a layer's choices over the shards. Shards with nothing to do are not in the result, which is in ascending shard order. */
+export function dispatch(choice: GateChoice, { shardOf, experts, shards }: Assignment): ShardWork[] {
   const { ids, weights, k } = choice;
-  const perExpert = new Uint32Array(holders.length);
-  const perShard = new Uint32Array(shards);
+  /** Choices of each expert at each shard, [shards · experts]; then where the next one goes in the shard's list. */
+  const entries = new Uint32Array(shards * experts);
+  const rows = new Uint32Array(shards);
   const lastToken = new Int32Array(shards).fill(-1);
   for (let at = 0; at < ids.length; at++) {
     const expert = ids[at] ?? -1;
-    const shard = holders[expert];
-    if (shard === undefined) throw exchangeError("INTERNAL", `the gate chose expert ${expert}, which does not exist`);
+    const shard = shardOf[at] ?? -1;
+    if (expert < 0 || expert >= experts)
+      throw exchangeError("INTERNAL", `the gate chose expert ${expert}, which does not exist`);
     if (shard < 0) continue;
     const token = Math.floor(at / k);
-    perExpert[expert] = (perExpert[expert] ?? 0) + 1;
+    entries[shard * experts + expert]!++;
     if (lastToken[shard] !== token) {
       lastToken[shard] = token;
-      perShard[shard] = (perShard[shard] ?? 0) + 1;
+      rows[shard]!++;
     }
   }
-  const plan = layOut(perExpert, perShard, holders);
+  const works = Array.from(rows, (count, shard) =>
+    layOut(shard, count, entries.subarray(shard * experts, (shard + 1) * experts)),
+  );
   lastToken.fill(-1);
-  const rowsFilled = new Uint32Array(shards);
+  rows.fill(0);
   for (let at = 0; at < ids.length; at++) {
-    const expert = ids[at] ?? 0;
-    const shard = holders[expert] ?? -1;
-    const work = plan.works[shard];
+    const shard = shardOf[at] ?? -1;
+    const work = works[shard];
     if (work === undefined) continue;
     const token = Math.floor(at / k);
     if (lastToken[shard] !== token) {
       lastToken[shard] = token;
-      work.rows[rowsFilled[shard] ?? 0] = token;
-      rowsFilled[shard] = (rowsFilled[shard] ?? 0) + 1;
+      work.rows[rows[shard]!++] = token;
     }
-    const entry = plan.cursor[expert] ?? 0;
-    plan.cursor[expert] = entry + 1;
-    work.csr.rowIndex[entry] = (rowsFilled[shard] ?? 1) - 1;
+    const entry = entries[shard * experts + (ids[at] ?? 0)]!++;
+    work.csr.rowIndex[entry] = rows[shard]! - 1;
     work.csr.weights[entry] = weights[at] ?? 0;
   }
-  return plan.works.filter((work) => work !== undefined);
+  return works.filter((work) => work !== undefined);
 }
 
-/** Empty works with their offsets set; `cursor[e]` is where expert e's first entry goes in its shard's list. */
-function layOut(
-  perExpert: Uint32Array,
-  perShard: Uint32Array,
-  holders: Int32Array,
-): { works: (ShardWork | undefined)[]; cursor: Uint32Array } {
-  const cursor = new Uint32Array(holders.length);
-  const local: number[][] = Array.from({ length: perShard.length }, () => []);
-  for (let expert = 0; expert < holders.length; expert++) {
-    if ((perExpert[expert] ?? 0) > 0) local[holders[expert] ?? -1]?.push(expert);
-  }
-  const works = local.map((experts, shard): ShardWork | undefined => {
-    if (experts.length === 0) return undefined;
-    const offsets = new Uint32Array(experts.length + 1);
-    experts.forEach((expert, j) => {
-      cursor[expert] = offsets[j] ?? 0;
-      offsets[j + 1] = (offsets[j] ?? 0) + (perExpert[expert] ?? 0);
-    });
-    const entries = offsets[experts.length] ?? 0;
-    const csr: ExpertRows = {
-      experts: Uint16Array.from(experts),
-      offsets,
-      rowIndex: new Uint32Array(entries),
-      weights: new Float32Array(entries),
-    };
-    return { shard, rows: new Uint32Array(perShard[shard] ?? 0), csr };
+/** An empty work of `rows` rows with its offsets set, undefined where there is none; `counts` become where each expert's first entry goes. */
+function layOut(shard: number, rows: number, counts: Uint32Array): ShardWork | undefined {
+  if (rows === 0) return undefined;
+  const local = Array.from(counts.keys()).filter((expert) => counts[expert]! > 0);
+  const offsets = new Uint32Array(local.length + 1);
+  local.forEach((expert, j) => {
+    offsets[j + 1] = offsets[j]! + counts[expert]!;
+    counts[expert] = offsets[j]!;
   });
-  return { works, cursor };
+  const entries = offsets[local.length]!;
+  const csr: ExpertRows = {
+    experts: Uint16Array.from(local),
+    offsets,
+    rowIndex: new Uint32Array(entries),
+    weights: new Float32Array(entries),
+  };
+  return { shard, rows: new Uint32Array(rows), csr };
 }
 
 /** One shard's answer: `partial` [n, d] belongs to the rows `rows` [n] of the layer. */

@@ -38,7 +38,7 @@ const choice = {
   weights: new Float32Array(40).fill(0.5),
   k: 2,
 };
-const work = dispatch(choice, Int32Array.of(0, 0, 0), 1)[0] as ShardWork;
+const work = dispatch(choice, { shardOf: new Int32Array(choice.ids.length), experts: 3, shards: 1 })[0] as ShardWork;
 
 /** Every expert is the identity. */
 const identity: ExchangeHandler = (request) => {

@@ -1,8 +1,7 @@
 // The choice of a copy, row by row: the order of the rules, and what holds for every choice.
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { NO_HOLDER } from "./choose-holders.ts";
-import { chooseReplicas, type ReplicaChoice } from "./choose-replicas.ts";
+import { NO_HOLDER, chooseReplicas, type ReplicaChoice } from "./choose-replicas.ts";
 
 function choose(
   choice: Partial<ReplicaChoice> & Pick<ReplicaChoice, "holders">,

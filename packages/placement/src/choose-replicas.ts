@@ -1,5 +1,7 @@
 // Chooses, row by row, the shard that serves each expert of the row where several hold it. Pure; the same input gives the same choice.
-import { NO_HOLDER } from "./choose-holders.ts";
+
+/** No shard that may be used holds the expert. */
+export const NO_HOLDER = -1;
 
 export interface ReplicaChoice {
   /** Experts the gate chose, row by row, [rows · k]. */
@@ -23,6 +25,7 @@ export interface ReplicaChoice {
  */
 export function chooseReplicas(choice: ReplicaChoice): Int32Array {
   const { ids, holders, sameHost } = choice;
+  if (holders.every(({ length }) => length <= 1)) return ids.map((expert) => holders[expert]?.[0] ?? NO_HOLDER);
   const sent = new SentRows(choice);
   const open: number[][] = holders.map(() => []);
   ids.forEach((expert, entry) => {

@@ -2,8 +2,8 @@
 export type { ModelExperts, Placement, ShardPlacement, SlotAssignment } from "./placement.ts";
 export { parsePlacement, spread, uncovered } from "./placement.ts";
 export { PlacementError } from "./placement-error.ts";
-export { NO_HOLDER, chooseHolders } from "./choose-holders.ts";
-export { chooseReplicas, type ReplicaChoice } from "./choose-replicas.ts";
+export { NO_HOLDER, chooseReplicas, type ReplicaChoice } from "./choose-replicas.ts";
+export { holdersOf } from "./holders-of.ts";
 export { parseLoads } from "./parse-loads.ts";
 export { placementOf, planPlacement, type LayerPlan, type Move, type PlacementPlan, type PlanBalance } from "./plan.ts";
 export { shapeProblems, type LayerShards, type PlanShape, type ShapeProblem } from "./plan-shape.ts";

@@ -1,7 +1,7 @@
 // What a placement promises: cover, balance, clear refusals, and the same choice of holders everywhere.
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { NO_HOLDER, PlacementError, chooseHolders, parsePlacement, spread, uncovered } from "./index.ts";
+import { PlacementError, holdersOf, parsePlacement, spread, uncovered } from "./index.ts";
 
 const sizes = fc.record({
   layers: fc.integer({ min: 1, max: 9 }),
@@ -83,7 +83,7 @@ test("holders are ready shards that hold the expert, shared out evenly", () => {
       ] as const,
     },
   ];
-  expect([...chooseHolders(shards, [true, true], 0, 4)]).toEqual([0, 0, 1, NO_HOLDER]);
-  expect([...chooseHolders(shards, [false, true], 0, 3)]).toEqual([1, 1, 1]);
-  expect([...chooseHolders(shards, [true, false], 0, 3)]).toEqual([0, 0, NO_HOLDER]);
+  expect(holdersOf(shards, [true, true], 0, 4)).toEqual([[0, 1], [0, 1], [1], []]);
+  expect(holdersOf(shards, [false, true], 0, 3)).toEqual([[1], [1], [1]]);
+  expect(holdersOf(shards, [true, false], 0, 3)).toEqual([[0], [0], []]);
 });

@@ -32,13 +32,20 @@ function folder(): string {
   return path;
 }
 
-async function shard(path: string, experts: readonly number[], fail = false): Promise<ExchangeServer> {
+/** The rows of each request are added to `asked`. */
+async function shard(
+  path: string,
+  experts: readonly number[],
+  fail = false,
+  asked: Float32Array[] = [],
+): Promise<ExchangeServer> {
   const slots = experts.map((expert, slot) => ({ layer: 0, expert, slot }));
   const server = await serveExchange({
     listen: `unix:${path}`,
     holds: { digest: "model", epoch: 1, slots },
     handlers: {
       rows: (request) => {
+        asked.push(request.rows.slice());
         if (fail) return Promise.reject(new MoevieError("DRAINING", "going away"));
         const answers = new Float32Array(request.csr.rowIndex.length * d);
         request.csr.rowIndex.forEach((row, entry) =>
@@ -94,6 +101,20 @@ test("rows refused by one shard are computed by another holder", async () => {
   const { links, run } = await router([`unix:${join(at, "a")}`, `unix:${join(at, "b")}`]);
   await ready(links);
   expect(await run()).toEqual(expected);
+});
+
+test("copies share the rows of their expert, each row goes to a shard once, and of a shard that fails its rows alone are sent again", async () => {
+  const at = folder();
+  const [asked, askedFailing] = [[], []] as [Float32Array[], Float32Array[]];
+  await shard(join(at, "a"), [0, 1, 2, 3], false, asked);
+  await shard(join(at, "b"), [0, 1, 2, 3], true, askedFailing);
+  const { links, run } = await router([`unix:${join(at, "a")}`, `unix:${join(at, "b")}`]);
+  while (!links.held().every(({ ready: isReady }) => isReady)) await links.change(AbortSignal.timeout(10_000));
+  expect(await run()).toEqual(expected);
+  // Six rows, each with both of its experts at one shard: three and three, then the failing shard's three.
+  expect(asked.map(({ length }) => length / d)).toEqual([3, 3]);
+  expect(askedFailing.map(({ length }) => length / d)).toEqual([3]);
+  expect(asked[1]).toEqual(askedFailing[0]);
 });
 
 test("a layer waits for a missing expert's shard and goes on when it comes", async () => {

@@ -3,11 +3,14 @@
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import { combine, dispatch } from "@moevie/fabric";
 import type { ExchangeOptions, ExchangePartial, GateChoice, ShardWork, WireType } from "@moevie/fabric";
+import { chooseReplicas } from "@moevie/placement";
 import type { Metrics, Tracing } from "@moevie/runtime";
 import type { ShardLinks } from "./shard-links.ts";
 
 /** Attempts per layer: the first and a few resends, each to shards that have not failed it yet. */
 const EXCHANGE_ATTEMPTS_MAX = 8;
+/** Rows under way at which a shard counts as having no room for more. */
+const CREDIT_ROWS = 65_536;
 
 export interface LayerCall {
   readonly layer: number;
@@ -42,29 +45,29 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
   const { links } = options;
   const answered: Answered[] = [];
   const avoided = new Set<number>();
-  let open: Uint8Array | undefined;
+  /** The choices that are still to be answered; negative where one is. */
+  const open = call.choice.ids.slice();
   for (let attempt = 0; ; attempt++) {
-    const holders = await holdersFor(links, call, avoided, open);
-    const works = dispatch(call.choice, holders, links.clients.length);
+    const shardOf = await assign(links, call, open, avoided);
+    const works = dispatch(call.choice, { shardOf, experts: links.experts, shards: links.clients.length });
     const outcomes = await Promise.allSettled(works.map((work) => send(options, call, work, attempt)));
-    const lost = new Uint8Array(holders.length);
     let failure: MoevieError | undefined;
     outcomes.forEach((outcome, index) => {
       const work = works[index] as ShardWork;
-      if (outcome.status === "fulfilled") answered.push({ work, answer: outcome.value });
-      else {
-        failure = asMoevieError(outcome.reason);
-        options.metrics.add("moevie_exchange_retries_total", { shard: String(work.shard) });
-        if (failure.reason !== "STALE_PLACEMENT") avoided.add(work.shard);
-        for (const expert of work.csr.experts) lost[expert] = 1;
+      if (outcome.status === "fulfilled") {
+        answered.push({ work, answer: outcome.value });
+        shardOf.forEach((shard, at) => shard === work.shard && (open[at] = -1));
+        return;
       }
+      failure = asMoevieError(outcome.reason);
+      options.metrics.add("moevie_exchange_retries_total", { shard: String(work.shard) });
+      if (failure.reason !== "STALE_PLACEMENT") avoided.add(work.shard);
     });
     if (failure === undefined) break;
     if (!failure.retryable || call.signal.aborted || attempt + 1 >= EXCHANGE_ATTEMPTS_MAX) {
       for (const { answer } of answered) answer.release();
       throw failure;
     }
-    open = lost;
   }
   answered.sort((a, b) => a.work.shard - b.work.shard);
   combine(
@@ -77,39 +80,42 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
 }
 
 /**
- * The shards to ask, waiting for one to appear where an expert that is needed has none. With `open`, only those experts
- * are asked for. Shards that failed are asked again only when nobody else holds the expert.
+ * The shard to ask for each open choice, waiting for one to appear where an expert that is needed has none. Shards that failed are asked
+ * again only when nobody else holds the expert. Of several holders each row goes where it goes anyway, else to those with fewest rows
+ * under way; with more than two experts a row that would decide the order of its sums, so there all count alike.
  */
-async function holdersFor(
-  links: ShardLinks,
-  call: LayerCall,
-  avoided: Set<number>,
-  open: Uint8Array | undefined,
-): Promise<Int32Array> {
+async function assign(links: ShardLinks, call: LayerCall, open: Int32Array, avoided: Set<number>): Promise<Int32Array> {
   for (;;) {
-    const known = links.holders(call.layer, avoided);
-    const holders = open === undefined ? known : known.map((shard, expert) => (open[expert] === 0 ? -1 : shard));
-    const missing = call.choice.ids.find(
-      (expert) => (open === undefined || open[expert] === 1) && (holders[expert] ?? -1) < 0,
-    );
-    if (missing === undefined) return holders;
+    const holders = links.holders(call.layer, avoided);
+    const missing = open.find((expert) => expert >= 0 && (holders[expert]?.length ?? 0) === 0);
+    if (missing === undefined) {
+      const { k } = call.choice;
+      const credits = Array.from(links.rowsInFlight, (rows) => (k > 2 ? CREDIT_ROWS : Math.max(1, CREDIT_ROWS - rows)));
+      return chooseReplicas({ ids: open, k, holders, sameHost: links.sameHost, credits });
+    }
     if (avoided.size > 0) {
       avoided.clear();
-      if ((links.holders(call.layer, avoided)[missing] ?? -1) >= 0) continue;
+      if ((links.holders(call.layer, avoided)[missing]?.length ?? 0) > 0) continue;
     }
     const text = `No connected shard holds expert ${missing} of layer ${call.layer}.`;
     await links.waitForChange(call.signal, call.endMs, text);
   }
 }
 
-function send(
+async function send(
   options: ExpertLayerOptions,
   { layer, branch, rows: source, d, signal, endMs, traceparent }: LayerCall,
   { shard, rows, csr }: ShardWork,
   attempt: number,
 ): Promise<ExchangePartial> {
+  const { rowsInFlight } = options.links;
   const asked = { csr, layer, branch, attempt, source, d, rows };
-  return exchangeWith(options, shard, { ...asked, signal, endMs, traceparent });
+  rowsInFlight[shard]! += rows.length;
+  try {
+    return await exchangeWith(options, shard, { ...asked, signal, endMs, traceparent });
+  } finally {
+    rowsInFlight[shard]! -= rows.length;
+  }
 }
 
 /** What is asked of a shard, but for what the link to it knows. */

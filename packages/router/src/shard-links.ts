@@ -1,8 +1,8 @@
-// The router's shards: a stream to each, what they hold, and who serves which expert of a layer just now.
+// The router's shards: a stream to each, what they hold, who may serve which expert of a layer just now, and how busy each is with this router.
 import { MoevieError } from "@moevie/contracts";
 import { connectExchange } from "@moevie/fabric";
 import type { ExchangeClient } from "@moevie/fabric";
-import { chooseHolders, uncovered } from "@moevie/placement";
+import { holdersOf, uncovered } from "@moevie/placement";
 import type { ModelExperts, ShardPlacement } from "@moevie/placement";
 import type { Logger, Metrics } from "@moevie/runtime";
 
@@ -15,16 +15,22 @@ export interface ShardLinksOptions {
   readonly metrics: Metrics;
 }
 
+/** Shards by expert, [experts][any]. */
+export type Holders = readonly (readonly number[])[];
+
 export class ShardLinks {
   readonly clients: readonly ExchangeClient[];
   readonly #options: ShardLinksOptions;
   #shards: ShardPlacement[] = [];
   #ready: boolean[] = [];
-  readonly #holders = new Map<number, Int32Array>();
+  readonly #holders = new Map<number, Holders>();
+  /** Rows this router has at each shard. */
+  readonly rowsInFlight: Uint32Array;
   #changed = Promise.withResolvers<void>();
 
   constructor(options: ShardLinksOptions) {
     this.#options = options;
+    this.rowsInFlight = new Uint32Array(options.addresses.length);
     this.clients = options.addresses.map((address) => connectExchange(address, { onChange: () => this.#refresh() }));
     this.#refresh();
   }
@@ -35,6 +41,11 @@ export class ShardLinks {
       this.#shards.filter((_, index) => this.#ready[index]),
       this.#options.model,
     );
+  }
+
+  /** Experts of a layer. */
+  get experts(): number {
+    return this.#options.model.experts;
   }
 
   /** Every shard, whether it may be used, and what it says it holds. */
@@ -51,22 +62,26 @@ export class ShardLinks {
     return Math.max(0, ...this.clients.map((client) => client.holds()?.epoch ?? 0));
   }
 
-  /** For each expert of the layer the shard that serves it, negative where there is none; `avoided` shards are left out. */
-  holders(layer: number, avoided: ReadonlySet<number>): Int32Array {
+  /** The usable shards that hold each expert of the layer, ascending; `avoided` shards are left out. */
+  holders(layer: number, avoided: ReadonlySet<number>): Holders {
     const { experts } = this.#options.model;
     if (avoided.size > 0) {
       const ready = this.#ready.map((value, index) => value && !avoided.has(index));
-      return chooseHolders(this.#shards, ready, layer, experts);
+      return holdersOf(this.#shards, ready, layer, experts);
     }
-    const known = this.#holders.get(layer) ?? chooseHolders(this.#shards, this.#ready, layer, experts);
+    const known = this.#holders.get(layer) ?? holdersOf(this.#shards, this.#ready, layer, experts);
     this.#holders.set(layer, known);
     return known;
   }
 
+  /** Whether each shard is on this host: what it listens on is a socket file. */
+  get sameHost(): boolean[] {
+    return this.#options.addresses.map((address) => address.startsWith("unix:"));
+  }
+
   /** Every usable shard that holds the expert, ascending. */
-  replicas(layer: number, expert: number): number[] {
-    const holds = (shard: ShardPlacement): boolean => shard.slots.some(([l, e]) => l === layer && e === expert);
-    return this.#shards.flatMap((shard, index) => (this.#ready[index] === true && holds(shard) ? [index] : []));
+  replicas(layer: number, expert: number): readonly number[] {
+    return this.holders(layer, new Set())[expert] ?? [];
   }
 
   /** As change, bounded: throws CANCELLED on the signal and EXPERT_MISSING with `missing` when performance.now() passes `endMs`. */

@@ -71,6 +71,17 @@ export const METRICS = {
     help: "Time a Denoise call waited for shards.",
     labels: [],
   },
+  moevie_router_exchange_hidden_seconds_total: {
+    kind: "counter",
+    help: "Part of that wait during which the router's trunk computed for another call.",
+    labels: [],
+  },
+  moevie_placement_epoch: { kind: "gauge", help: "Newest placement that a connected shard has.", labels: [] },
+  moevie_exchange_seconds_total: {
+    kind: "counter",
+    help: "Time of exchanges by part: wire (both ways, and waiting for credit), queue and compute at the shard.",
+    labels: ["shard", "part"],
+  },
   moevie_exchange_duration_seconds: {
     kind: "histogram",
     help: "One expert exchange as the router sees it.",

@@ -21,6 +21,8 @@ export interface DenoiseOutput {
   readonly velocity: Float32Array;
   readonly trunkUs: number;
   readonly exchangeWaitUs: number;
+  /** Of that, what other calls' graphs ran meanwhile. */
+  readonly hiddenUs: number;
   readonly totalUs: number;
 }
 
@@ -47,9 +49,9 @@ export class Denoiser {
     const startMs = performance.now();
     const call = this.#trunk.begin(input);
     try {
-      const { velocity, exchangeWaitMs } = await this.#blocks(call, input);
+      const { velocity, exchangeWaitMs, hiddenUs } = await this.#blocks(call, input);
       const totalUs = (performance.now() - startMs) * 1000;
-      return { velocity, trunkUs: call.trunkUs, exchangeWaitUs: exchangeWaitMs * 1000, totalUs };
+      return { velocity, trunkUs: call.trunkUs, exchangeWaitUs: exchangeWaitMs * 1000, hiddenUs, totalUs };
     } finally {
       call.end();
     }
@@ -58,19 +60,24 @@ export class Denoiser {
   async #blocks(
     call: TrunkCall,
     { branch, timestep, signal, endMs, traceparent }: DenoiseInput,
-  ): Promise<{ velocity: Float32Array; exchangeWaitMs: number }> {
+  ): Promise<{ velocity: Float32Array; exchangeWaitMs: number; hiddenUs: number }> {
     const { d, k } = this.#sizes;
     await call.entry();
     let exchangeWaitMs = 0;
+    let hiddenUs = 0;
     for (let layer = 0; layer < this.#trunk.layers; layer++) {
       if (signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
       const { rows, ids, weights } = await call.block(layer);
       this.#statistics.count(layer, ids, timestep);
       const waitMs = performance.now();
+      const busyUs = this.#trunk.busyUs;
       const work = { layer, branch, rows, choice: { ids, weights, k }, d, signal, endMs, traceparent };
       await runExpertLayer(this.#experts, work, call.moe);
-      exchangeWaitMs += performance.now() - waitMs;
+      const waitedMs = performance.now() - waitMs;
+      exchangeWaitMs += waitedMs;
+      // A graph that ends in this wait may have begun before it.
+      hiddenUs += Math.min(waitedMs * 1000, this.#trunk.busyUs - busyUs);
     }
-    return { velocity: await call.head(), exchangeWaitMs };
+    return { velocity: await call.head(), exchangeWaitMs, hiddenUs };
   }
 }

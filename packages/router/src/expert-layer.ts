@@ -150,6 +150,10 @@ export async function exchangeWith(
   });
   const endMs = performance.now();
   metrics.observe("moevie_exchange_duration_seconds", { shard }, (endMs - startMs) / 1000);
+  const [queue, compute] = [answer.queueUs / 1e6, answer.computeUs / 1e6];
+  const onWire = Math.max(0, (endMs - startMs) / 1000 - queue - compute);
+  for (const [part, seconds] of Object.entries({ wire: onWire, queue, compute }))
+    metrics.add("moevie_exchange_seconds_total", { shard, part }, seconds);
   metrics.add("moevie_exchange_bytes_total", { shard, direction: "out" }, answer.bytesOut);
   metrics.add("moevie_exchange_bytes_total", { shard, direction: "in" }, answer.bytesIn);
   tracing.record("exchange", traceparent, performance.timeOrigin + startMs, performance.timeOrigin + endMs, {

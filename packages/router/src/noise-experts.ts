@@ -46,7 +46,7 @@ export class NoiseExperts implements Evaluator {
       try {
         const velocity = await this.#ask(shard, expert, input, attempt);
         const totalUs = (performance.now() - startMs) * 1000;
-        return { velocity, trunkUs: 0, exchangeWaitUs: totalUs, totalUs };
+        return { velocity, trunkUs: 0, exchangeWaitUs: totalUs, hiddenUs: 0, totalUs };
       } catch (thrown) {
         const failure = asMoevieError(thrown);
         this.#options.metrics.add("moevie_exchange_retries_total", { shard: String(shard) });

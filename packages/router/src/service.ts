@@ -113,6 +113,7 @@ class DenoiseService {
     for (const name of [
       "moevie_router_trunk_seconds_total",
       "moevie_router_exchange_wait_seconds_total",
+      "moevie_router_exchange_hidden_seconds_total",
       "moevie_router_queue_depth",
     ] as const) {
       parts.metrics.declare(name);
@@ -171,6 +172,7 @@ class DenoiseService {
       );
       metrics.add("moevie_router_trunk_seconds_total", {}, result.trunkUs / 1e6);
       metrics.add("moevie_router_exchange_wait_seconds_total", {}, result.exchangeWaitUs / 1e6);
+      metrics.add("moevie_router_exchange_hidden_seconds_total", {}, result.hiddenUs / 1e6);
       const times = {
         trunkUs: Math.round(result.trunkUs),
         exchangeWaitUs: Math.round(result.exchangeWaitUs),

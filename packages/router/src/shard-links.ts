@@ -59,7 +59,7 @@ export class ShardLinks {
 
   /** Newest placement epoch a connected shard has. */
   get epoch(): number {
-    return Math.max(0, ...this.clients.map((client) => client.holds()?.epoch ?? 0));
+    return Math.max(0, ...(this.clients ?? []).map((client) => client.holds()?.epoch ?? 0));
   }
 
   /** The usable shards that hold each expert of the layer, ascending; `avoided` shards are left out. */
@@ -129,6 +129,7 @@ export class ShardLinks {
         log.warn({ shard, digest: holds.digest }, "shard serves another bundle");
       else if (before[index] !== this.#ready[index]) log.info({ shard, ready: this.#ready[index] }, "shard changed");
     });
+    metrics.set("moevie_placement_epoch", {}, this.epoch);
     this.#holders.clear();
     const { resolve } = this.#changed;
     this.#changed = Promise.withResolvers<void>();

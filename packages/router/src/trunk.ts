@@ -40,6 +40,8 @@ export class Trunk {
   readonly #thread: OnnxThread;
   /** Oldest first. */
   readonly #idle: TrunkMemory[] = [];
+  /** Of all calls so far. */
+  #busyUs = 0;
 
   constructor(thread: OnnxThread, layers: number) {
     this.#thread = thread;
@@ -54,14 +56,20 @@ export class Trunk {
     return { ctx: outputs["ctx"]?.data as Float32Array, tokens, pooled: outputs["pooled"]?.data as Float32Array };
   }
 
+  /** Microseconds that graphs have run for all calls so far. */
+  get busyUs(): number {
+    return this.#busyUs;
+  }
+
   /** Begins an evaluation; `end` it, whatever happens. */
   begin(input: TrunkInput): TrunkCall {
     const key = TrunkMemory.key(input);
     const at = this.#idle.findLastIndex((memory) => memory.key === key);
     const memory = at >= 0 ? this.#idle.splice(at, 1)[0] : undefined;
-    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, input), input, (used) =>
-      this.#keep(used),
-    );
+    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, input), input, {
+      ran: (us) => (this.#busyUs += us),
+      ended: (used) => this.#keep(used),
+    });
   }
 
   close(): Promise<void> {
@@ -79,16 +87,22 @@ export class Trunk {
   }
 }
 
+/** What a call tells its trunk. */
+interface CallEvents {
+  readonly ran: (us: number) => void;
+  readonly ended: (memory: TrunkMemory) => void;
+}
+
 /** One evaluation of the denoiser. Call entry, then block 0 to the last, then head; then `end`, whatever happened. */
 export class TrunkCall {
   readonly #memory: TrunkMemory;
-  readonly #ended: (memory: TrunkMemory) => void;
+  readonly #events: CallEvents;
   /** Time spent in graphs. */
   trunkUs = 0;
 
-  constructor(memory: TrunkMemory, values: TrunkInput, ended: (memory: TrunkMemory) => void) {
+  constructor(memory: TrunkMemory, values: TrunkInput, events: CallEvents) {
     this.#memory = memory;
-    this.#ended = ended;
+    this.#events = events;
     memory.fill(values);
   }
 
@@ -122,10 +136,12 @@ export class TrunkCall {
   }
 
   end(): void {
-    this.#ended(this.#memory);
+    this.#events.ended(this.#memory);
   }
 
   async #run(plan: GraphPlan): Promise<void> {
-    this.trunkUs += await plan.run();
+    const us = await plan.run();
+    this.trunkUs += us;
+    this.#events.ran(us);
   }
 }

@@ -94,6 +94,11 @@ export const METRICS = {
     labels: ["shard", "direction"],
   },
   moevie_exchange_retries_total: { kind: "counter", help: "Rows sent again to another holder.", labels: ["shard"] },
+  moevie_exchange_late_answers_total: {
+    kind: "counter",
+    help: "Answers that came after their deadline or for another attempt, and were dropped.",
+    labels: ["shard"],
+  },
   moevie_expert_tokens_total: {
     kind: "counter",
     help: "Rows computed by experts of a shard, summed over layers.",

@@ -33,6 +33,8 @@ export interface ExchangePartial {
 export interface ExchangeConnectOptions {
   /** Called whenever the shard becomes usable, unusable or holds something else. */
   readonly onChange?: () => void;
+  /** Told of an answer that came after its deadline or for another attempt, and is dropped. */
+  readonly onLateAnswer?: () => void;
 }
 
 type LinkState =
@@ -69,6 +71,7 @@ export function connectExchange(address: string, options: ExchangeConnectOptions
 export class ExchangeClient {
   readonly address: string;
   readonly #onChange: () => void;
+  readonly #onLateAnswer: () => void;
   readonly #closing = new AbortController();
   readonly #pending = new Map<number, Pending>();
   readonly #deadline = new ExchangeDeadline();
@@ -77,23 +80,18 @@ export class ExchangeClient {
   #state: LinkState = { kind: "down" };
   #connection: H2Connection | undefined;
   #nextCall = 1;
-  #lateAnswers = 0;
 
   constructor(address: string, options: ExchangeConnectOptions) {
     parseAddress(address, "shard address");
     this.address = address;
     this.#onChange = options.onChange ?? ((): void => undefined);
+    this.#onLateAnswer = options.onLateAnswer ?? ((): void => undefined);
     void this.#keepConnected();
   }
 
   /** What the shard holds, or undefined while it cannot be used. */
   holds(): Holds | undefined {
     return this.#state.kind === "ready" ? this.#state.holds : undefined;
-  }
-
-  /** Answers that came after their deadline or for another attempt, since the start. */
-  get lateAnswers(): number {
-    return this.#lateAnswers;
   }
 
   /** Sends rows and waits for their weighted sums. Throws a MoevieError; whether to send elsewhere is the caller's choice. */
@@ -215,7 +213,7 @@ export class ExchangeClient {
     const pending = this.#pending.get(header.call);
     const release = (): void => this.#pool.give(body.buffer as ArrayBuffer);
     if (pending === undefined || pending.layer !== header.layer || pending.attempt !== header.attempt) {
-      this.#lateAnswers++;
+      this.#onLateAnswer();
       release();
       return;
     }

@@ -31,7 +31,14 @@ export class ShardLinks {
   constructor(options: ShardLinksOptions) {
     this.#options = options;
     this.rowsInFlight = new Uint32Array(options.addresses.length);
-    this.clients = options.addresses.map((address) => connectExchange(address, { onChange: () => this.#refresh() }));
+    this.clients = options.addresses.map((address, index) => {
+      const labels = { shard: String(index) };
+      options.metrics.declare("moevie_exchange_late_answers_total", [labels]);
+      return connectExchange(address, {
+        onChange: () => this.#refresh(),
+        onLateAnswer: () => options.metrics.add("moevie_exchange_late_answers_total", labels),
+      });
+    });
     this.#refresh();
   }
 

@@ -1,5 +1,5 @@
 // What every job store must do, as one suite: each implementation's test file calls it with a way to open its store.
-import { rm, writeFile } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { limit, type Reason } from "@moevie/contracts";
 import type { JobSpec, JobStore, Lease } from "./job-store.ts";
@@ -9,7 +9,13 @@ export interface OpenedStore {
   /** Opens the same records again, as another process would. */
   reopen(options?: { readonly queuedMax?: number }): Promise<JobStore>;
   readonly folder: string;
+  /** Lays hands on a stored file as a broken disk would. */
+  damage(id: string, name: string, how: Damage): Promise<void>;
 }
+
+/** Another byte, an end too early, or gone. */
+export type Damage = "changed" | "cut" | "missing";
+export const DAMAGES = ["changed", "cut", "missing"] as const;
 
 export const SPEC: JobSpec = {
   prompt: "a dog",
@@ -324,9 +330,9 @@ function clipCases(start: Start, again: Again): void {
       await attempt.discard();
       await store.delete(id).catch(() => undefined);
     }
+    await writing.commit();
     await again(one);
     expect(await store.artefacts.names(live.id)).toEqual([`${liveLease.token}.mp4`]);
-    await writing.commit();
   });
   test("a lease that ran out leaves no clip, whether its job waits again, was cancelled or failed for good", async () => {
     const { store } = await start();
@@ -346,7 +352,7 @@ function clipCases(start: Start, again: Again): void {
 }
 
 function checkpointCases(start: Start, again: Again): void {
-  test("a checkpoint larger than a message is saved while other calls are answered, replaces the one before and goes with the job", async () => {
+  test("a checkpoint larger than a message is saved while other calls are answered, stands beside the one before and goes with the job", async () => {
     const one = await start();
     const { store } = one;
     const { id } = await store.submit(SPEC);
@@ -360,7 +366,7 @@ function checkpointCases(start: Start, again: Again): void {
     ]);
     expect(order).toEqual(["renewal", "checkpoint"]);
     const other = await again(one);
-    expect(await store.artefacts.names(id)).toHaveLength(1);
+    expect(await store.artefacts.names(id)).toHaveLength(2);
     const read = Buffer.from((await other.loadCheckpoint(id)) ?? []);
     expect(read.equals(Buffer.concat(parts))).toBe(true);
     await store.finish(lease, { kind: "cancelled" });
@@ -368,16 +374,25 @@ function checkpointCases(start: Start, again: Again): void {
     expect(await reasonOf(store.saveCheckpoint(lease, parts))).toBe("LEASE_LOST");
     expect(await store.artefacts.names(id)).toEqual([]);
   });
-  test("a checkpoint that is damaged, cut or missing is told as such, not given", async () => {
-    const { store } = await start();
+  test("two checkpoints are kept: a newest that is damaged, cut or missing gives way to the one before, and is told when both are", async () => {
+    const { store, damage } = await start();
     const { id } = await store.submit(SPEC);
     const lease = await claimed(store);
-    const damages = [(path: string) => writeFile(path, "123x"), (path: string) => writeFile(path, "123"), rm];
-    for (const damage of damages) {
-      await store.saveCheckpoint(lease, [Buffer.from("1234")]);
-      const [name = ""] = await store.artefacts.names(id);
-      await damage(store.artefacts.path(id, name));
+    const newest = async (): Promise<string> => (await namesByAge(store, id)).at(-1) ?? "";
+    for (const how of DAMAGES) {
+      await store.saveCheckpoint(lease, [Buffer.from("0000")]);
+      await store.saveCheckpoint(lease, [Buffer.from("12"), Buffer.from("34")]);
+      expect(await store.artefacts.names(id)).toHaveLength(2);
+      expect(Buffer.from((await store.loadCheckpoint(id)) ?? []).toString()).toBe("1234");
+      await damage(id, await newest(), how);
+      expect(Buffer.from((await store.loadCheckpoint(id)) ?? []).toString()).toBe("0000");
+      for (const name of await store.artefacts.names(id)) await damage(id, name, "missing");
       expect(await reasonOf(store.loadCheckpoint(id))).toBe("STORE_CORRUPT");
     }
   });
+}
+
+async function namesByAge(store: JobStore, id: string): Promise<readonly string[]> {
+  const numberOf = (name: string): number => Number(/-(\d+)\./.exec(name)?.[1]);
+  return [...(await store.artefacts.names(id))].sort((one, other) => numberOf(one) - numberOf(other));
 }

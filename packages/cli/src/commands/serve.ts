@@ -19,6 +19,7 @@ const HTTP_PORT_DEFAULT = 7901;
 interface ServeRequest {
   readonly shardCount: number;
   readonly dataDir: string;
+  readonly nats: string | undefined;
   readonly bundleDir: string | undefined;
   readonly grpcListen: string;
   readonly httpListen: string;
@@ -41,6 +42,16 @@ function prepareData(flag: string | undefined, fallback: string | undefined): st
   return path;
 }
 
+/** Servers of the job store. Credentials come by the environment: a command line is seen by everybody. */
+function checkNats(flag: string | undefined): string | undefined {
+  for (const server of flag?.split(",") ?? []) {
+    if (/^(nats|tls):\/\/[^/@\s]+$/.test(server) && URL.canParse(server)) continue;
+    const allowed = "nats://HOST:PORT or tls://HOST:PORT, comma separated; credentials come by MOEVIE_NATS_USER and its neighbours";
+    throw new UsageError([{ flag: "--nats", value: server.replace(/\/\/.*@/, "//…@"), allowed }]);
+  }
+  return flag;
+}
+
 async function parseServe(context: CommandContext, flags: RawFlags): Promise<ServeRequest> {
   const host = textFlag(flags, "host") ?? "127.0.0.1";
   const shardCount = parseWholeNumber(flags, "shards", "--shards", SHARD_COUNT);
@@ -54,10 +65,12 @@ async function parseServe(context: CommandContext, flags: RawFlags): Promise<Ser
   checkShardCount(shardCount, bundle);
   await checkPortFree("--grpc-port", host, grpcPort);
   await checkPortFree("--http-port", host, httpPort);
+  const nats = checkNats(textFlag(flags, "nats"));
   const dataDir = prepareData(textFlag(flags, "data"), context.config.dataDir);
   return {
     shardCount,
     dataDir,
+    nats,
     bundleDir: bundle?.folder,
     grpcListen: hostPort(host, grpcPort),
     httpListen: hostPort(host, httpPort),
@@ -113,6 +126,7 @@ export async function serve(
     grpc: cluster.grpcAddress,
     http: `http://${cluster.httpAddress}`,
     data: cluster.dataDir,
+    ...(request.nats === undefined ? {} : { nats: request.nats }),
     bundle: cluster.bundleDir,
     startSeconds: (clock.nowMs() - startMs) / 1000,
     processes: cluster.processes(),
@@ -121,7 +135,7 @@ export async function serve(
   else {
     output.print(`gRPC    ${facts.grpc}`);
     output.print(`HTTP    ${facts.http} (/readyz, /metrics)`);
-    output.print(`data    ${facts.data}`);
+    output.print(request.nats === undefined ? `data    ${facts.data}` : `jobs    ${request.nats}`);
     output.print(`ready after ${facts.startSeconds.toFixed(1)} s; Ctrl-C stops it`);
   }
   const interrupted = new Promise<undefined>((settle) => {

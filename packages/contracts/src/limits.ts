@@ -66,7 +66,7 @@ export const LIMITS = {
   storeBytesMax: { value: 4096 * MIB, what: "The job store's file." },
   storeCallsInFlightMax: { value: 1024, what: "Calls one process has waiting at its job store." },
   storeBusyMsMax: { value: 5_000, what: "Wait for another process to finish its write to the job store." },
-  natsCallMsMax: { value: 5_000, what: "One call to the NATS server." },
+  natsCallMsMax: { value: 3_000, what: "One call to the NATS server." },
   natsFirstConnectMsMax: { value: 60_000, what: "Time a service waits for a NATS server when it starts." },
   natsHeartbeatMs: { value: 2_000, what: "Silence of a watch on the NATS server before its heartbeat." },
   natsWakeMsMax: { value: 5_000, what: "Time a claimant holds a wake-up before another gets it." },
@@ -128,6 +128,10 @@ function assertRelations(): void {
     [
       limit("finishedJobsMax") * limit("previewBytesMax") * 2 <= limit("storeBytesMax"),
       "finishedJobsMax * previewBytesMax * 2 <= storeBytesMax: previews of all finished jobs fill half the store at most",
+    ],
+    [
+      limit("leaseRenewMs") + 2 * limit("natsCallMsMax") < limit("leaseMs"),
+      "leaseRenewMs + 2 * natsCallMsMax < leaseMs: a lease outlives one call that a restarted server never answers",
     ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];

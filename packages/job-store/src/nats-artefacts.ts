@@ -133,23 +133,20 @@ class NatsAttempt implements ArtefactAttempt {
   readonly #artefacts: NatsArtefacts;
   readonly #attempt: AttemptName;
   readonly #isNeeded: (attempt: AttemptName) => Promise<boolean>;
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #channel = new ChunkChannel();
   readonly #stored: Promise<StoredObject>;
 
   constructor(artefacts: NatsArtefacts, attempt: AttemptName, isNeeded: (attempt: AttemptName) => Promise<boolean>) {
     this.#artefacts = artefacts;
     this.#attempt = attempt;
     this.#isNeeded = isNeeded;
-    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-    this.#writer = writable.getWriter();
-    this.#writer.closed.catch(() => undefined);
-    this.#stored = artefacts.put(attempt.id, `${attempt.token}.mp4`, readable);
+    this.#stored = artefacts.put(attempt.id, `${attempt.token}.mp4`, this.#channel.readable);
     this.#stored.catch(() => undefined);
   }
 
   /** Resolves when the object store took it: a slow server slows the writer. */
   async write(chunk: Uint8Array): Promise<void> {
-    await Promise.race([this.#writer.write(chunk), this.#failure()]);
+    await Promise.race([this.#channel.write(chunk), this.#failure()]);
   }
 
   async writeCompanion(name: Companion, bytes: Uint8Array | string): Promise<void> {
@@ -158,7 +155,7 @@ class NatsAttempt implements ArtefactAttempt {
   }
 
   async commit(): Promise<number> {
-    await Promise.race([this.#writer.close(), this.#failure()]);
+    this.#channel.close();
     const { sizeBytes } = await this.#stored;
     // A job that left this lease meanwhile has tidied already: what came later is nobody's.
     if (!(await this.#isNeeded(this.#attempt))) await this.#remove();
@@ -166,7 +163,7 @@ class NatsAttempt implements ArtefactAttempt {
   }
 
   async discard(): Promise<void> {
-    await this.#writer.abort(new Error("discarded")).catch(() => undefined);
+    this.#channel.fail(new Error("discarded"));
     await this.#stored.catch(() => undefined);
     await this.#remove();
   }
@@ -177,6 +174,34 @@ class NatsAttempt implements ArtefactAttempt {
 
   #failure(): Promise<never> {
     return this.#stored.then(() => new Promise<never>(() => undefined));
+  }
+}
+
+/** A stream that is written to chunk by chunk, each when the reader asks for it. Node's TransformStream cannot be given up while it is full. */
+class ChunkChannel {
+  readonly readable: ReadableStream<Uint8Array>;
+  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+  #demand = Promise.withResolvers<void>();
+
+  constructor() {
+    const start = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
+      this.#controller = controller;
+    };
+    this.readable = new ReadableStream<Uint8Array>({ start, pull: () => this.#demand.resolve() }, { highWaterMark: 0 });
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    await this.#demand.promise;
+    this.#demand = Promise.withResolvers<void>();
+    this.#controller?.enqueue(chunk);
+  }
+
+  close(): void {
+    this.#controller?.close();
+  }
+
+  fail(error: Error): void {
+    this.#controller?.error(error);
   }
 }
 

@@ -176,7 +176,9 @@ class NatsStore implements JobStore {
       for (let [next] = this.#table.index.queued(); next !== undefined; [next] = this.#table.index.queued()) {
         const lease = await this.#claim(next, claim);
         if (lease !== undefined) return lease;
-        await this.#table.read(next.job.id).catch(() => undefined);
+        await this.#table.read(next.job.id).catch((thrown: unknown) => {
+          if (asMoevieError(thrown).reason === "PEER_UNAVAILABLE") throw thrown;
+        });
       }
       this.#wakeUps.arm();
       return null;

@@ -41,9 +41,7 @@ export class RecordTable {
       if (found !== null) this.index.remove(id, found.revision, false);
       throw new MoevieError("VIDEO_NOT_FOUND", `There is no videos/${id}, or it was deleted.`);
     }
-    const entry = decodeJob(found.value, found.revision);
-    this.index.apply(id, entry);
-    return entry;
+    return this.#decoded(id, found.value, found.revision);
   }
 
   /** What is known without asking, or else as the leader has it. Throws VIDEO_NOT_FOUND. */
@@ -175,10 +173,24 @@ export class RecordTable {
       return;
     }
     try {
-      const entry = decodeJob(message.data, message.seq);
-      if (this.index.apply(id, entry)) this.onWatched(entry);
+      const known = this.index.get(id)?.revision ?? 0;
+      const entry = this.#decoded(id, message.data, message.seq);
+      if (entry.revision > known) this.onWatched(entry);
     } catch (thrown) {
       this.onProblem(id, asMoevieError(thrown));
+      this.#changes.changed();
+    }
+  }
+
+  /** What cannot be read is nothing that this process may work on: the index forgets it. */
+  #decoded(id: string, bytes: Uint8Array, revision: number): JobEntry {
+    try {
+      const entry = decodeJob(bytes, revision);
+      this.index.apply(id, entry);
+      return entry;
+    } catch (thrown) {
+      this.index.remove(id, revision, true);
+      throw thrown;
     }
   }
 

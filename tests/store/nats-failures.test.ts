@@ -195,7 +195,9 @@ describe("what is found on a server", () => {
     const { id: alien } = await store.submit(SPEC);
     const js = jetstream(await raw(server));
     const rewrite = async (of: string, change: object): Promise<void> => {
-      const found = await (await js.jetstreamManager()).streams.getMessage("KV_moevie-records", {
+      const found = await (
+        await js.jetstreamManager()
+      ).streams.getMessage("KV_moevie-records", {
         last_by_subj: `$KV.moevie-records.job.${of}`,
       });
       const job = { ...found?.json<object>(), ...change };
@@ -209,7 +211,9 @@ describe("what is found on a server", () => {
     const lease = await claimed(store);
     expect(lease.id).toBe(id);
     await store.finish(lease, { kind: "cancelled" });
-    const kept = await (await js.jetstreamManager()).streams.getMessage("KV_moevie-records", {
+    const kept = await (
+      await js.jetstreamManager()
+    ).streams.getMessage("KV_moevie-records", {
       last_by_subj: `$KV.moevie-records.job.${id}`,
     });
     expect(kept?.json()).toMatchObject({ tenant: "later", state: { kind: "cancelled" } });

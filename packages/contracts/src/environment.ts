@@ -8,14 +8,16 @@ export const ENVIRONMENT = {
   MOEVIE_HTTP_LISTEN: "Address of the HTTP server for health and metrics: HOST:PORT or unix:PATH.",
   MOEVIE_BUNDLE: "Folder of the bundle to serve.",
   MOEVIE_DATA: "Folder of the job store and the clips; not needed with MOEVIE_NATS.",
-  MOEVIE_NATS: "Servers of the NATS job store, nats://HOST:PORT or tls://HOST:PORT, comma separated; unset: a file in MOEVIE_DATA.",
+  MOEVIE_NATS:
+    "Servers of the NATS job store, nats://HOST:PORT or tls://HOST:PORT, comma separated; unset: a file in MOEVIE_DATA.",
   MOEVIE_NATS_PREFIX: "What the names of this cluster's streams and buckets begin with.",
   MOEVIE_NATS_REPLICAS: "NATS servers that keep each record, event and file: 1, 3 or 5.",
   MOEVIE_NATS_USER: "User at the NATS server.",
   MOEVIE_NATS_PASSWORD: "That user's password.",
   MOEVIE_NATS_TOKEN: "Token for the NATS server, in place of user and password.",
   MOEVIE_NATS_CREDENTIALS_FILE: "Credentials file for the NATS server, in place of user and password.",
-  MOEVIE_NATS_TLS_CA_FILE: "PEM file of the authorities that may sign the NATS server's certificate; unset: the system's.",
+  MOEVIE_NATS_TLS_CA_FILE:
+    "PEM file of the authorities that may sign the NATS server's certificate; unset: the system's.",
   MOEVIE_NATS_TLS_CERTIFICATE_FILE: "PEM file of the certificate shown to the NATS server.",
   MOEVIE_NATS_TLS_KEY_FILE: "PEM file of that certificate's key.",
   MOEVIE_DEVICE: "Device that runs the graphs: cpu, cuda:N or tensorrt:N.",

@@ -72,7 +72,10 @@ export const LIMITS = {
   natsWakeMsMax: { value: 5_000, what: "Time a claimant holds a wake-up before another gets it." },
   natsChunkBytesMax: { value: 512 * KIB, what: "One message of a file in the NATS object store." },
   natsSweepMs: { value: 600_000, what: "Pause between two comparisons of records, streams and files in NATS." },
-  checkpointGenerationsMax: { value: 2, what: "Checkpoints kept of a job: the older is used when the newer is damaged." },
+  checkpointGenerationsMax: {
+    value: 2,
+    what: "Checkpoints kept of a job: the older is used when the newer is damaged.",
+  },
   operationWaitMsMax: { value: 3_600_000, what: "One WaitOperation call; the answer then says the work goes on." },
   metricsPeerMsMax: { value: 2_000, what: "Time a service has to show its metrics to the gateway." },
   metricsPeerBytesMax: { value: 4 * MIB, what: "Metrics of one service shown by the gateway." },

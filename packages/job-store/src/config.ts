@@ -41,7 +41,10 @@ export async function openJobStore(
     return await openNatsStore(natsAccess(config), { prefix, replicas, onNotice, ...kept });
   }
   if (config.MOEVIE_DATA === "")
-    throw new MoevieError("CONFIG_INVALID", "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place");
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place",
+    );
   return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), kept);
 }
 

@@ -101,11 +101,14 @@ export class NatsArtefacts implements Artefacts {
   }
 
   /** One chunk at a time, so that a slow reader holds one in memory. A whole read is checked against the object's sha256. */
-  async *#bytes(info: ObjectInfo, range?: { readonly start: number; readonly end: number }): AsyncGenerator<Uint8Array> {
+  async *#bytes(
+    info: ObjectInfo,
+    range?: { readonly start: number; readonly end: number },
+  ): AsyncGenerator<Uint8Array> {
     const { start, end } = range ?? { start: 0, end: info.size - 1 };
     const hash = range === undefined ? createHash("sha256") : undefined;
     let sequence = 1;
-    for (let at = 0; at <= end && at < info.size; ) {
+    for (let at = 0; at <= end && at < info.size;) {
       const chunk = await withNats(() => this.#chunk(info, sequence));
       sequence = chunk.seq + 1;
       hash?.update(chunk.data);

@@ -60,7 +60,8 @@ async function firstConnection(options: Parameters<typeof connect>[0]): Promise<
       return await connect(options);
     } catch (thrown) {
       const error = natsError(thrown);
-      if (!(error instanceof MoevieError) || error.reason !== "PEER_UNAVAILABLE" || performance.now() > endMs) throw error;
+      if (!(error instanceof MoevieError) || error.reason !== "PEER_UNAVAILABLE" || performance.now() > endMs)
+        throw error;
       await pause(RECONNECT_MS_MIN);
     }
   }
@@ -71,7 +72,9 @@ function authenticators(access: NatsAccess): Authenticator[] {
   return [
     ...(user === undefined ? [] : [usernamePasswordAuthenticator(user, password ?? "")]),
     ...(token === undefined ? [] : [tokenAuthenticator(token)]),
-    ...(credentialsFile === undefined ? [] : [credsAuthenticator(fileOf("MOEVIE_NATS_CREDENTIALS_FILE", credentialsFile))]),
+    ...(credentialsFile === undefined
+      ? []
+      : [credsAuthenticator(fileOf("MOEVIE_NATS_CREDENTIALS_FILE", credentialsFile))]),
   ];
 }
 
@@ -90,7 +93,9 @@ function fileOf(name: string, path: string): Buffer {
     return readFileSync(path);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? "unknown";
-    throw new MoevieError("CONFIG_INVALID", `${name} is "${path}"; allowed: a file that can be read (${code})`, { cause });
+    throw new MoevieError("CONFIG_INVALID", `${name} is "${path}"; allowed: a file that can be read (${code})`, {
+      cause,
+    });
   }
 }
 
@@ -114,9 +119,17 @@ export function natsError(thrown: unknown): unknown {
   if (thrown instanceof MoevieError || !(thrown instanceof Error)) return thrown;
   const options = { cause: thrown, detail: `${thrown.name}: ${thrown.message}` };
   if ((thrown instanceof JetStreamApiError && NO_ROOM.has(thrown.code)) || NO_ROOM_TEXT.test(thrown.message))
-    return new MoevieError("DISK_FULL", "There is no room left in the NATS server for the job's records or files.", options);
+    return new MoevieError(
+      "DISK_FULL",
+      "There is no room left in the NATS server for the job's records or files.",
+      options,
+    );
   if (thrown instanceof errors.AuthorizationError || thrown instanceof errors.UserAuthenticationExpiredError)
-    return new MoevieError("CONFIG_INVALID", "The NATS server refused the credentials: see MOEVIE_NATS_USER and its neighbours.", options);
+    return new MoevieError(
+      "CONFIG_INVALID",
+      "The NATS server refused the credentials: see MOEVIE_NATS_USER and its neighbours.",
+      options,
+    );
   if (thrown instanceof errors.PermissionViolationError)
     return new MoevieError("CONFIG_INVALID", "The NATS user may not do what the job store needs.", options);
   return new MoevieError("PEER_UNAVAILABLE", "The NATS server does not answer.", options);

@@ -12,6 +12,7 @@ interface Published {
   readonly body: EventBody;
 }
 
+/** Of an event in the stream. */
 interface Place {
   readonly number: number;
   readonly sequence: number;
@@ -32,19 +33,19 @@ export class EventLog {
     this.#places.delete(id);
   }
 
-  /** Makes sure that the record's event is in the stream and answers its sequence. */
-  async settle({ id, event }: { readonly id: string; readonly event: PendingEvent }): Promise<number> {
+  /** Makes sure that the record's event is in the stream and answers where it stands, or where a later one does. */
+  async settle({ id, event }: { readonly id: string; readonly event: PendingEvent }): Promise<Place> {
     const known = this.#places.get(id);
-    if (known?.number === event.number) return known.sequence;
+    if (known !== undefined && known.number >= event.number) return known;
     let { after } = event;
     for (let tries = 1; ; tries += 1) {
       try {
-        return this.#remember(id, event.number, await this.#publish(id, event, after));
+        return this.#remember(id, { number: event.number, sequence: await this.#publish(id, event, after) });
       } catch (thrown) {
         if (!isConflict(thrown) || tries === TRIES_MAX) throw thrown;
-        const last = await this.#last(id);
+        const last = await this.#read(id, "last");
         if (last !== undefined && last.published.number >= event.number)
-          return this.#remember(id, last.published.number, last.sequence);
+          return this.#remember(id, { number: last.published.number, sequence: last.sequence });
         // Retention took the one before, or it came by another way: what is last now is what it follows.
         after = last?.sequence ?? 0;
       }
@@ -57,17 +58,20 @@ export class EventLog {
     const known = this.#places.get(id);
     if (known?.number === event.number && cursor >= known.sequence) return [];
     const events: (JobEvent & EventBody)[] = [];
-    let lastNumber = 0;
-    for (let next = cursor + 1; events.length < eventsMax; ) {
-      const found = await this.#read(id, { seq: next });
-      if (found === undefined) break;
-      events.push({ ...found.published.body, sequence: found.sequence });
-      lastNumber = found.published.number;
-      next = found.sequence + 1;
+    let at = cursor;
+    // Events before the record's are in the stream; its own may have to be put there, and then it is read like the others.
+    for (let isSettled = false; events.length < eventsMax;) {
+      const found = await this.#read(id, { seq: at + 1 });
+      if (found !== undefined) {
+        at = found.sequence;
+        events.push({ ...found.published.body, sequence: at });
+        isSettled ||= found.published.number >= event.number;
+      } else if (isSettled) break;
+      else {
+        await this.settle(job);
+        isSettled = true;
+      }
     }
-    if (lastNumber >= event.number || events.length === eventsMax) return events;
-    const sequence = await this.settle(job);
-    if (sequence > (events.at(-1)?.sequence ?? cursor)) events.push({ ...event.body, sequence });
     return events;
   }
 
@@ -78,13 +82,9 @@ export class EventLog {
     return (await this.#parts.js.publish(this.#parts.names.eventSubject(id), data, { headers: head })).seq;
   }
 
-  #remember(id: string, number: number, sequence: number): number {
-    if (number >= (this.#places.get(id)?.number ?? 0)) this.#places.set(id, { number, sequence });
-    return sequence;
-  }
-
-  #last(id: string): Promise<{ readonly published: Published; readonly sequence: number } | undefined> {
-    return this.#read(id, "last");
+  #remember(id: string, place: Place): Place {
+    if (place.number >= (this.#places.get(id)?.number ?? 0)) this.#places.set(id, place);
+    return place;
   }
 
   async #read(

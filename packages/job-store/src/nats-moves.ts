@@ -27,5 +27,7 @@ export function finished(job: StoredJob, token: number, outcome: JobOutcome, atM
 /** To the owner of a lease a deleted job is a lost lease. */
 export function lost(thrown: unknown): MoevieError {
   const error = asMoevieError(thrown);
-  return error.reason === "VIDEO_NOT_FOUND" ? new MoevieError("LEASE_LOST", "The job was deleted.", { cause: error }) : error;
+  return error.reason === "VIDEO_NOT_FOUND"
+    ? new MoevieError("LEASE_LOST", "The job was deleted.", { cause: error })
+    : error;
 }

@@ -52,7 +52,10 @@ export interface JobEntry {
   readonly revision: number;
 }
 
-export type NewJob = Pick<StoredJob, "id" | "spec" | "bundleDigest" | "warnings" | "traceparent" | "requestKey" | "createdAtMs">;
+export type NewJob = Pick<
+  StoredJob,
+  "id" | "spec" | "bundleDigest" | "warnings" | "traceparent" | "requestKey" | "createdAtMs"
+>;
 
 export function newJob(given: NewJob): StoredJob {
   const progress: JobProgress = { stage: "queue", step: 0, stepCount: given.spec.steps, percent: 0 };
@@ -87,7 +90,8 @@ export function decodeJob(bytes: Uint8Array, revision: number): JobEntry {
   let job: StoredJob;
   try {
     job = JSON.parse(Buffer.from(bytes).toString("utf8")) as StoredJob;
-    if (!(JOB_STATE_KINDS as readonly string[]).includes(job.state.kind)) throw new Error(`state ${String(job.state.kind)}`);
+    if (!(JOB_STATE_KINDS as readonly string[]).includes(job.state.kind))
+      throw new Error(`state ${String(job.state.kind)}`);
   } catch (cause) {
     throw new MoevieError("STORE_CORRUPT", "A job's record is not one that moevie wrote.", { cause });
   }
@@ -102,7 +106,18 @@ export function encodeJob(job: StoredJob): Uint8Array {
   return Buffer.from(JSON.stringify(job));
 }
 
-export function recordOf({ id, spec, bundleDigest, warnings, traceparent, state, attempt, progress, stageTimings, createdAtMs }: StoredJob): JobRecord {
+export function recordOf({
+  id,
+  spec,
+  bundleDigest,
+  warnings,
+  traceparent,
+  state,
+  attempt,
+  progress,
+  stageTimings,
+  createdAtMs,
+}: StoredJob): JobRecord {
   const trace = traceparent === undefined ? {} : { traceparent };
   return { id, spec, bundleDigest, warnings, ...trace, state, attempt, progress, stageTimings, createdAtMs };
 }

@@ -33,7 +33,13 @@ export class RequestKeys {
   }
 
   /** The job the request made before, or the id it is to be made under. Throws REQUEST_ID_REUSED and what checkRoom throws. */
-  async reserve({ requestKey, digest, newId, read, checkRoom }: Reservation): Promise<{ readonly id: string; readonly job?: JobEntry }> {
+  async reserve({
+    requestKey,
+    digest,
+    newId,
+    read,
+    checkRoom,
+  }: Reservation): Promise<{ readonly id: string; readonly job?: JobEntry }> {
     for (let tries = 0; tries < TRIES_MAX; tries += 1) {
       const found = await this.#records.get(keyOf(requestKey));
       const isThere = found?.operation === "PUT";

@@ -144,7 +144,10 @@ class NatsStore implements JobStore {
       id = reserved.id;
     }
     const given = { id, spec, bundleDigest, warnings, createdAtMs: Date.now() };
-    const extra = { ...(traceparent !== undefined && { traceparent }), ...(requestKey !== undefined && { requestKey }) };
+    const extra = {
+      ...(traceparent !== undefined && { traceparent }),
+      ...(requestKey !== undefined && { requestKey }),
+    };
     const entry = await this.#table.create(newJob({ ...given, ...extra }));
     // Another call with the same request id was faster.
     if (entry === undefined) return { ...recordOf((await this.#table.read(id)).job), repeated: true };
@@ -192,7 +195,10 @@ class NatsStore implements JobStore {
     for (const { job } of this.#table.index.running()) {
       if (job.state.kind !== "running" || job.state.owner !== owner) continue;
       const { token } = job.state;
-      const isTaken = await this.#expireIf(job.id, (now) => now.job.state.kind === "running" && now.job.state.token === token);
+      const isTaken = await this.#expireIf(
+        job.id,
+        (now) => now.job.state.kind === "running" && now.job.state.token === token,
+      );
       count += Number(isTaken);
     }
     return count;
@@ -238,9 +244,15 @@ class NatsStore implements JobStore {
     return await newestSound(checkpoints, ({ name, ...wanted }) => this.artefacts.readWhole(id, name, wanted));
   }
 
-  async eventsAfter(id: string, after: number, eventsMax: number = limit("eventsPerReadMax")): Promise<readonly JobEvent[]> {
+  async eventsAfter(
+    id: string,
+    after: number,
+    eventsMax: number = limit("eventsPerReadMax"),
+  ): Promise<readonly JobEvent[]> {
     const entry = await this.#table.known(id);
-    const found = await withNats(() => this.#events.after(entry, after, Math.min(eventsMax, limit("eventsPerReadMax"))));
+    const found = await withNats(() =>
+      this.#events.after(entry, after, Math.min(eventsMax, limit("eventsPerReadMax"))),
+    );
     return await Promise.all(
       found.map(async ({ preview, ...event }) => {
         if (preview === undefined) return event;
@@ -383,7 +395,10 @@ class NatsStore implements JobStore {
     const kept = new Set(after.job.checkpoints.map(({ name }) => name));
     const names = before.job.checkpoints.map(({ name }) => name).filter((name) => !kept.has(name));
     if (after.job.state.kind === "running") return;
-    await this.#removeFiles(after.job.id, [...names, ...(token === undefined || isPublished ? [] : artefactNames(token))]);
+    await this.#removeFiles(after.job.id, [
+      ...names,
+      ...(token === undefined || isPublished ? [] : artefactNames(token)),
+    ]);
   }
 
   /** Never rejects: a sweep removes what stays. */

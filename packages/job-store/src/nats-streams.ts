@@ -100,9 +100,23 @@ export async function openStreams(
     history: 1,
     allow_direct: false,
   });
-  await reportDrift(jsm, { ...base, name: names.recordsStream, max_msgs_per_subject: 1, allow_direct: false, retention: RetentionPolicy.Limits }, onDrift);
+  await reportDrift(
+    jsm,
+    {
+      ...base,
+      name: names.recordsStream,
+      max_msgs_per_subject: 1,
+      allow_direct: false,
+      retention: RetentionPolicy.Limits,
+    },
+    onDrift,
+  );
   const files = await new Objm(js).create(names.files, { replicas, storage: StorageType.File });
-  await reportDrift(jsm, { ...base, name: names.filesStream, retention: RetentionPolicy.Limits, discard: DiscardPolicy.New }, onDrift);
+  await reportDrift(
+    jsm,
+    { ...base, name: names.filesStream, retention: RetentionPolicy.Limits, discard: DiscardPolicy.New },
+    onDrift,
+  );
   await jsm.consumers.add(names.wakeStream, {
     durable_name: CLAIMANTS,
     ack_policy: AckPolicy.Explicit,

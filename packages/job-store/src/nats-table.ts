@@ -89,7 +89,9 @@ export class RecordTable {
     try {
       const { event } = next;
       const isNew = event.number > before.job.event.number;
-      const job = isNew ? { ...next, event: { ...event, after: await this.#events.settle(before.job) } } : next;
+      const job = isNew
+        ? { ...next, event: { ...event, after: (await this.#events.settle(before.job)).sequence } }
+        : next;
       const revision = await this.#parts.records.update(keyOf(job.id), encodeJob(job), before.revision);
       return await this.#written({ job, revision });
     } catch (thrown) {

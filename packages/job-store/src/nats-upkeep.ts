@@ -145,8 +145,7 @@ export class Upkeep {
     for await (const entry of await records.history({ key: "job.*" }))
       if (entry.operation !== "PUT") markers.set(entry.key, entry.revision);
     for (const [key, revision] of markers) {
-      if (this.#markers.get(key) === revision)
-        await removeKey(this.#of.parts, key, revision);
+      if (this.#markers.get(key) === revision) await removeKey(this.#of.parts, key, revision);
     }
     this.#markers = markers;
   }

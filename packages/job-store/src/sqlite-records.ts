@@ -266,7 +266,10 @@ export class SqliteRecords {
         const row = this.#row("id = ?", id);
         const state = row && stateOf(row);
         return {
-          names: [...(state?.kind === "completed" ? artefactNames(state.token) : []), ...this.checkpoints(id).map(({ name }) => name)],
+          names: [
+            ...(state?.kind === "completed" ? artefactNames(state.token) : []),
+            ...this.checkpoints(id).map(({ name }) => name),
+          ],
           liveToken: state?.kind === "running" ? state.token : undefined,
           final: state === undefined || isFinal(state),
         };

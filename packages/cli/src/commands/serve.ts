@@ -46,7 +46,8 @@ function prepareData(flag: string | undefined, fallback: string | undefined): st
 function checkNats(flag: string | undefined): string | undefined {
   for (const server of flag?.split(",") ?? []) {
     if (/^(nats|tls):\/\/[^/@\s]+$/.test(server) && URL.canParse(server)) continue;
-    const allowed = "nats://HOST:PORT or tls://HOST:PORT, comma separated; credentials come by MOEVIE_NATS_USER and its neighbours";
+    const allowed =
+      "nats://HOST:PORT or tls://HOST:PORT, comma separated; credentials come by MOEVIE_NATS_USER and its neighbours";
     throw new UsageError([{ flag: "--nats", value: server.replace(/\/\/.*@/, "//…@"), allowed }]);
   }
   return flag;

@@ -12,7 +12,7 @@ import { NatsServer, startNatsCluster, type NatsServerOptions } from "../support
 
 const closers: (() => Promise<void>)[] = [];
 afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
+  for (const close of closers.splice(0).toReversed()) await close();
 });
 
 async function start(options: NatsServerOptions = {}): Promise<NatsServer> {

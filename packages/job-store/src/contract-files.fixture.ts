@@ -57,6 +57,9 @@ export function clipCases(start: Start, again: Again): void {
     expect(await reasonOf(store.artefacts.open({ id, token: second.token }, "sprites.jpg"))).toBe("VIDEO_NOT_READY");
     expect(await store.loadCheckpoint(id)).toBeNull();
   });
+}
+
+export function leftClipCases(start: Start, again: Again): void {
   test("however a job leaves a lease, the clip that lease was writing is gone; the file of a live lease stays", async () => {
     const one = await start();
     const { store } = one;
@@ -123,7 +126,8 @@ export function checkpointCases(start: Start, again: Again): void {
     expect(await store.artefacts.names(id)).toEqual([]);
   });
   test("two checkpoints are kept: a newest that is damaged, cut or missing gives way to the one before, and is told when both are", async () => {
-    const { store, damage } = await start();
+    const opened = await start();
+    const { store } = opened;
     const { id } = await store.submit(SPEC);
     const lease = await claimed(store);
     const newest = async (): Promise<string> => (await namesByAge(store, id)).at(-1) ?? "";
@@ -132,15 +136,19 @@ export function checkpointCases(start: Start, again: Again): void {
       await store.saveCheckpoint(lease, [Buffer.from("12"), Buffer.from("34")]);
       expect(await store.artefacts.names(id)).toHaveLength(2);
       expect(Buffer.from((await store.loadCheckpoint(id)) ?? []).toString()).toBe("1234");
-      await damage(id, await newest(), how);
+      await opened.damage(id, await newest(), how);
       expect(Buffer.from((await store.loadCheckpoint(id)) ?? []).toString()).toBe("0000");
-      for (const name of await store.artefacts.names(id)) await damage(id, name, "missing");
+      for (const name of await store.artefacts.names(id)) await opened.damage(id, name, "missing");
       expect(await reasonOf(store.loadCheckpoint(id))).toBe("STORE_CORRUPT");
     }
   });
 }
 
+/** The count in a checkpoint's name. */
+function ageOf(name: string): number {
+  return Number(/-(\d+)\./.exec(name)?.[1]);
+}
+
 async function namesByAge(store: JobStore, id: string): Promise<readonly string[]> {
-  const numberOf = (name: string): number => Number(/-(\d+)\./.exec(name)?.[1]);
-  return [...(await store.artefacts.names(id))].sort((one, other) => numberOf(one) - numberOf(other));
+  return [...(await store.artefacts.names(id))].sort((one, other) => ageOf(one) - ageOf(other));
 }

@@ -12,7 +12,7 @@ export interface OpenedStore {
 }
 
 /** Another byte, an end too early, or gone. */
-export type Damage = "changed" | "cut" | "missing";
+type Damage = "changed" | "cut" | "missing";
 export const DAMAGES = ["changed", "cut", "missing"] as const;
 
 export const SPEC: JobSpec = {

@@ -2,7 +2,7 @@
 import { rm } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { limit } from "@moevie/contracts";
-import { checkpointCases, clipCases } from "./contract-files.fixture.ts";
+import { checkpointCases, clipCases, leftClipCases } from "./contract-files.fixture.ts";
 import {
   FACTS,
   LONG_LEASE_MS,
@@ -40,10 +40,12 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
     }
   });
   describe(`${name}: submit and read`, () => submitCases(start, again));
+  describe(`${name}: lists and deletes`, () => listCases(start, again));
   describe(`${name}: leases`, () => leaseCases(start, again));
   describe(`${name}: ends`, () => endCases(start));
   describe(`${name}: events`, () => eventCases(start, again));
   describe(`${name}: clips`, () => clipCases(start, again));
+  describe(`${name}: clips of leases that ended`, () => leftClipCases(start, again));
   describe(`${name}: checkpoints`, () => checkpointCases(start, again));
 }
 
@@ -95,8 +97,12 @@ function submitCases(start: Start, again: Again): void {
     await claimed(small);
     await small.submit(SPEC);
   });
-  test("pages list every job once, newest first, while jobs are added", async () => {
-    const { store } = await start();
+}
+
+function listCases(start: Start, again: Again): void {
+  test("pages list every job once, newest first, while jobs are added and deleted", async () => {
+    const one = await start();
+    const { store } = one;
     const ids: string[] = [];
     for (let index = 0; index < 5; index += 1) ids.unshift((await store.submit(SPEC)).id);
     const first = await store.list({ pageSize: 2 });
@@ -105,6 +111,10 @@ function submitCases(start: Start, again: Again): void {
     const third = await store.list({ pageSize: 2, pageToken: second.nextPageToken });
     expect([...first.jobs, ...second.jobs, ...third.jobs].map((job) => job.id)).toEqual(ids);
     expect(third.nextPageToken).toBe("");
+    const other = await again(one);
+    await other.delete(second.jobs[0]?.id ?? "");
+    const rest = await other.list({ pageSize: 9, pageToken: first.nextPageToken });
+    expect(rest.jobs.map((job) => job.id)).toEqual([ids[3], ids[4]]);
     expect(await reasonOf(store.list({ pageSize: 2, pageToken: "x" }))).toBe("INVALID_FIELD");
   });
   test("a deleted job is gone with its files, and its owner's next write is refused", async () => {

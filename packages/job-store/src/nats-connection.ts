@@ -80,12 +80,17 @@ function authenticators(access: NatsAccess): Authenticator[] {
 
 function tlsOptions({ tlsCaFile, tlsCertificateFile, tlsKeyFile }: NatsAccess): TlsOptions | undefined {
   if (tlsCaFile === undefined && tlsCertificateFile === undefined && tlsKeyFile === undefined) return undefined;
-  const text = (name: string, path: string): string => fileOf(name, path).toString("utf8");
   return {
-    ...(tlsCaFile === undefined ? {} : { ca: text("MOEVIE_NATS_TLS_CA_FILE", tlsCaFile) }),
-    ...(tlsCertificateFile === undefined ? {} : { cert: text("MOEVIE_NATS_TLS_CERTIFICATE_FILE", tlsCertificateFile) }),
-    ...(tlsKeyFile === undefined ? {} : { key: text("MOEVIE_NATS_TLS_KEY_FILE", tlsKeyFile) }),
+    ...(tlsCaFile === undefined ? {} : { ca: textOf("MOEVIE_NATS_TLS_CA_FILE", tlsCaFile) }),
+    ...(tlsCertificateFile === undefined
+      ? {}
+      : { cert: textOf("MOEVIE_NATS_TLS_CERTIFICATE_FILE", tlsCertificateFile) }),
+    ...(tlsKeyFile === undefined ? {} : { key: textOf("MOEVIE_NATS_TLS_KEY_FILE", tlsKeyFile) }),
   };
+}
+
+function textOf(name: string, path: string): string {
+  return fileOf(name, path).toString("utf8");
 }
 
 function fileOf(name: string, path: string): Buffer {
@@ -115,7 +120,7 @@ export function isConflict(thrown: unknown): boolean {
 }
 
 /** What NATS reports as an error of the catalogue; anything else as it is. */
-export function natsError(thrown: unknown): unknown {
+function natsError(thrown: unknown): unknown {
   if (thrown instanceof MoevieError || !(thrown instanceof Error)) return thrown;
   const options = { cause: thrown, detail: `${thrown.name}: ${thrown.message}` };
   if ((thrown instanceof JetStreamApiError && NO_ROOM.has(thrown.code)) || NO_ROOM_TEXT.test(thrown.message))

@@ -91,7 +91,7 @@ export function decodeJob(bytes: Uint8Array, revision: number): JobEntry {
   try {
     job = JSON.parse(Buffer.from(bytes).toString("utf8")) as StoredJob;
     if (!(JOB_STATE_KINDS as readonly string[]).includes(job.state.kind))
-      throw new Error(`state ${String(job.state.kind)}`);
+      throw new Error("no state that this build knows");
   } catch (cause) {
     throw new MoevieError("STORE_CORRUPT", "A job's record is not one that moevie wrote.", { cause });
   }

@@ -6,7 +6,7 @@ import { pause } from "@moevie/runtime";
 import { artefactNames } from "./artefact-names.ts";
 import { newestSound } from "./checkpoint-file.ts";
 import { ChangeSignal } from "./change-signal.ts";
-import { held, isFinal, type JobStateKind } from "./job-state.ts";
+import { isFinal, type JobStateKind } from "./job-state.ts";
 import { numberOf } from "./job-index.ts";
 import type {
   JobEvent,
@@ -26,14 +26,14 @@ import type {
 import { NatsArtefacts, streamOf } from "./nats-artefacts.ts";
 import { connectNats, withNats, type NatsAccess } from "./nats-connection.ts";
 import { EventLog } from "./nats-events.ts";
-import { newJob, recordOf, withEvent, type JobEntry, type StoredJob } from "./nats-record.ts";
+import { newJob, recordOf, withEvent, type JobEntry } from "./nats-record.ts";
 import { RequestKeys } from "./nats-requests.ts";
 import { openStreams, removeKey, type NatsParts } from "./nats-streams.ts";
-import { RecordTable, type Changed } from "./nats-table.ts";
+import { RecordTable } from "./nats-table.ts";
 import { Upkeep } from "./nats-upkeep.ts";
+import { NatsJobs } from "./nats-jobs.ts";
 import { WakeUps } from "./nats-wakeups.ts";
 import { cursorOf, tokenOf } from "./page-token.ts";
-import type { LeaseSighting } from "./lease-watch.ts";
 import { bounded } from "./bounded.ts";
 import { finished, lost, moved } from "./nats-moves.ts";
 
@@ -92,6 +92,7 @@ class NatsStore implements JobStore {
   readonly #table: RecordTable;
   readonly #wakeUps: WakeUps;
   readonly #requests: RequestKeys;
+  readonly #jobs: NatsJobs;
   readonly #upkeep: Upkeep;
   /** Leases whose end may have been written although no answer came. */
   readonly #unsure = new Set<string>();
@@ -109,6 +110,9 @@ class NatsStore implements JobStore {
       const { state } = (await this.#table.read(id)).job;
       return (state.kind === "running" || state.kind === "completed") && state.token === token;
     });
+    const { artefacts } = this;
+    const shared = { table: this.#table, wakeUps: this.#wakeUps, artefacts, changes: this.#changes };
+    this.#jobs = new NatsJobs({ ...shared, wallClockMs: () => Date.now() });
     this.#upkeep = new Upkeep({
       parts,
       table: this.#table,
@@ -116,7 +120,7 @@ class NatsStore implements JobStore {
       retention: options.retention,
       signal,
       onNotice: options.onNotice ?? (() => undefined),
-      expire: (id, dead) => this.#expire(id, dead),
+      expire: (id, dead) => this.#jobs.expire(id, dead),
       remove: (id) => this.delete(id),
     });
     this.#table.onWatched = (entry) => void this.#heard(entry);
@@ -177,7 +181,7 @@ class NatsStore implements JobStore {
       // The watch may be behind the wake-up.
       if (wakeUp !== undefined) await this.#table.read(wakeUp.id).catch(() => undefined);
       for (let [next] = this.#table.index.queued(); next !== undefined; [next] = this.#table.index.queued()) {
-        const lease = await this.#claim(next, claim);
+        const lease = await this.#jobs.claim(next, claim);
         if (lease !== undefined) return lease;
         await this.#table.read(next.job.id).catch((thrown: unknown) => {
           if (asMoevieError(thrown).reason === "PEER_UNAVAILABLE") throw thrown;
@@ -195,7 +199,7 @@ class NatsStore implements JobStore {
     for (const { job } of this.#table.index.running()) {
       if (job.state.kind !== "running" || job.state.owner !== owner) continue;
       const { token } = job.state;
-      const isTaken = await this.#expireIf(
+      const isTaken = await this.#jobs.expireIf(
         job.id,
         (now) => now.job.state.kind === "running" && now.job.state.token === token,
       );
@@ -205,37 +209,39 @@ class NatsStore implements JobStore {
   }
 
   renew(lease: Lease): Promise<LeaseAnswer> {
-    return this.#held(lease, (job) => job);
+    return this.#jobs.held(lease, (job) => job);
   }
 
   writeProgress(lease: Lease, progress: JobProgress, stageTimings?: readonly StageTiming[]): Promise<LeaseAnswer> {
-    return this.#held(lease, (job) => withEvent({ ...job, progress, stageTimings: stageTimings ?? job.stageTimings }));
+    return this.#jobs.held(lease, (job) =>
+      withEvent({ ...job, progress, stageTimings: stageTimings ?? job.stageTimings }),
+    );
   }
 
   async appendEvent(lease: Lease, { previewPng }: { readonly previewPng: Uint8Array }): Promise<LeaseAnswer> {
     bounded("preview", previewPng.byteLength, limit("previewBytesMax"));
-    await this.#held(lease, undefined);
+    await this.#jobs.held(lease, undefined);
     const preview = await withNats(() => this.#parts.records.put(previewKey(lease.id), previewPng));
-    return await this.#held(lease, (job) => withEvent(job, preview));
+    return await this.#jobs.held(lease, (job) => withEvent(job, preview));
   }
 
   async saveCheckpoint(lease: Lease, parts: readonly Uint8Array[]): Promise<LeaseAnswer> {
     const sizeBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
     bounded("checkpoint", sizeBytes, limit("checkpointBytesMax"));
     const { id, token } = lease;
-    await this.#held(lease, undefined);
+    await this.#jobs.held(lease, undefined);
     const name = `${token}-${++this.#checkpoints}.checkpoint`;
     let unneeded: readonly string[] = [name];
     try {
       const stored = await this.artefacts.put(id, name, streamOf(parts));
-      const { answer, before } = await this.#heldChange(lease, (job) => {
+      const { answer, before } = await this.#jobs.heldChange(lease, (job) => {
         const checkpoints = [{ name, ...stored }, ...job.checkpoints].slice(0, limit("checkpointGenerationsMax"));
         return { ...job, checkpoints };
       });
       unneeded = before.job.checkpoints.slice(limit("checkpointGenerationsMax") - 1).map((old) => old.name);
       return answer;
     } finally {
-      await this.#removeFiles(id, unneeded);
+      await this.#jobs.removeFiles(id, unneeded);
     }
   }
 
@@ -268,7 +274,7 @@ class NatsStore implements JobStore {
       if (isFinal(state) || (state.kind === "running" && state.cancelRequested)) return undefined;
       return moved(job, { kind: "cancel", atMs: Date.now() });
     });
-    await this.#tidy(changed);
+    await this.#jobs.tidy(changed);
     return recordOf(changed.after.job);
   }
 
@@ -280,7 +286,7 @@ class NatsStore implements JobStore {
         return finished(job, lease.token, outcome, Date.now());
       });
       this.#unsure.delete(key);
-      await this.#tidy(changed, lease.token);
+      await this.#jobs.tidy(changed, lease.token);
       return recordOf(changed.after.job);
     } catch (thrown) {
       if (asMoevieError(thrown).reason === "PEER_UNAVAILABLE") this.#unsure.add(key);
@@ -294,7 +300,7 @@ class NatsStore implements JobStore {
         moved({ ...job, attempt: job.attempt - 1 }, { kind: "release", token: lease.token, atMs: Date.now() }),
       )
       .catch((thrown: unknown) => Promise.reject(lost(thrown)));
-    await this.#left(changed);
+    await this.#jobs.left(changed);
   }
 
   async delete(id: string): Promise<void> {
@@ -306,7 +312,7 @@ class NatsStore implements JobStore {
       await removeKey(this.#parts, previewKey(id));
       await jsm.streams.purge(names.eventStream, { filter: names.eventSubject(id) });
     });
-    await this.#removeFiles(id, [...tokens.flatMap(artefactNames), ...job.checkpoints.map(({ name }) => name)]);
+    await this.#jobs.removeFiles(id, [...tokens.flatMap(artefactNames), ...job.checkpoints.map(({ name }) => name)]);
   }
 
   counts(): Promise<Readonly<Record<JobStateKind, number>>> {
@@ -333,77 +339,6 @@ class NatsStore implements JobStore {
     if (this.#table.index.counts().queued < queuedMax) return;
     const message = `The queue is full: ${queuedMax} jobs wait.`;
     throw new MoevieError("QUEUE_FULL", message, { retryAfterMs: limit("queueRetryAfterMs") });
-  }
-
-  async #claim(
-    entry: JobEntry,
-    { owner, leaseMs }: { readonly owner: string; readonly leaseMs: number },
-  ): Promise<Lease | undefined> {
-    const { job, revision: token } = entry;
-    const started = { ...job, attempt: job.attempt + 1, leaseMs };
-    const after = await this.#table.write(entry, moved(started, { kind: "claim", owner, token, atMs: Date.now() }));
-    return after === undefined ? undefined : { id: job.id, token, owner, leaseMs, job: recordOf(after.job) };
-  }
-
-  async #held(lease: Lease, next: ((job: StoredJob) => StoredJob) | undefined): Promise<LeaseAnswer> {
-    return (await this.#heldChange(lease, next)).answer;
-  }
-
-  /** A write of the lease's owner; without `next` nothing is written. Throws LEASE_LOST. */
-  async #heldChange(
-    { id, token }: Lease,
-    next: ((job: StoredJob) => StoredJob) | undefined,
-  ): Promise<Changed & { readonly answer: LeaseAnswer }> {
-    try {
-      const changed = await this.#table.change(id, ({ job }) => {
-        held(job.state, token);
-        return next?.(job);
-      });
-      return { ...changed, answer: { cancelRequested: held(changed.after.job.state, token).cancelRequested } };
-    } catch (thrown) {
-      throw lost(thrown);
-    }
-  }
-
-  /** Takes a dead lease's job back; nothing when its owner wrote after all. */
-  async #expire(id: string, dead: LeaseSighting): Promise<void> {
-    await this.#expireIf(id, ({ revision }) => revision === dead.revision);
-  }
-
-  async #expireIf(id: string, holds: (now: JobEntry) => boolean): Promise<boolean> {
-    const changed = await this.#table.change(id, (now) =>
-      holds(now) ? moved(now.job, { kind: "expire", attempt: now.job.attempt, atMs: Date.now() }) : undefined,
-    );
-    if (changed.after === changed.before) return false;
-    await this.#left(changed);
-    return true;
-  }
-
-  /** A job that left its lease and may wait again. */
-  async #left(changed: Changed): Promise<void> {
-    if (changed.after.job.state.kind === "queued") void this.#wakeUps.send(changed.after.job.id);
-    await this.#tidy(changed);
-    this.#changes.changed();
-  }
-
-  /** Removes files that the record needed before a change, or its lease may have made, and does not need after it. */
-  async #tidy({ before, after }: Changed, endedToken?: number): Promise<void> {
-    if (after === before && endedToken === undefined) return;
-    const { state } = before.job;
-    const token = state.kind === "running" ? state.token : endedToken;
-    const isPublished = after.job.state.kind === "completed";
-    const kept = new Set(after.job.checkpoints.map(({ name }) => name));
-    const names = before.job.checkpoints.map(({ name }) => name).filter((name) => !kept.has(name));
-    if (after.job.state.kind === "running") return;
-    await this.#removeFiles(after.job.id, [
-      ...names,
-      ...(token === undefined || isPublished ? [] : artefactNames(token)),
-    ]);
-  }
-
-  /** Never rejects: a sweep removes what stays. */
-  async #removeFiles(id: string, names: readonly string[]): Promise<void> {
-    await this.artefacts.remove(id, names).catch(() => undefined);
   }
 
   /** Another process wrote: a new job is left for a moment to the claimant that was woken for it. */

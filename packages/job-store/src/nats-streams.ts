@@ -17,7 +17,7 @@ import { Objm, setSha256Backend, type ObjectStore } from "@nats-io/obj";
 import { nanos, type NatsConnection } from "@nats-io/transport-node";
 import { limit } from "@moevie/contracts";
 
-export interface NatsNames {
+interface NatsNames {
   /** Bucket of the records. */
   readonly records: string;
   readonly recordsStream: string;
@@ -30,7 +30,7 @@ export interface NatsNames {
   readonly eventSubject: (id: string) => string;
 }
 
-export function natsNames(prefix: string): NatsNames {
+function natsNames(prefix: string): NatsNames {
   return {
     records: `${prefix}-records`,
     recordsStream: `KV_${prefix}-records`,

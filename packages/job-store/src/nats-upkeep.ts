@@ -93,7 +93,7 @@ export class Upkeep {
       bytes += state.kind === "completed" ? state.artefact.sizeBytes : 0;
       return place >= jobsMax || finishedAtMs(entry) < since || (bytes > clipsBytesMax && place > 0);
     });
-    for (const { job } of beyond.reverse().slice(0, limit("finishedPerLookMax")))
+    for (const { job } of beyond.toReversed().slice(0, limit("finishedPerLookMax")))
       await this.#of.remove(job.id).catch(() => undefined);
   }
 

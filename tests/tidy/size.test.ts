@@ -19,7 +19,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   fabric: 2800,
   gateway: 900,
   importer: 2600,
-  "job-store": 1300,
+  "job-store": 3200,
   placement: 200,
   router: 1100,
   runtime: 1700,

@@ -5,8 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { Objm } from "@nats-io/obj";
 import { connect, headers, type NatsConnection } from "@nats-io/transport-node";
-import { openNatsStore, type JobStore, type NatsAccess, type NatsStoreOptions } from "@moevie/job-store";
+import {
+  openNatsStore,
+  type JobStore,
+  type NatsAccess,
+  type NatsStoreOptions,
+  type Retention,
+} from "@moevie/job-store";
 import { FACTS, SPEC, claimed, reasonOf, until } from "@moevie/job-store/contract-suite";
 import { NatsServer, startNatsCluster, type NatsServerOptions } from "../support/nats-server.ts";
 
@@ -69,7 +76,7 @@ async function work(store: JobStore, owner: string, count: number): Promise<void
 
 async function expectOnceEach(store: JobStore, ids: readonly string[]): Promise<void> {
   for (const id of ids) {
-    const events = await store.eventsAfter(id, 0);
+    const events = await insist(() => store.eventsAfter(id, 0));
     expect(events.filter(({ state }) => state === "completed")).toHaveLength(1);
     expect(events.at(-1)?.state).toBe("completed");
     const sequences = events.map(({ sequence }) => sequence);
@@ -97,6 +104,15 @@ describe("servers that die", () => {
     await until(one, async () => (await one.counts()).queued === 1);
   });
 
+  test("a server that comes later than the services is waited for", async () => {
+    const server = await start();
+    await server.kill();
+    const opening = open({ servers: [server.url] });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await server.again();
+    expect((await (await opening).submit(SPEC)).state.kind).toBe("queued");
+  });
+
   test("each of three killed in turn while jobs run: every job ends once, no event is missing or double", async () => {
     const servers = await startNatsCluster();
     for (const server of servers) closers.push(() => server.close());
@@ -121,6 +137,77 @@ describe("servers that die", () => {
     await working;
     expect(new Set(ids).size).toBe(60);
     await expectOnceEach(other, ids);
+  });
+});
+
+describe("what is left over", () => {
+  const KEEP: Retention = { jobsMax: 100, ageMsMax: 1e12, clipsBytesMax: 1e12 };
+
+  test("files, parts of files, events and markers that no record needs go with a sweep; all that is needed stays", async () => {
+    const server = await start();
+    const store = await open({ servers: [server.url] });
+    const [done, running, removed] = [await store.submit(SPEC), await store.submit(SPEC), await store.submit(SPEC)];
+    const ended = await claimed(store);
+    const attempt = await store.artefacts.createAttempt(ended);
+    await attempt.write(Buffer.from("clip"));
+    await attempt.commit();
+    await store.finish(ended, { kind: "completed", artefact: FACTS });
+    const held = await claimed(store);
+    await store.saveCheckpoint(held, [Buffer.from("1234")]);
+    const growing = await store.artefacts.createAttempt(held);
+    await growing.write(new Uint8Array(2 ** 20));
+    await store.delete(removed.id);
+    const js = jetstream(await raw(server));
+    const jsm = await js.jetstreamManager();
+    const files = await new Objm(js).open("moevie-files");
+    for (const name of [`${removed.id}/7.mp4`, `${done.id}/999.mp4`, `${running.id}/1.thumbnail.jpg`])
+      await files.putBlob({ name }, Buffer.from("left"));
+    await js.publish("$O.moevie-files.C.dead", "part");
+    await js.publish(`moevie.events.${removed.id}`, "{}");
+    const notices: string[] = [];
+    const onNotice = (line: string): void => void notices.push(line);
+    await open({ servers: [server.url] }, { retention: KEEP, sweepMs: 300, onNotice });
+    const signal = AbortSignal.timeout(30_000);
+    const markers = async (): Promise<unknown> =>
+      (await jsm.streams.info("KV_moevie-records", { subjects_filter: "$KV.moevie-records.job.*" })).state.subjects;
+    while (
+      !notices.some((line) => line.includes("never finished")) ||
+      Object.keys((await markers()) ?? {}).length > 2
+    ) {
+      signal.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await growing.write(new Uint8Array(2 ** 19 + 1));
+    }
+    expect(await store.artefacts.names(done.id)).toEqual([`${ended.token}.mp4`]);
+    expect(await store.artefacts.names(running.id)).toEqual([`${held.token}-1.checkpoint`]);
+    expect(await store.artefacts.names(removed.id)).toEqual([]);
+    const events = await jsm.streams.info("moevie-events", { subjects_filter: "moevie.events.*" });
+    expect(Object.keys(events.state.subjects ?? {}).sort()).toEqual(
+      [done.id, running.id].map((id) => `moevie.events.${id}`).sort(),
+    );
+    const sizeBytes = await growing.commit();
+    expect((await store.artefacts.open(held)).sizeBytes).toBe(sizeBytes);
+  });
+
+  test("finished jobs beyond what is kept go with all they had, the first to end first", async () => {
+    const server = await start();
+    const store = await open({ servers: [server.url] });
+    const ids: string[] = [];
+    for (let count = 0; count < 4; count += 1) {
+      ids.push((await store.submit(SPEC)).id);
+      const lease = await claimed(store);
+      await (await store.artefacts.createAttempt(lease)).commit();
+      await store.finish(lease, { kind: "completed", artefact: FACTS });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    const waiting = await store.submit(SPEC);
+    await open({ servers: [server.url] }, { retention: { ...KEEP, jobsMax: 2 } });
+    await until(store, async () => (await store.list({ pageSize: 9 })).jobs.length === 3);
+    const left = (await store.list({ pageSize: 9 })).jobs.map(({ id }) => id);
+    expect(left).toEqual([waiting.id, ids[3], ids[2]]);
+    // Files go after the record, without a word.
+    const signal = AbortSignal.timeout(30_000);
+    while ((await store.artefacts.ids()).length > 2) signal.throwIfAborted();
   });
 });
 

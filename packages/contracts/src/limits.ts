@@ -71,7 +71,7 @@ export const LIMITS = {
   natsHeartbeatMs: { value: 2_000, what: "Silence of a watch on the NATS server before its heartbeat." },
   natsWakeMsMax: { value: 5_000, what: "Time a claimant holds a wake-up before another gets it." },
   natsChunkBytesMax: { value: 512 * KIB, what: "One message of a file in the NATS object store." },
-  natsSweepMs: { value: 600_000, what: "Pause between two comparisons of records, streams and files in NATS." },
+  natsSweepMs: { value: 1_800_000, what: "Pause between two comparisons of records, streams and files in NATS." },
   checkpointGenerationsMax: {
     value: 2,
     what: "Checkpoints kept of a job: the older is used when the newer is damaged.",
@@ -135,6 +135,10 @@ function assertRelations(): void {
     [
       limit("leaseRenewMs") + 2 * limit("natsCallMsMax") < limit("leaseMs"),
       "leaseRenewMs + 2 * natsCallMsMax < leaseMs: a lease outlives one call that a restarted server never answers",
+    ],
+    [
+      limit("decodeCallMsMax") <= limit("natsSweepMs"),
+      "decodeCallMsMax <= natsSweepMs: parts of a file that did not grow between two sweeps have no writer any more",
     ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];

@@ -71,7 +71,8 @@ export class RequestKeys {
   }
 }
 
-function absent(thrown: unknown): undefined {
+/** A job that is not there is no error here; anything else is. */
+export function absent(thrown: unknown): undefined {
   if (asMoevieError(thrown).reason !== "VIDEO_NOT_FOUND") throw thrown;
 }
 

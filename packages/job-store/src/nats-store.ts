@@ -27,7 +27,7 @@ import { NatsArtefacts, streamOf } from "./nats-artefacts.ts";
 import { connectNats, withNats, type NatsAccess } from "./nats-connection.ts";
 import { EventLog } from "./nats-events.ts";
 import { newJob, recordOf, withEvent, type JobEntry } from "./nats-record.ts";
-import { RequestKeys } from "./nats-requests.ts";
+import { RequestKeys, absent } from "./nats-requests.ts";
 import { openStreams, removeKey, type NatsParts } from "./nats-streams.ts";
 import { RecordTable } from "./nats-table.ts";
 import { Upkeep } from "./nats-upkeep.ts";
@@ -46,6 +46,8 @@ export interface NatsStoreOptions {
   readonly queuedMax?: number;
   /** What is kept of finished jobs; a store that has it also sweeps. Default: all. */
   readonly retention?: Retention;
+  /** Pause between two sweeps. Default natsSweepMs. */
+  readonly sweepMs?: number;
   /** Hears, a line each, of settings of streams found that are not those meant, of records it cannot read and of what a sweep removed. */
   readonly onNotice?: (line: string) => void;
 }
@@ -107,7 +109,8 @@ class NatsStore implements JobStore {
     this.#wakeUps = new WakeUps(parts, () => this.#changes.changed(), signal);
     this.#requests = new RequestKeys(parts);
     this.artefacts = new NatsArtefacts(parts, async ({ id, token }) => {
-      const { state } = (await this.#table.read(id)).job;
+      const job = await this.#table.read(id).catch(absent);
+      const state = job?.job.state ?? { kind: "deleted" };
       return (state.kind === "running" || state.kind === "completed") && state.token === token;
     });
     const { artefacts } = this;
@@ -118,6 +121,7 @@ class NatsStore implements JobStore {
       table: this.#table,
       artefacts: this.artefacts,
       retention: options.retention,
+      sweepMs: options.sweepMs ?? limit("natsSweepMs"),
       signal,
       onNotice: options.onNotice ?? (() => undefined),
       expire: (id, dead) => this.#jobs.expire(id, dead),

@@ -171,6 +171,7 @@ export class RecordTable {
   #take(id: string, message: JsMsg): void {
     // Deletions have a header that says so, and no record.
     if (message.headers?.has("KV-Operation") === true) {
+      this.#events.forget(id);
       if (this.index.remove(id, message.seq, false)) this.#changes.changed();
       return;
     }

@@ -17,6 +17,7 @@ export interface UpkeepParts {
   readonly artefacts: NatsArtefacts;
   /** Absent: only leases are looked after. */
   readonly retention: Retention | undefined;
+  readonly sweepMs: number;
   readonly signal: AbortSignal;
   readonly onNotice: (line: string) => void;
   readonly expire: (id: string, dead: LeaseSighting) => Promise<void>;
@@ -48,7 +49,7 @@ export class Upkeep {
         ? []
         : [
             this.#repeat(RETENTION_LOOK_MS, () => this.#removeFinished(retention)),
-            this.#repeat(limit("natsSweepMs"), () => this.#sweep()),
+            this.#repeat(this.#of.sweepMs, () => this.#sweep()),
           ]),
     ];
     this.stopped = Promise.all(loops);
@@ -99,6 +100,7 @@ export class Upkeep {
 
   async #sweep(): Promise<void> {
     await this.#sweepFiles();
+    await this.#sweepRecordless();
     await this.#sweepChunks();
     await this.#sweepMarkers();
   }
@@ -110,6 +112,7 @@ export class Upkeep {
     const unneeded: string[] = [];
     for (const id of new Set(names.map((name) => name.slice(0, name.indexOf("/"))))) {
       const job = await this.#job(id);
+      if (job === "unreadable") continue;
       const needed = new Set(job === undefined ? [] : filesNeeded(job.job, artefactNames));
       const live = job?.job.state.kind === "running" ? job.job.state.token : undefined;
       const own = names.filter((name) => name.startsWith(`${id}/`)).map((name) => name.slice(id.length + 1));
@@ -118,6 +121,21 @@ export class Upkeep {
       unneeded.push(...left.map((name) => `${id}/${name}`));
     }
     if (unneeded.length > 0) onNotice(`removed files that no record names: ${unneeded.join(", ")}`);
+  }
+
+  /** Events and previews of jobs whose removal was cut off. A job's record is there before the first of them. */
+  async #sweepRecordless(): Promise<void> {
+    const { jsm, names } = this.#of.parts;
+    const places = [
+      { stream: names.eventStream, prefix: names.eventSubject("") },
+      { stream: names.recordsStream, prefix: `$KV.${names.records}.preview.` },
+    ];
+    for (const { stream, prefix } of places) {
+      const { state } = await jsm.streams.info(stream, { subjects_filter: `${prefix}*` });
+      for (const subject of Object.keys(state.subjects ?? {}))
+        if ((await this.#job(subject.slice(prefix.length))) === undefined)
+          await jsm.streams.purge(stream, { filter: subject });
+    }
   }
 
   /** Chunks of writers that died: without an object, and not one more since the look before. */
@@ -150,13 +168,14 @@ export class Upkeep {
     this.#markers = markers;
   }
 
-  async #job(id: string): Promise<JobEntry | undefined> {
+  async #job(id: string): Promise<JobEntry | "unreadable" | undefined> {
     try {
       return await this.#of.table.read(id);
     } catch (thrown) {
       const error = asMoevieError(thrown);
       if (error.reason === "VIDEO_NOT_FOUND") return undefined;
-      throw error;
+      if (error.reason === "PEER_UNAVAILABLE") throw error;
+      return "unreadable";
     }
   }
 }

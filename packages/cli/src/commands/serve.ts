@@ -18,7 +18,8 @@ const HTTP_PORT_DEFAULT = 7901;
 
 interface ServeRequest {
   readonly shardCount: number;
-  readonly dataDir: string;
+  /** Absent with NATS. */
+  readonly dataDir: string | undefined;
   readonly nats: string | undefined;
   readonly bundleDir: string | undefined;
   readonly grpcListen: string;
@@ -67,7 +68,10 @@ async function parseServe(context: CommandContext, flags: RawFlags): Promise<Ser
   await checkPortFree("--grpc-port", host, grpcPort);
   await checkPortFree("--http-port", host, httpPort);
   const nats = checkNats(textFlag(flags, "nats"));
-  const dataDir = prepareData(textFlag(flags, "data"), context.config.dataDir);
+  const data = textFlag(flags, "data");
+  if (nats !== undefined && data !== undefined)
+    throw new UsageError([{ flag: "--data", value: data, allowed: "nothing beside --nats: jobs and clips lie there" }]);
+  const dataDir = nats === undefined ? prepareData(data, context.config.dataDir) : undefined;
   return {
     shardCount,
     dataDir,
@@ -126,8 +130,7 @@ export async function serve(
   const facts = {
     grpc: cluster.grpcAddress,
     http: `http://${cluster.httpAddress}`,
-    data: cluster.dataDir,
-    ...(request.nats === undefined ? {} : { nats: request.nats }),
+    ...(request.nats === undefined ? { data: cluster.dataDir } : { nats: request.nats }),
     bundle: cluster.bundleDir,
     startSeconds: (clock.nowMs() - startMs) / 1000,
     processes: cluster.processes(),
@@ -136,7 +139,7 @@ export async function serve(
   else {
     output.print(`gRPC    ${facts.grpc}`);
     output.print(`HTTP    ${facts.http} (/readyz, /metrics)`);
-    output.print(request.nats === undefined ? `data    ${facts.data}` : `jobs    ${request.nats}`);
+    output.print(request.nats === undefined ? `data    ${cluster.dataDir}` : `jobs    ${request.nats}`);
     output.print(`ready after ${facts.startSeconds.toFixed(1)} s; Ctrl-C stops it`);
   }
   const interrupted = new Promise<undefined>((settle) => {

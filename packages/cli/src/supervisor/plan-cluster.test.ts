@@ -51,6 +51,14 @@ describe("the plan of a cluster", () => {
     expect(planCluster({ ...request, environment: {} })[0]?.environment["MOEVIE_INTRA_OP_THREADS"]).toBe("1");
   });
 
+  it("keeps jobs in the folder unless told of NATS servers, whatever the operator's environment holds", () => {
+    const told = (nats?: string): string | undefined =>
+      planCluster({ ...request, nats, environment: { MOEVIE_NATS: "nats://elsewhere:1" } })[0]?.environment[
+        "MOEVIE_NATS"
+      ];
+    expect([told(), told("nats://h:1")]).toEqual(["", "nats://h:1"]);
+  });
+
   it("names its scheduler by the run: the same when started again, another in a cluster beside it", () => {
     expect(nameIn("/run")).toBe(nameIn("/run"));
     expect(nameIn("/run")).not.toBe(nameIn("/other"));

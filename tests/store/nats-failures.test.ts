@@ -1,5 +1,6 @@
 // What a NATS store promises while servers die, refuse, fill up or are set up by other hands: on real servers.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -111,6 +112,42 @@ describe("servers that die", () => {
     await new Promise((resolve) => setTimeout(resolve, 500));
     await server.again();
     expect((await (await opening).submit(SPEC)).state.kind).toBe("queued");
+  });
+
+  test("processes killed in the middle of work lose no accepted job and finish none twice", async () => {
+    const server = await start();
+    const store = await open({ servers: [server.url] });
+    const ids: string[] = [];
+    for (let count = 0; count < 30; count += 1) ids.push((await store.submit(SPEC)).id);
+    const entry = new URL("../../packages/job-store/src/index.ts", import.meta.url).href;
+    const script = `
+      const { openNatsStore } = await import(${JSON.stringify(entry)});
+      const store = await openNatsStore({ servers: [${JSON.stringify(server.url)}] });
+      const signal = AbortSignal.timeout(100000);
+      for (;;) {
+        const after = store.changeCount;
+        const lease = await store.claimNext({ owner: String(process.pid), leaseMs: 2000 });
+        if (lease === null) { await store.waitForChange({ after, signal }); continue; }
+        console.log("claimed");
+        for (let step = 1; step <= 8; step++) await store.writeProgress(lease, { stage: "denoise", step, stepCount: 8, percent: step * 10 }).catch(() => {});
+        await store.finish(lease, { kind: "completed", artefact: ${JSON.stringify(FACTS)} }).catch(() => {});
+      }`;
+    const starts = (): ChildProcess => {
+      const child = spawn(process.execPath, ["--input-type=module", "--eval", script], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      closers.push(async () => void child.kill("SIGKILL"));
+      return child;
+    };
+    for (let kills = 0; kills < 4; kills += 1) {
+      const child = starts();
+      await once(child.stdout ?? child, "data");
+      await new Promise((resolve) => setTimeout(resolve, 7 * kills));
+      child.kill("SIGKILL");
+    }
+    starts();
+    await until(store, async () => (await store.counts()).completed === ids.length);
+    await expectOnceEach(store, ids);
   });
 
   test("each of three killed in turn while jobs run: every job ends once, no event is missing or double", async () => {

@@ -1,7 +1,7 @@
 // What a NATS store promises while servers die, refuse, fill up or are set up by other hands: on real servers.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
@@ -16,6 +16,7 @@ import {
   type Retention,
 } from "@moevie/job-store";
 import { FACTS, SPEC, claimed, reasonOf, until } from "@moevie/job-store/contract-suite";
+import { natsOperator } from "../support/nats-operator.ts";
 import { NatsServer, startNatsCluster, type NatsServerOptions } from "../support/nats-server.ts";
 
 const closers: (() => Promise<void>)[] = [];
@@ -256,6 +257,16 @@ describe("servers that refuse", () => {
     expect(await reasonOf(wrong)).toBe("CONFIG_INVALID");
     const withToken = await start({ configuration: `authorization { token: "t0ken" }` });
     await open({ servers: [withToken.url], token: "t0ken" });
+  });
+
+  test("a credentials file opens a server that trusts an operator; without it the door is shut", async () => {
+    const { configuration, credentials } = natsOperator();
+    const server = await start({ configuration });
+    const credentialsFile = join(server.folder, "user.creds");
+    writeFileSync(credentialsFile, credentials);
+    const store = await open({ servers: [server.url], credentialsFile });
+    expect((await store.submit(SPEC)).state.kind).toBe("queued");
+    expect(await reasonOf(openNatsStore({ servers: [server.url] }))).toBe("CONFIG_INVALID");
   });
 
   test("links are encrypted both ways with certificates from files; a file that is not there is named", async () => {

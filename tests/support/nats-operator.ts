@@ -25,8 +25,11 @@ const ACCOUNT_LIMITS = {
   consumer: -1,
 };
 
+function part(value: object): string {
+  return Buffer.from(JSON.stringify(value)).toString("base64url");
+}
+
 function token(signer: KeyPair, subject: KeyPair, name: string, nats: object): string {
-  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
   const claims = { jti: name, iat: 1_700_000_000, iss: signer.getPublicKey(), name, sub: subject.getPublicKey(), nats };
   const body = `${part({ typ: "JWT", alg: "ed25519-nkey" })}.${part(claims)}`;
   return `${body}.${Buffer.from(signer.sign(Buffer.from(body))).toString("base64url")}`;

@@ -74,7 +74,7 @@ describe("moevie", () => {
     [["get", "a b"], 'VIDEO is "a b"; allowed'],
     [["get", "videos/6f0d1c2e"], 'VIDEO is "videos/6f0d1c2e"; allowed: a name that submit or list printed'],
     [["list", "--page-size", "0"], "--page-size is"],
-    [["serve", "--nats", "http://h:1"], '--nats is "http://h:1"; allowed: nats://HOST:PORT or tls://HOST:PORT'],
+    [["serve", "--nats", "ws://h:1"], '--nats is "ws://h:1"; allowed: nats://HOST:PORT or tls://HOST:PORT'],
     [["serve", "--nats", "nats://user:secret@h:1"], '--nats is "nats://…@h:1"; allowed'],
     [["serve", "--nats", "nats://h:1", "--data", "d"], '--data is "d"; allowed: nothing beside --nats'],
     [["list", "--server", "nowhere"], '--server is "nowhere"; allowed: HOST:PORT'],

@@ -21,7 +21,7 @@ test("without NATS servers the store is the file in the data folder", async () =
 
 test.each([
   [{}, "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place"],
-  [{ MOEVIE_NATS: "http://h:4222" }, 'MOEVIE_NATS has "http://h:4222"; allowed: nats://HOST:PORT'],
+  [{ MOEVIE_NATS: "ws://h:4222" }, 'MOEVIE_NATS has "ws://h:4222"; allowed: nats://HOST:PORT'],
   [{ MOEVIE_NATS: "nats://h:1,nats://u:secret@h:2" }, 'MOEVIE_NATS has "nats://…@h:2"; allowed: nats://HOST:PORT'],
   [{ MOEVIE_NATS: "nats://h:1", MOEVIE_NATS_PREFIX: "a.b" }, 'MOEVIE_NATS_PREFIX is "a.b"; allowed: 1 to 32 letters'],
   [

@@ -59,6 +59,7 @@ setSha256Backend("native");
 
 const CLAIMANTS = "claimants";
 const STREAM_NAME_IN_USE = 10058;
+const CONSUMER_NOT_FOUND = 10014;
 
 /** Opens what is there and makes what is not. `onDrift` hears of every setting found that differs from the one meant. */
 export async function openStreams(
@@ -117,12 +118,7 @@ export async function openStreams(
     { ...base, name: names.filesStream, retention: RetentionPolicy.Limits, discard: DiscardPolicy.New },
     onDrift,
   );
-  await jsm.consumers.add(names.wakeStream, {
-    durable_name: CLAIMANTS,
-    ack_policy: AckPolicy.Explicit,
-    ack_wait: nanos(limit("natsWakeMsMax")),
-    max_ack_pending: limit("jobsQueuedMax"),
-  });
+  await ensureClaimants(jsm, names.wakeStream, onDrift);
   const wakeConsumer = await js.consumers.get(names.wakeStream, CLAIMANTS);
   return { names, connection, js, jsm, records, files, wakeConsumer };
 }
@@ -150,16 +146,33 @@ async function ensureStream(
   await reportDrift(jsm, config, onDrift);
 }
 
+async function ensureClaimants(jsm: JetStreamManager, stream: string, onDrift: (line: string) => void): Promise<void> {
+  const meant = {
+    ack_policy: AckPolicy.Explicit,
+    ack_wait: nanos(limit("natsWakeMsMax")),
+    max_ack_pending: limit("jobsQueuedMax"),
+  };
+  const found = await jsm.consumers.info(stream, CLAIMANTS).catch((thrown: unknown) => {
+    if (codeOf(thrown) !== CONSUMER_NOT_FOUND) throw thrown;
+    return jsm.consumers.add(stream, { durable_name: CLAIMANTS, ...meant });
+  });
+  tellDrift(`consumer ${CLAIMANTS} of ${stream}`, found.config, meant, onDrift);
+}
+
 async function reportDrift(
   jsm: JetStreamManager,
   meant: Partial<StreamConfig> & { readonly name: string },
   onDrift: (line: string) => void,
 ): Promise<void> {
-  const found = (await jsm.streams.info(meant.name)).config;
+  tellDrift(`stream ${meant.name}`, (await jsm.streams.info(meant.name)).config, meant, onDrift);
+}
+
+/** Servers leave out what is false. */
+function tellDrift<T extends object>(what: string, found: T, meant: Partial<T>, onDrift: (line: string) => void): void {
   for (const [key, value] of Object.entries(meant)) {
-    const has = found[key as keyof StreamConfig] ?? (typeof value === "boolean" ? false : undefined);
+    const has = found[key as keyof T] ?? (typeof value === "boolean" ? false : undefined);
     if (JSON.stringify(has) !== JSON.stringify(value))
-      onDrift(`stream ${meant.name}: ${key} is ${JSON.stringify(has)}, meant is ${JSON.stringify(value)}`);
+      onDrift(`${what}: ${key} is ${JSON.stringify(has)}, meant is ${JSON.stringify(value)}`);
   }
 }
 

@@ -7,6 +7,7 @@ const crossing = [
   "tests/e2e/**/*.test.ts",
   "tests/chart/**/*.test.ts",
   "tests/chaos/**/*.test.ts",
+  "tests/store/**/*.test.ts",
 ];
 
 export default defineConfig({

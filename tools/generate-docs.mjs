@@ -87,12 +87,19 @@ ${table(["histogram", "upper bounds, seconds"], buckets)}
 `;
 }
 
+/** Does a service's config.ts take the job store's settings? */
+function usesStore(file) {
+  return existsSync(file) && /\.\.\.STORE_SETTINGS/.test(readFileSync(file, "utf8"));
+}
+
 /** Packages whose config.ts names the variable. */
 function readers(name) {
   const configs = readdirSync(join(root, "packages")).map((p) => [p, join(root, "packages", p, "src", "config.ts")]);
   const word = new RegExp(`\\b${name}\\b`);
   const found = configs.filter(([, file]) => existsSync(file) && word.test(readFileSync(file, "utf8"))).map(([p]) => p);
-  return found.includes("runtime") ? ["every service"] : found.filter((p) => p !== "cli");
+  if (found.includes("runtime")) return ["every service"];
+  if (found.includes("job-store")) return configs.filter(([, file]) => usesStore(file)).map(([p]) => p);
+  return found.filter((p) => p !== "cli");
 }
 
 function environment() {

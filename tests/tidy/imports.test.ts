@@ -46,6 +46,7 @@ const OWNERS: readonly { readonly library: RegExp; readonly owners: readonly Reg
   { library: /^pino(-pretty)?$/, owners: [/^packages\/runtime\/src\/logger\.ts$/] },
   { library: /^@opentelemetry\//, owners: [/^packages\/runtime\/src\/tracing-otlp\.ts$/] },
   { library: /^node:sqlite$/, owners: [/^packages\/job-store\//] },
+  { library: /^@nats-io\//, owners: [/^packages\/job-store\//] },
   { library: /^commander$/, owners: [/^packages\/cli\//] },
   // It stands still when both ends write: docs/decisions/exchange-own-http2.md.
   { library: /^(node:)?http2$/, owners: [] },

@@ -19,7 +19,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   fabric: 2800,
   gateway: 900,
   importer: 2600,
-  "job-store": 1300,
+  "job-store": 3200,
   placement: 900,
   router: 1100,
   runtime: 1700,
@@ -27,7 +27,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   tensor: 400,
   "text-encoder": 300,
 };
-const LINES_OF_PRODUCT_MAX = 20_000;
+const LINES_OF_PRODUCT_MAX = 22_000;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>

@@ -76,6 +76,10 @@ const COMMANDS: readonly Description[] = [
       ["--grpc-port <N>", "port of the gRPC API; 0: any free one (default: 7900)"],
       ["--http-port <N>", "port of health, metrics and files; 0: any free one (default: 7901)"],
       ["--data <DIR>", "folder of jobs and clips (default: the user's data folder)"],
+      [
+        "--nats <URL>",
+        "keep jobs and clips in this NATS server in place of a folder, shared with other clusters on it",
+      ],
       MODEL_FLAG,
       ["--insecure", "allow an address that other machines can reach, without keys"],
     ],

@@ -66,6 +66,16 @@ export const LIMITS = {
   storeBytesMax: { value: 4096 * MIB, what: "The job store's file." },
   storeCallsInFlightMax: { value: 1024, what: "Calls one process has waiting at its job store." },
   storeBusyMsMax: { value: 5_000, what: "Wait for another process to finish its write to the job store." },
+  natsCallMsMax: { value: 3_000, what: "One call to the NATS server." },
+  natsFirstConnectMsMax: { value: 60_000, what: "Time a service waits for a NATS server when it starts." },
+  natsHeartbeatMs: { value: 2_000, what: "Silence of a watch on the NATS server before its heartbeat." },
+  natsWakeMsMax: { value: 5_000, what: "Time a claimant holds a wake-up before another gets it." },
+  natsChunkBytesMax: { value: 512 * KIB, what: "One message of a file in the NATS object store." },
+  natsSweepMs: { value: 1_800_000, what: "Pause between two comparisons of records, streams and files in NATS." },
+  checkpointGenerationsMax: {
+    value: 2,
+    what: "Checkpoints kept of a job: the older is used when the newer is damaged.",
+  },
   operationWaitMsMax: { value: 3_600_000, what: "One WaitOperation call; the answer then says the work goes on." },
   metricsPeerMsMax: { value: 2_000, what: "Time a service has to show its metrics to the gateway." },
   metricsPeerBytesMax: { value: 4 * MIB, what: "Metrics of one service shown by the gateway." },
@@ -121,6 +131,14 @@ function assertRelations(): void {
     [
       limit("finishedJobsMax") * limit("previewBytesMax") * 2 <= limit("storeBytesMax"),
       "finishedJobsMax * previewBytesMax * 2 <= storeBytesMax: previews of all finished jobs fill half the store at most",
+    ],
+    [
+      limit("leaseRenewMs") + 2 * limit("natsCallMsMax") < limit("leaseMs"),
+      "leaseRenewMs + 2 * natsCallMsMax < leaseMs: a lease outlives one call that a restarted server never answers",
+    ],
+    [
+      limit("decodeCallMsMax") <= limit("natsSweepMs"),
+      "decodeCallMsMax <= natsSweepMs: parts of a file that did not grow between two sweeps have no writer any more",
     ],
     [limit("listPageSizeDefault") <= limit("listPageSizeMax"), "listPageSizeDefault <= listPageSizeMax"],
   ];

@@ -1,4 +1,5 @@
 // The gateway's settings; the only file of it that reads the environment.
+import { STORE_SETTINGS, type openJobStore } from "@moevie/job-store";
 import { readConfig } from "@moevie/runtime";
 import { MoevieError } from "@moevie/contracts";
 
@@ -11,7 +12,7 @@ export interface MetricsPeer {
 
 export interface GatewayConfig {
   readonly bundle: string;
-  readonly data: string;
+  readonly store: Parameters<typeof openJobStore>[0];
   readonly metricsPeers: readonly MetricsPeer[];
   /** Prompts are private: they reach the log only when the operator says so. */
   readonly logPrompts: boolean;
@@ -23,7 +24,7 @@ export interface GatewayConfig {
 export function gatewayConfig(env: Readonly<Record<string, string | undefined>>): GatewayConfig {
   const read = readConfig(env, {
     MOEVIE_BUNDLE: { kind: "path" },
-    MOEVIE_DATA: { kind: "path" },
+    ...STORE_SETTINGS,
     MOEVIE_METRICS_PEERS: { kind: "list", default: [] },
     MOEVIE_REFERENCE_DIR: { kind: "path", default: "" },
     MOEVIE_LOG_PROMPTS: { kind: "bool", default: false },
@@ -39,7 +40,7 @@ export function gatewayConfig(env: Readonly<Record<string, string | undefined>>)
   });
   return {
     bundle: read.MOEVIE_BUNDLE,
-    data: read.MOEVIE_DATA,
+    store: read,
     metricsPeers,
     logPrompts: read.MOEVIE_LOG_PROMPTS,
     referenceAllowed: read.MOEVIE_REFERENCE_DIR !== "",

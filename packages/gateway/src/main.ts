@@ -1,9 +1,8 @@
 // Starts the gateway: opens the store and answers the public API. Holds no weights: the bundle tells defaults only.
-import { join } from "node:path";
 import { BundleError, isNoiseDenoiser, openBundle, type Manifest } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
 import { NOISE_GRIDS, SAMPLERS } from "@moevie/diffusion";
-import { JOB_STATE_KINDS, openSqliteStore } from "@moevie/job-store";
+import { JOB_STATE_KINDS, openJobStore } from "@moevie/job-store";
 import { pause, runService } from "@moevie/runtime";
 import { publicServices } from "./api.ts";
 import { gatewayConfig } from "./config.ts";
@@ -22,7 +21,7 @@ runService({
       if (thrown instanceof BundleError) throw new MoevieError("BUNDLE_CORRUPT", thrown.message, { cause: thrown });
       throw thrown;
     });
-    const store = await openSqliteStore(join(config.data, "jobs.db"));
+    const store = await openJobStore(config.store, { onNotice: (line) => log.warn(line) });
     const model = {
       name: manifest.name,
       variants: manifest.variants,

@@ -1,30 +1,28 @@
 // Files of jobs on disk: one folder a job; every file belongs to the lease whose token begins its name. A clip becomes visible only
 // when the job's record names its attempt as the finished one, so a late scheduler can write but never publish. Knows no state of jobs.
 import { open, mkdir, readdir, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
-import { createReadStream, type ReadStream } from "node:fs";
+import { createReadStream } from "node:fs";
 import { join } from "node:path";
 import { MoevieError } from "@moevie/contracts";
+import {
+  COMPANIONS,
+  fileMissing,
+  type ArtefactAttempt,
+  type Artefacts,
+  type AttemptName,
+  type Companion,
+  type OpenArtefact,
+} from "./artefact-names.ts";
 
 const ID = /^[0-9a-f-]{36}$/;
 
-/** What may lie beside a clip. */
-const COMPANIONS = ["thumbnail.jpg", "sprites.jpg", "credentials.json"] as const;
-export type Companion = (typeof COMPANIONS)[number];
-
-/** Which attempt: a lease is one. */
-export interface AttemptName {
-  readonly id: string;
-  readonly token: number;
-}
-
-/** A clip while its scheduler writes it. Throws DISK_FULL when there is no room. */
-export class ArtefactAttempt {
-  readonly path: string;
+class FileAttempt implements ArtefactAttempt {
+  readonly #path: string;
   readonly #file: FileHandle;
   #sizeBytes = 0;
 
   constructor(path: string, file: FileHandle) {
-    this.path = path;
+    this.#path = path;
     this.#file = file;
   }
 
@@ -37,7 +35,6 @@ export class ArtefactAttempt {
     this.#sizeBytes += chunk.byteLength;
   }
 
-  /** A small file beside the clip, whole and durable. Throws DISK_FULL. */
   async writeCompanion(name: Companion, bytes: Uint8Array | string): Promise<void> {
     try {
       await writeFile(this.#companion(name), bytes, { mode: 0o600, flush: true });
@@ -46,7 +43,6 @@ export class ArtefactAttempt {
     }
   }
 
-  /** Makes the bytes durable; the job's `finish` makes them visible. Answers the size. */
   async commit(): Promise<number> {
     try {
       await this.#file.sync();
@@ -60,44 +56,35 @@ export class ArtefactAttempt {
 
   async discard(): Promise<void> {
     await this.#file.close();
-    const paths = [this.path, ...COMPANIONS.map((name) => this.#companion(name))];
+    const paths = [this.#path, ...COMPANIONS.map((name) => this.#companion(name))];
     await Promise.all(paths.map((path) => rm(path, { force: true })));
   }
 
   #companion(name: Companion): string {
-    return this.path.replace(/mp4$/, name);
+    return this.#path.replace(/mp4$/, name);
   }
 }
 
-export interface OpenArtefact {
-  readonly sizeBytes: number;
-  /** Bytes from `start` to `end`, both included. */
-  read(range?: { readonly start: number; readonly end: number }): ReadStream;
-}
-
-export class Artefacts {
+export class FileArtefacts implements Artefacts {
   readonly #folder: string;
 
   constructor(folder: string) {
     this.#folder = folder;
   }
 
-  /** A new file for this lease's clip; what an earlier call with the same lease wrote is gone. */
   async createAttempt(attempt: AttemptName): Promise<ArtefactAttempt> {
     try {
       const path = await this.place(attempt.id, `${attempt.token}.mp4`);
-      return new ArtefactAttempt(path, await open(path, "w", 0o600));
+      return new FileAttempt(path, await open(path, "w", 0o600));
     } catch (thrown) {
       throw diskError(thrown);
     }
   }
 
-  /** A file of an attempt; callers pass the token the finished record names. Throws VIDEO_NOT_READY when it is gone. */
   async open(attempt: AttemptName, file: "mp4" | Companion = "mp4"): Promise<OpenArtefact> {
     const path = this.path(attempt.id, `${attempt.token}.${file}`);
     const found = await stat(path).catch(() => undefined);
-    if (found === undefined)
-      throw new MoevieError("VIDEO_NOT_READY", `The clip's ${file} is not in the store.`, { detail: path });
+    if (found === undefined) throw fileMissing(file, path);
     return { sizeBytes: found.size, read: (range) => createReadStream(path, range ?? {}) };
   }
 
@@ -116,7 +103,6 @@ export class Artefacts {
     }
   }
 
-  /** Names of the job's files. */
   async names(id: string): Promise<readonly string[]> {
     return await readdir(this.#jobFolder(id)).catch(() => []);
   }
@@ -127,7 +113,6 @@ export class Artefacts {
     await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true })));
   }
 
-  /** Ids that have a folder. */
   async ids(): Promise<readonly string[]> {
     return (await readdir(this.#folder).catch(() => [])).filter((name) => ID.test(name));
   }
@@ -136,11 +121,6 @@ export class Artefacts {
     if (!ID.test(id)) throw new Error("artefacts are named by job ids");
     return join(this.#folder, id);
   }
-}
-
-/** Names of all that a finished attempt may have. */
-export function artefactNames(token: number): readonly string[] {
-  return ["mp4", ...COMPANIONS].map((file) => `${token}.${file}`);
 }
 
 const UNWRITABLE: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM", "ENOTDIR", "EEXIST"]);

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { MoevieError, limit } from "@moevie/contracts";
+import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
 import { diskError } from "./artefacts.ts";
 
 /** What the job's record says of the file. */
@@ -13,6 +13,25 @@ export interface CheckpointFacts {
   readonly sizeBytes: number;
   /** sha256 of the file, hex. */
   readonly sha256: string;
+}
+
+/** The first of `kept`, newest first, that `read` gives whole; null when none is kept. Throws STORE_CORRUPT when all are damaged. */
+export async function newestSound(
+  kept: readonly CheckpointFacts[],
+  read: (facts: CheckpointFacts) => Promise<Uint8Array>,
+): Promise<Uint8Array | null> {
+  let damage: MoevieError | undefined;
+  for (const facts of kept) {
+    try {
+      return await read(facts);
+    } catch (thrown) {
+      const error = asMoevieError(thrown);
+      if (error.reason !== "STORE_CORRUPT") throw error;
+      damage = error;
+    }
+  }
+  if (damage !== undefined) throw damage;
+  return null;
 }
 
 /** Writes the parts one after another and answers their sha256, hex. Throws DISK_FULL; then nothing is left. */

@@ -1,50 +1,23 @@
 // What every job store must do, as one suite: each implementation's test file calls it with a way to open its store.
-import { rm, writeFile } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
-import { limit, type Reason } from "@moevie/contracts";
-import type { JobSpec, JobStore, Lease } from "./job-store.ts";
+import { limit } from "@moevie/contracts";
+import { checkpointCases, clipCases, leftClipCases } from "./contract-files.fixture.ts";
+import {
+  FACTS,
+  LONG_LEASE_MS,
+  SPEC,
+  claimed,
+  follow,
+  reasonOf,
+  until,
+  type Again,
+  type OpenedStore,
+  type Start,
+} from "./contract-parts.fixture.ts";
+import type { JobStore } from "./job-store.ts";
 
-export interface OpenedStore {
-  readonly store: JobStore;
-  /** Opens the same records again, as another process would. */
-  reopen(options?: { readonly queuedMax?: number }): Promise<JobStore>;
-  readonly folder: string;
-}
-
-export const SPEC: JobSpec = {
-  prompt: "a dog",
-  negativePrompt: "",
-  seed: 7,
-  width: 1280,
-  height: 720,
-  seconds: 2,
-  fps: 24,
-  quality: "standard",
-  colorCorrection: true,
-  steps: 4,
-  guidance: 5,
-  sampler: "unipc",
-  model: "starter",
-};
-
-export const FACTS = {
-  sizeBytes: 3,
-  sha256: "00",
-  codec: "h264",
-  pixelFormat: "yuv420p",
-  width: 1280,
-  height: 720,
-  fps: 24,
-  frameCount: 48,
-};
-const LONG_LEASE_MS = 600_000;
-
-export async function reasonOf(work: Promise<unknown>): Promise<Reason | "none"> {
-  return await work.then(
-    () => "none" as const,
-    (thrown: { reason: Reason }) => thrown.reason,
-  );
-}
+export { FACTS, SPEC, claimed, reasonOf, until, type OpenedStore } from "./contract-parts.fixture.ts";
 
 export function jobStoreContract(name: string, open: () => Promise<OpenedStore>): void {
   const opened: OpenedStore[] = [];
@@ -67,30 +40,13 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
     }
   });
   describe(`${name}: submit and read`, () => submitCases(start, again));
+  describe(`${name}: lists and deletes`, () => listCases(start, again));
   describe(`${name}: leases`, () => leaseCases(start, again));
   describe(`${name}: ends`, () => endCases(start));
   describe(`${name}: events`, () => eventCases(start, again));
   describe(`${name}: clips`, () => clipCases(start, again));
+  describe(`${name}: clips of leases that ended`, () => leftClipCases(start, again));
   describe(`${name}: checkpoints`, () => checkpointCases(start, again));
-}
-
-type Start = () => Promise<OpenedStore>;
-type Again = (one: OpenedStore, options?: { queuedMax: number }) => Promise<JobStore>;
-
-/** Claims the next job, which must be there. */
-export async function claimed(store: JobStore, leaseMs: number = LONG_LEASE_MS): Promise<Lease> {
-  const lease = await store.claimNext({ owner: "test", leaseMs });
-  if (lease === null) throw new Error("no job waits");
-  return lease;
-}
-
-export async function until(store: JobStore, holds: () => Promise<boolean>): Promise<void> {
-  const signal = AbortSignal.timeout(30_000);
-  for (;;) {
-    const after = store.changeCount;
-    if (await holds()) return;
-    await store.waitForChange({ after, signal });
-  }
 }
 
 function submitCases(start: Start, again: Again): void {
@@ -117,6 +73,19 @@ function submitCases(start: Start, again: Again): void {
     expect(await reasonOf(store.submit(SPEC, { requestId: "r", requestDigest: "other" }))).toBe("REQUEST_ID_REUSED");
     expect((await store.counts()).queued).toBe(1);
   });
+  test("submits with one request id at the same moment, through two openers, make one job; once it is deleted the id makes another", async () => {
+    const one = await start();
+    const other = await again(one);
+    const asked = { requestId: "r", requestDigest: "body" };
+    const same = await Promise.all([one.store, other, one.store, other].map((store) => store.submit(SPEC, asked)));
+    const [{ id } = { id: "" }] = same;
+    expect(same.map((job) => job.id)).toEqual(same.map(() => id));
+    expect(same.filter(({ repeated }) => !repeated)).toHaveLength(1);
+    expect((await one.store.list({ pageSize: 9 })).jobs).toHaveLength(1);
+    await other.delete(id);
+    const next = await other.submit(SPEC, asked);
+    expect([next.repeated, next.id === id]).toEqual([false, false]);
+  });
   test("a full queue refuses with a time to wait, and takes jobs again when one is claimed", async () => {
     const one = await start();
     const small = await again(one, { queuedMax: 1 });
@@ -128,8 +97,12 @@ function submitCases(start: Start, again: Again): void {
     await claimed(small);
     await small.submit(SPEC);
   });
-  test("pages list every job once, newest first, while jobs are added", async () => {
-    const { store } = await start();
+}
+
+function listCases(start: Start, again: Again): void {
+  test("pages list every job once, newest first, while jobs are added and deleted", async () => {
+    const one = await start();
+    const { store } = one;
     const ids: string[] = [];
     for (let index = 0; index < 5; index += 1) ids.unshift((await store.submit(SPEC)).id);
     const first = await store.list({ pageSize: 2 });
@@ -138,6 +111,10 @@ function submitCases(start: Start, again: Again): void {
     const third = await store.list({ pageSize: 2, pageToken: second.nextPageToken });
     expect([...first.jobs, ...second.jobs, ...third.jobs].map((job) => job.id)).toEqual(ids);
     expect(third.nextPageToken).toBe("");
+    const other = await again(one);
+    await other.delete(second.jobs[0]?.id ?? "");
+    const rest = await other.list({ pageSize: 9, pageToken: first.nextPageToken });
+    expect(rest.jobs.map((job) => job.id)).toEqual([ids[3], ids[4]]);
     expect(await reasonOf(store.list({ pageSize: 2, pageToken: "x" }))).toBe("INVALID_FIELD");
   });
   test("a deleted job is gone with its files, and its owner's next write is refused", async () => {
@@ -231,6 +208,19 @@ function endCases(start: Start): void {
     expect([second.id, second.job.attempt]).toEqual([id, 1]);
     expect(await store.loadCheckpoint(id)).toEqual(new Uint8Array([9]));
   });
+  test("a job that is cancelled while it runs is not run again: given back or its owner dead, it ends cancelled", async () => {
+    const { store } = await start();
+    const given = await store.submit(SPEC);
+    const lease = await claimed(store);
+    await store.requestCancel(given.id);
+    await store.release(lease);
+    expect((await store.get(given.id)).state.kind).toBe("cancelled");
+    const dead = await store.submit(SPEC);
+    await claimed(store, 60);
+    await store.requestCancel(dead.id);
+    await until(store, async () => (await store.get(dead.id)).state.kind === "cancelled");
+    expect(await store.claimNext({ owner: "test", leaseMs: 60 })).toBeNull();
+  });
   test("cancel ends a waiting job at once, flags a running one for its owner, and leaves an ended one", async () => {
     const { store } = await start();
     const waiting = await store.submit(SPEC);
@@ -246,6 +236,27 @@ function endCases(start: Start): void {
 }
 
 function eventCases(start: Start, again: Again): void {
+  test("watchers that follow while the job runs get every event once and in order, whatever they read at a time", async () => {
+    const one = await start();
+    const other = await again(one);
+    const { id } = await one.store.submit(SPEC);
+    const followed = [one.store, other].map((store, at) => follow(store, id, at + 1));
+    const lease = await claimed(one.store);
+    for (let step = 1; step <= 30; step += 1) {
+      await one.store.writeProgress(lease, { stage: "denoise", step, stepCount: 30, percent: step });
+      if (step === 15) await other.requestCancel(id);
+    }
+    await one.store.finish(lease, { kind: "cancelled" });
+    for (const events of await Promise.all(followed)) {
+      const steps = events.filter(({ progress }) => progress.stage === "denoise").map(({ progress }) => progress.step);
+      expect([...new Set(steps)]).toEqual(Array.from({ length: 30 }, (_, at) => at + 1));
+      expect(new Set(events.map(({ sequence }) => sequence)).size).toBe(events.length);
+      expect(events).toEqual(await other.eventsAfter(id, 0));
+      expect(await one.store.eventsAfter(id, events.at(-1)?.sequence ?? 0)).toEqual([]);
+    }
+    await one.store.delete(id);
+    expect(await reasonOf(other.eventsAfter(id, 0))).toBe("VIDEO_NOT_FOUND");
+  });
   test("a watcher in another process hears of every event in order and can resume at any cursor", async () => {
     const one = await start();
     const other = await again(one);
@@ -271,113 +282,5 @@ function eventCases(start: Start, again: Again): void {
     const wait = store.waitForChange({ after: store.changeCount, signal: stop.signal });
     stop.abort(new Error("enough"));
     await expect(wait).rejects.toThrow("enough");
-  });
-}
-
-function clipCases(start: Start, again: Again): void {
-  test("a finished job names its clip; files of other attempts and the checkpoint are gone", async () => {
-    const { store } = await start();
-    const { id } = await store.submit(SPEC);
-    const first = await claimed(store);
-    const late = await store.artefacts.createAttempt(first);
-    await late.write(new Uint8Array([0]));
-    await store.release(first);
-    const second = await claimed(store);
-    await store.saveCheckpoint(second, [new Uint8Array(8)]);
-    const attempt = await store.artefacts.createAttempt(second);
-    await attempt.write(new Uint8Array([1, 2]));
-    await attempt.write(new Uint8Array([3]));
-    await late.writeCompanion("thumbnail.jpg", new Uint8Array([8]));
-    await attempt.writeCompanion("thumbnail.jpg", new Uint8Array([9]));
-    expect(await attempt.commit()).toBe(3);
-    const done = await store.finish(second, { kind: "completed", artefact: FACTS });
-    await late.commit();
-    expect(done.state).toMatchObject({ kind: "completed", token: second.token, artefact: FACTS });
-    expect(done.progress.percent).toBe(100);
-    const clip = await store.artefacts.open({ id, token: second.token });
-    expect(Buffer.concat(await clip.read().toArray())).toEqual(Buffer.from([1, 2, 3]));
-    expect(Buffer.concat(await clip.read({ start: 1, end: 1 }).toArray())).toEqual(Buffer.from([2]));
-    expect(await reasonOf(store.artefacts.open(first))).toBe("VIDEO_NOT_READY");
-    const thumbnail = await store.artefacts.open({ id, token: second.token }, "thumbnail.jpg");
-    expect(Buffer.concat(await thumbnail.read().toArray())).toEqual(Buffer.from([9]));
-    expect(await reasonOf(store.artefacts.open({ id, token: second.token }, "sprites.jpg"))).toBe("VIDEO_NOT_READY");
-    expect(await store.loadCheckpoint(id)).toBeNull();
-  });
-  test("however a job leaves a lease, the clip that lease was writing is gone; the file of a live lease stays", async () => {
-    const one = await start();
-    const { store } = one;
-    const leave: Record<string, (lease: Lease) => Promise<unknown>> = {
-      failed: (lease) => store.finish(lease, { kind: "failed", error: { reason: "INTERNAL", message: "It broke." } }),
-      cancelled: (lease) => store.finish(lease, { kind: "cancelled" }),
-      queued: (lease) => store.release(lease),
-      deleted: (lease) => store.delete(lease.id),
-    };
-    const live = await store.submit(SPEC);
-    const liveLease = await claimed(store);
-    const writing = await store.artefacts.createAttempt(liveLease);
-    for (const end of Object.values(leave)) {
-      const { id } = await store.submit(SPEC);
-      const lease = await claimed(store);
-      const attempt = await store.artefacts.createAttempt(lease);
-      await end(lease);
-      expect(await store.artefacts.names(id)).toEqual([]);
-      await attempt.discard();
-      await store.delete(id).catch(() => undefined);
-    }
-    await again(one);
-    expect(await store.artefacts.names(live.id)).toEqual([`${liveLease.token}.mp4`]);
-    await writing.commit();
-  });
-  test("a lease that ran out leaves no clip, whether its job waits again, was cancelled or failed for good", async () => {
-    const { store } = await start();
-    const { id } = await store.submit(SPEC);
-    const gone = (kind: string): Promise<void> =>
-      until(
-        store,
-        async () => (await store.get(id)).state.kind === kind && (await store.artefacts.names(id)).length === 0,
-      );
-    await (await store.artefacts.createAttempt(await claimed(store, 60))).commit();
-    await gone("queued");
-    await (await store.artefacts.createAttempt(await claimed(store, 60))).commit();
-    await store.requestCancel(id);
-    await gone("cancelled");
-    expect(await store.artefacts.ids()).toEqual([]);
-  });
-}
-
-function checkpointCases(start: Start, again: Again): void {
-  test("a checkpoint larger than a message is saved while other calls are answered, replaces the one before and goes with the job", async () => {
-    const one = await start();
-    const { store } = one;
-    const { id } = await store.submit(SPEC);
-    const lease = await claimed(store);
-    const parts = [new Uint8Array(5).fill(1), new Uint8Array(96 * 2 ** 20).fill(7)];
-    await store.saveCheckpoint(lease, [new Uint8Array(1)]);
-    const order: string[] = [];
-    await Promise.all([
-      store.saveCheckpoint(lease, parts).then(() => order.push("checkpoint")),
-      store.renew(lease).then(() => order.push("renewal")),
-    ]);
-    expect(order).toEqual(["renewal", "checkpoint"]);
-    const other = await again(one);
-    expect(await store.artefacts.names(id)).toHaveLength(1);
-    const read = Buffer.from((await other.loadCheckpoint(id)) ?? []);
-    expect(read.equals(Buffer.concat(parts))).toBe(true);
-    await store.finish(lease, { kind: "cancelled" });
-    expect(await store.artefacts.ids()).toEqual([]);
-    expect(await reasonOf(store.saveCheckpoint(lease, parts))).toBe("LEASE_LOST");
-    expect(await store.artefacts.names(id)).toEqual([]);
-  });
-  test("a checkpoint that is damaged, cut or missing is told as such, not given", async () => {
-    const { store } = await start();
-    const { id } = await store.submit(SPEC);
-    const lease = await claimed(store);
-    const damages = [(path: string) => writeFile(path, "123x"), (path: string) => writeFile(path, "123"), rm];
-    for (const damage of damages) {
-      await store.saveCheckpoint(lease, [Buffer.from("1234")]);
-      const [name = ""] = await store.artefacts.names(id);
-      await damage(store.artefacts.path(id, name));
-      expect(await reasonOf(store.loadCheckpoint(id))).toBe("STORE_CORRUPT");
-    }
   });
 }

@@ -1,6 +1,6 @@
 // What a job store promises to gateway and scheduler, whichever store is behind it. Records only: no tensors, no transport.
 import type { QualityName } from "@moevie/contracts";
-import type { Artefacts } from "./artefacts.ts";
+import type { Artefacts } from "./artefact-names.ts";
 import type { ArtefactFacts, JobError, JobState, JobStateKind } from "./job-state.ts";
 
 /** A spec with every default filled in; the gateway makes it, nothing after it re-checks it. */
@@ -145,9 +145,9 @@ export interface JobStore {
   writeProgress(lease: Lease, progress: JobProgress, stageTimings?: readonly StageTiming[]): Promise<LeaseAnswer>;
   /** An event with a preview picture, at the progress last written. Renews too. */
   appendEvent(lease: Lease, event: { readonly previewPng: Uint8Array }): Promise<LeaseAnswer>;
-  /** Replaces the job's checkpoint by the parts one after another, at most checkpointBytesMax. They may not change meanwhile. */
+  /** Keeps the parts one after another as the newest checkpoint, at most checkpointBytesMax, beside the one before. They may not change meanwhile. */
   saveCheckpoint(lease: Lease, parts: readonly Uint8Array[]): Promise<LeaseAnswer>;
-  /** Throws STORE_CORRUPT when the checkpoint is not what was saved. */
+  /** The newest that is what was saved; null without one. Throws STORE_CORRUPT when none is. */
   loadCheckpoint(id: string): Promise<Uint8Array | null>;
   /** In order; at most eventsPerReadMax. `after` 0: from the beginning. Throws VIDEO_NOT_FOUND. */
   eventsAfter(id: string, after: number, eventsMax?: number): Promise<readonly JobEvent[]>;

@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
-import { artefactNames } from "./artefacts.ts";
+import { artefactNames } from "./artefact-names.ts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
 import { held, isFinal, transition, JOB_STATE_KINDS, type JobStateKind, type JobTransition } from "./job-state.ts";
 import { COLUMNS, recordOf, stateOf, type JobRow } from "./job-row.ts";
@@ -33,12 +33,13 @@ export interface LeaseKey {
 
 export interface SavedCheckpoint {
   readonly answer: LeaseAnswer;
-  readonly replaced: string | undefined;
+  /** File names of the checkpoints that are not kept any more. */
+  readonly replaced: readonly string[];
 }
 
 export interface FilesNeeded {
-  /** The clip and the checkpoint. */
-  readonly names: readonly (string | undefined)[];
+  /** The clip and the checkpoints. */
+  readonly names: readonly string[];
   /** Lease that holds the job: its files may be in the making. */
   readonly liveToken: number | undefined;
   /** No lease will be given any more. */
@@ -156,23 +157,27 @@ export class SqliteRecords {
     });
   }
 
-  /** Answers the file name of the checkpoint before, too. */
   saveCheckpoint(lease: LeaseKey, { name, sizeBytes, sha256 }: CheckpointFacts): SavedCheckpoint {
     return this.#write(() => {
       const { row, answer } = this.#renewed(lease);
-      const replaced = this.checkpoint(lease.id)?.name;
+      const replaced = this.checkpoints(lease.id)
+        .slice(limit("checkpointGenerationsMax") - 1)
+        .map((old) => old.name);
       this.#db
-        .prepare("INSERT OR REPLACE INTO checkpoints (job, name, size_bytes, sha256) VALUES (?, ?, ?, ?)")
+        .prepare("INSERT INTO checkpoints (job, name, size_bytes, sha256) VALUES (?, ?, ?, ?)")
         .run(row.number, name, sizeBytes, sha256);
+      const remove = this.#db.prepare("DELETE FROM checkpoints WHERE job = ? AND name = ?");
+      for (const old of replaced) remove.run(row.number, old);
       return { answer, replaced };
     });
   }
 
-  checkpoint(id: string): CheckpointFacts | undefined {
+  /** Newest first. */
+  checkpoints(id: string): readonly CheckpointFacts[] {
     return translated(() => {
       const query = `SELECT name, size_bytes AS sizeBytes, checkpoints.sha256 FROM checkpoints
-        JOIN jobs ON jobs.number = checkpoints.job WHERE jobs.id = ?`;
-      return this.#db.prepare(query).get(id) as unknown as CheckpointFacts | undefined;
+        JOIN jobs ON jobs.number = checkpoints.job WHERE jobs.id = ? ORDER BY checkpoints.number DESC`;
+      return this.#db.prepare(query).all(id) as unknown as readonly CheckpointFacts[];
     });
   }
 
@@ -261,7 +266,10 @@ export class SqliteRecords {
         const row = this.#row("id = ?", id);
         const state = row && stateOf(row);
         return {
-          names: [...(state?.kind === "completed" ? artefactNames(state.token) : []), this.checkpoint(id)?.name],
+          names: [
+            ...(state?.kind === "completed" ? artefactNames(state.token) : []),
+            ...this.checkpoints(id).map(({ name }) => name),
+          ],
           liveToken: state?.kind === "running" ? state.token : undefined,
           final: state === undefined || isFinal(state),
         };

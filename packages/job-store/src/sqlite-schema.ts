@@ -48,6 +48,20 @@ ALTER TABLE jobs ADD COLUMN finished_at_ms INTEGER AS (state_json ->> '$.finishe
 ALTER TABLE jobs ADD COLUMN clip_bytes INTEGER AS (coalesce(state_json ->> '$.artefact.sizeBytes', 0)) VIRTUAL;
 CREATE INDEX jobs_by_end ON jobs (finished_at_ms, clip_bytes, id) WHERE finished_at_ms IS NOT NULL;
 `,
+  // Two generations of checkpoints, in the order they were saved.
+  `
+CREATE TABLE kept_checkpoints (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+  name TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL
+) STRICT;
+INSERT INTO kept_checkpoints (job, name, size_bytes, sha256) SELECT job, name, size_bytes, sha256 FROM checkpoints;
+DROP TABLE checkpoints;
+ALTER TABLE kept_checkpoints RENAME TO checkpoints;
+CREATE INDEX checkpoints_by_job ON checkpoints (job, number);
+`,
 ];
 
 /** Opens or makes the file. Throws STORE_CORRUPT, DISK_FULL, CONFIG_INVALID (not writable) or UNSUPPORTED (newer schema). */

@@ -25,7 +25,17 @@ async function fill(store: JobStore, lease: Lease): Promise<void> {
 jobStoreContract("sqlite", async () => {
   const folder = await mkdtemp(join(tmpdir(), "moevie-store-"));
   const path = join(folder, "jobs.db");
-  return { folder, store: await openSqliteStore(path), reopen: (options) => openSqliteStore(path, options) };
+  const store = await openSqliteStore(path);
+  return {
+    folder,
+    store,
+    reopen: (options) => openSqliteStore(path, options),
+    async damage(id, name, how) {
+      const file = store.artefacts.path(id, name);
+      if (how === "missing") await rm(file);
+      else await writeFile(file, how === "cut" ? "123" : "123x");
+    },
+  };
 });
 
 describe("sqlite file", () => {

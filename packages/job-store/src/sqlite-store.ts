@@ -3,8 +3,10 @@ import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { MoevieError, limit } from "@moevie/contracts";
-import { Artefacts, diskError } from "./artefacts.ts";
-import { readCheckpoint, writeCheckpoint } from "./checkpoint-file.ts";
+import { FileArtefacts, diskError } from "./artefacts.ts";
+import { bounded } from "./bounded.ts";
+import { ChangeSignal } from "./change-signal.ts";
+import { newestSound, readCheckpoint, writeCheckpoint } from "./checkpoint-file.ts";
 import type { JobStateKind } from "./job-state.ts";
 import type {
   JobEvent,
@@ -35,13 +37,16 @@ export interface SqliteStoreOptions {
   readonly artefactsFolder?: string;
 }
 
+/** Its files are files: tests lay hands on them. */
+export type SqliteJobStore = JobStore & { readonly artefacts: FileArtefacts };
+
 interface Pending {
   readonly resolve: (value: never) => void;
   readonly reject: (error: Error) => void;
 }
 
 /** Opens or makes the store. Throws STORE_CORRUPT, DISK_FULL, CONFIG_INVALID or UNSUPPORTED. */
-export async function openSqliteStore(path: string, options: SqliteStoreOptions = {}): Promise<JobStore> {
+export async function openSqliteStore(path: string, options: SqliteStoreOptions = {}): Promise<SqliteJobStore> {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   } catch (thrown) {
@@ -53,7 +58,7 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
     bytesMax: options.bytesMax ?? limit("storeBytesMax"),
     retention: options.retention,
   });
-  const artefacts = new Artefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
+  const artefacts = new FileArtefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
   const store = new SqliteStore(thread, artefacts);
   await store.tidy(await artefacts.ids());
   return store;
@@ -65,10 +70,9 @@ type Method = keyof SqliteRecords;
 class StoreThread {
   readonly #thread: Worker;
   readonly #pending = new Map<number, Pending>();
-  readonly #waiters = new Set<() => void>();
+  readonly changes = new ChangeSignal();
   #calls = 0;
   #ended: Error | undefined;
-  changeCount = 0;
   /** Hears of jobs whose lease the store took or that it removed, and says that they changed. */
   onTaken: (id: string) => void = () => undefined;
 
@@ -107,26 +111,8 @@ class StoreThread {
     ...values: Parameters<SqliteRecords[K]>
   ): Promise<ReturnType<SqliteRecords[K]>> {
     const result = await this.call(method, ...values);
-    this.changed();
+    this.changes.changed();
     return result;
-  }
-
-  async wait(after: number, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    while (this.changeCount <= after) {
-      if (this.#ended !== undefined) throw this.#ended;
-      await new Promise<void>((resolve, reject) => {
-        const finish = (settle: () => void): void => {
-          this.#waiters.delete(wake);
-          signal.removeEventListener("abort", abort);
-          settle();
-        };
-        const wake = (): void => finish(resolve);
-        const abort = (): void => finish(() => reject(signal.reason as Error));
-        this.#waiters.add(wake);
-        signal.addEventListener("abort", abort, { once: true });
-      });
-    }
   }
 
   async close(): Promise<void> {
@@ -137,7 +123,7 @@ class StoreThread {
   }
 
   #receive(message: ThreadMessage): void {
-    if (message.kind === "changed") return this.changed();
+    if (message.kind === "changed") return this.changes.changed();
     if (message.kind === "taken") return this.onTaken(message.id);
     const call = message.kind === "opened" ? 0 : message.call;
     const pending = this.#pending.get(call);
@@ -146,16 +132,11 @@ class StoreThread {
     else pending?.resolve((message.kind === "result" ? message.value : undefined) as never);
   }
 
-  changed(): void {
-    this.changeCount += 1;
-    for (const wake of this.#waiters) wake();
-  }
-
   #end(error: Error): void {
     this.#ended ??= error;
     for (const { reject } of this.#pending.values()) reject(this.#ended);
     this.#pending.clear();
-    for (const wake of this.#waiters) wake();
+    this.changes.end(this.#ended);
   }
 }
 
@@ -164,15 +145,15 @@ function received({ reason, message, ...options }: SentError): MoevieError {
 }
 
 class SqliteStore implements JobStore {
-  readonly artefacts: Artefacts;
+  readonly artefacts: FileArtefacts;
   readonly #thread: StoreThread;
   #tidied: Promise<void> = Promise.resolve();
   #checkpoints = 0;
 
-  constructor(thread: StoreThread, artefacts: Artefacts) {
+  constructor(thread: StoreThread, artefacts: FileArtefacts) {
     this.#thread = thread;
     this.artefacts = artefacts;
-    thread.onTaken = (id) => void this.tidy([id]).then(() => thread.changed());
+    thread.onTaken = (id) => void this.tidy([id]).then(() => thread.changes.changed());
   }
 
   /** Removes files of jobs that their records do not need. Never rejects: what stays goes when the store opens next. */
@@ -188,7 +169,7 @@ class SqliteStore implements JobStore {
   }
 
   get changeCount(): number {
-    return this.#thread.changeCount;
+    return this.#thread.changes.count;
   }
 
   submit(spec: JobSpec, options: SubmitOptions = {}): Promise<Submission> {
@@ -205,7 +186,7 @@ class SqliteStore implements JobStore {
 
   async claimNext(claim: { readonly owner: string; readonly leaseMs: number }): Promise<Lease | null> {
     const lease = await this.#thread.call("claimNext", claim.owner, claim.leaseMs);
-    if (lease !== null) this.#thread.changed();
+    if (lease !== null) this.#thread.changes.changed();
     return lease;
   }
 
@@ -233,7 +214,7 @@ class SqliteStore implements JobStore {
     bounded("checkpoint", sizeBytes, limit("checkpointBytesMax"));
     const { id, token } = lease;
     const name = `${token}-${++this.#checkpoints}.checkpoint`;
-    let unneeded: string | undefined = name;
+    let unneeded: readonly string[] = [name];
     try {
       const sha256 = await writeCheckpoint(await this.artefacts.place(id, name), parts);
       const saved = await this.#thread.call("saveCheckpoint", keyOf(lease), { name, sizeBytes, sha256 });
@@ -244,13 +225,13 @@ class SqliteStore implements JobStore {
       await this.renew(lease);
       throw thrown;
     } finally {
-      if (unneeded !== undefined) await this.artefacts.remove(id, [unneeded]);
+      await this.artefacts.remove(id, unneeded);
     }
   }
 
   async loadCheckpoint(id: string): Promise<Uint8Array | null> {
-    const facts = await this.#thread.call("checkpoint", id);
-    return facts === undefined ? null : await readCheckpoint(this.artefacts.path(id, facts.name), facts);
+    const kept = await this.#thread.call("checkpoints", id);
+    return await newestSound(kept, (facts) => readCheckpoint(this.artefacts.path(id, facts.name), facts));
   }
 
   eventsAfter(id: string, after: number, eventsMax: number = limit("eventsPerReadMax")): Promise<readonly JobEvent[]> {
@@ -284,7 +265,7 @@ class SqliteStore implements JobStore {
   }
 
   waitForChange(wait: { readonly after: number; readonly signal: AbortSignal }): Promise<void> {
-    return this.#thread.wait(wait.after, wait.signal);
+    return this.#thread.changes.wait(wait.after, wait.signal);
   }
 
   async close(): Promise<void> {
@@ -294,7 +275,7 @@ class SqliteStore implements JobStore {
 }
 
 function removeUnneeded(
-  artefacts: Artefacts,
+  artefacts: FileArtefacts,
   id: string,
   names: readonly string[],
   needed: FilesNeeded,
@@ -307,9 +288,4 @@ function removeUnneeded(
 
 function keyOf(lease: Lease): LeaseKey {
   return { id: lease.id, token: lease.token };
-}
-
-function bounded(what: string, bytes: number, bytesMax: number): void {
-  if (bytes > bytesMax)
-    throw new MoevieError("OUT_OF_MEMORY", `The ${what} has ${bytes} bytes; at most ${bytesMax} are kept.`);
 }

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MoevieError, type DecodeRequest, type DecodeResponse, type DenoiseHead } from "@moevie/contracts";
 import { createSampler, guide, latentWindows, noiseSchedule, type SamplerName, seededNoise } from "@moevie/diffusion";
-import { openSqliteStore, type JobRecord, type JobSpec, type JobStore } from "@moevie/job-store";
+import { openSqliteStore, type JobRecord, type JobSpec, type JobStore, type SqliteJobStore } from "@moevie/job-store";
 import {
   createLogger,
   GrpcPeer,
@@ -176,7 +176,7 @@ export class FakeCluster implements RouterLog {
     return `unix:${join(this.folder, name)}`;
   }
 
-  openStore(): Promise<JobStore> {
+  openStore(): Promise<SqliteJobStore> {
     return openSqliteStore(join(this.folder, "data", "jobs.db")).then((store) => {
       this.#closers.push(() => store.close());
       return store;

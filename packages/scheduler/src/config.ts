@@ -1,6 +1,6 @@
 // The scheduler's settings; the only file here that sees the environment.
 import { limit } from "@moevie/contracts";
-import type { Retention } from "@moevie/job-store";
+import { STORE_SETTINGS, type Retention } from "@moevie/job-store";
 import { readConfig, type Settings, type SettingSpec } from "@moevie/runtime";
 
 const JOBS_RUNNING_CEILING = 64;
@@ -12,7 +12,7 @@ const GIB = 2 ** 30;
 
 const SETTINGS = {
   MOEVIE_BUNDLE: { kind: "path" },
-  MOEVIE_DATA: { kind: "path" },
+  ...STORE_SETTINGS,
   MOEVIE_TEXT_ENCODER: { kind: "address" },
   MOEVIE_ROUTER: { kind: "address" },
   MOEVIE_DECODER: { kind: "address" },

@@ -1,9 +1,8 @@
 // Starts the scheduler: takes jobs from the store and coordinates them through their steps. Holds latents, never weights.
 import { randomUUID } from "node:crypto";
-import { join } from "node:path";
 import { BundleError, openBundle } from "@moevie/bundle";
 import { MoevieError, limit } from "@moevie/contracts";
-import { openSqliteStore } from "@moevie/job-store";
+import { openJobStore } from "@moevie/job-store";
 import { GrpcPeer, runService } from "@moevie/runtime";
 import { readSchedulerConfig, retentionOf } from "./config.ts";
 import { modelFacts } from "./model-facts.ts";
@@ -18,7 +17,7 @@ runService({
       throw thrown;
     });
     const model = modelFacts(bundle.manifest, bundle.digest);
-    const store = await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), { retention: retentionOf(config) });
+    const store = await openJobStore(config, { retention: retentionOf(config), onNotice: (line) => log.warn(line) });
     const peers = {
       textEncoder: new GrpcPeer("moevie.v1.TextEncoderService", config.MOEVIE_TEXT_ENCODER),
       router: new GrpcPeer("moevie.v1.DenoiseService", config.MOEVIE_ROUTER),

@@ -18,7 +18,9 @@ const HTTP_PORT_DEFAULT = 7901;
 
 interface ServeRequest {
   readonly shardCount: number;
-  readonly dataDir: string;
+  /** Absent with NATS. */
+  readonly dataDir: string | undefined;
+  readonly nats: string | undefined;
   readonly bundleDir: string | undefined;
   readonly grpcListen: string;
   readonly httpListen: string;
@@ -41,6 +43,17 @@ function prepareData(flag: string | undefined, fallback: string | undefined): st
   return path;
 }
 
+/** Servers of the job store. Credentials come by the environment: a command line is seen by everybody. */
+function checkNats(flag: string | undefined): string | undefined {
+  for (const server of flag?.split(",") ?? []) {
+    if (/^(nats|tls):\/\/[^/@\s]+$/.test(server) && URL.canParse(server)) continue;
+    const allowed =
+      "nats://HOST:PORT or tls://HOST:PORT, comma separated; credentials come by MOEVIE_NATS_USER and its neighbours";
+    throw new UsageError([{ flag: "--nats", value: server.replace(/\/\/.*@/, "//…@"), allowed }]);
+  }
+  return flag;
+}
+
 async function parseServe(context: CommandContext, flags: RawFlags): Promise<ServeRequest> {
   const host = textFlag(flags, "host") ?? "127.0.0.1";
   const shardCount = parseWholeNumber(flags, "shards", "--shards", SHARD_COUNT);
@@ -54,10 +67,15 @@ async function parseServe(context: CommandContext, flags: RawFlags): Promise<Ser
   checkShardCount(shardCount, bundle);
   await checkPortFree("--grpc-port", host, grpcPort);
   await checkPortFree("--http-port", host, httpPort);
-  const dataDir = prepareData(textFlag(flags, "data"), context.config.dataDir);
+  const nats = checkNats(textFlag(flags, "nats"));
+  const data = textFlag(flags, "data");
+  if (nats !== undefined && data !== undefined)
+    throw new UsageError([{ flag: "--data", value: data, allowed: "nothing beside --nats: jobs and clips lie there" }]);
+  const dataDir = nats === undefined ? prepareData(data, context.config.dataDir) : undefined;
   return {
     shardCount,
     dataDir,
+    nats,
     bundleDir: bundle?.folder,
     grpcListen: hostPort(host, grpcPort),
     httpListen: hostPort(host, httpPort),
@@ -112,7 +130,7 @@ export async function serve(
   const facts = {
     grpc: cluster.grpcAddress,
     http: `http://${cluster.httpAddress}`,
-    data: cluster.dataDir,
+    ...(request.nats === undefined ? { data: cluster.dataDir } : { nats: request.nats }),
     bundle: cluster.bundleDir,
     startSeconds: (clock.nowMs() - startMs) / 1000,
     processes: cluster.processes(),
@@ -121,7 +139,7 @@ export async function serve(
   else {
     output.print(`gRPC    ${facts.grpc}`);
     output.print(`HTTP    ${facts.http} (/readyz, /metrics)`);
-    output.print(`data    ${facts.data}`);
+    output.print(request.nats === undefined ? `data    ${cluster.dataDir}` : `jobs    ${request.nats}`);
     output.print(`ready after ${facts.startSeconds.toFixed(1)} s; Ctrl-C stops it`);
   }
   const interrupted = new Promise<undefined>((settle) => {

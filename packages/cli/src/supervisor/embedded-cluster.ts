@@ -21,6 +21,8 @@ export interface EmbeddedClusterOptions {
   readonly shardCount: number;
   /** Where jobs and clips are kept; absent: in the run folder, gone afterwards. */
   readonly dataDir?: string | undefined;
+  /** Servers of the NATS job store, comma separated; absent: a file in dataDir. */
+  readonly nats?: string | undefined;
   /** HOST:PORT of the gateway; absent: sockets in the run folder. */
   readonly grpcListen?: string;
   readonly httpListen?: string;
@@ -96,6 +98,7 @@ export async function startEmbeddedCluster(options: EmbeddedClusterOptions): Pro
       runDir,
       bundleDir,
       dataDir,
+      nats: options.nats,
       shardCount,
       grpcListen,
       httpListen,

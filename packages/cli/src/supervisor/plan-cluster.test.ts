@@ -16,6 +16,11 @@ const request = {
   environment: { PATH: "/bin", MOEVIE_SHARDS: "elsewhere:1", MOEVIE_INTRA_OP_THREADS: "3" },
 } as const;
 
+function natsToldOf(nats?: string): string | undefined {
+  const plans = planCluster({ ...request, nats, environment: { MOEVIE_NATS: "nats://elsewhere:1" } });
+  return plans[0]?.environment["MOEVIE_NATS"];
+}
+
 function nameIn(runDir: string): string | undefined {
   const plan = planCluster({ ...request, runDir }).find(({ name }) => name === "scheduler");
   return plan?.environment["MOEVIE_SCHEDULER_NAME"];
@@ -49,6 +54,10 @@ describe("the plan of a cluster", () => {
     expect(router?.["MOEVIE_INTRA_OP_THREADS"]).toBe("3");
     expect(router?.["MOEVIE_SHARDS"]).toBe("unix:/run/expert-shard-0.sock,unix:/run/expert-shard-1.sock");
     expect(planCluster({ ...request, environment: {} })[0]?.environment["MOEVIE_INTRA_OP_THREADS"]).toBe("1");
+  });
+
+  it("keeps jobs in the folder unless told of NATS servers, whatever the operator's environment holds", () => {
+    expect([natsToldOf(), natsToldOf("nats://h:1")]).toEqual(["", "nats://h:1"]);
   });
 
   it("names its scheduler by the run: the same when started again, another in a cluster beside it", () => {

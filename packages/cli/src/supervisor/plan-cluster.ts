@@ -8,6 +8,8 @@ export interface ClusterRequest {
   readonly runDir: string;
   readonly bundleDir: string;
   readonly dataDir: string;
+  /** Servers of the NATS job store, comma separated; absent: a file in dataDir. */
+  readonly nats?: string | undefined;
   /** Number of expert-shard processes, at least 1. */
   readonly shardCount: number;
   /** Gateway's public addresses: HOST:PORT or unix:PATH. */
@@ -58,6 +60,7 @@ function service(request: ClusterRequest, kind: ServiceName, name: string, setti
     MOEVIE_HTTP_LISTEN: `unix:${http}`,
     MOEVIE_BUNDLE: request.bundleDir,
     MOEVIE_DATA: request.dataDir,
+    MOEVIE_NATS: request.nats ?? "",
     MOEVIE_LOG_LEVEL: request.logLevel,
     MOEVIE_LOG_FORMAT: request.logFormat,
     ...(request.referenceDir !== undefined && { MOEVIE_REFERENCE_DIR: request.referenceDir }),

@@ -1,0 +1,89 @@
+// Which job store a service uses, from its settings: the one place that knows there are two. Services read STORE_SETTINGS with their own.
+import { join } from "node:path";
+import { MoevieError, type EnvironmentName } from "@moevie/contracts";
+import type { Settings, SettingSpec } from "@moevie/runtime";
+import type { JobStore, Retention } from "./job-store.ts";
+import type { NatsAccess } from "./nats-connection.ts";
+import { openNatsStore } from "./nats-store.ts";
+import { openSqliteStore } from "./sqlite-store.ts";
+
+const REPLICAS = ["1", "3", "5"] as const;
+
+export const STORE_SETTINGS = {
+  MOEVIE_DATA: { kind: "path", default: "" },
+  MOEVIE_NATS: { kind: "list", default: [] },
+  MOEVIE_NATS_PREFIX: { kind: "string", default: "moevie" },
+  MOEVIE_NATS_REPLICAS: { kind: "enum", values: REPLICAS, default: "1" },
+  MOEVIE_NATS_USER: { kind: "string", default: "" },
+  MOEVIE_NATS_PASSWORD: { kind: "string", default: "" },
+  MOEVIE_NATS_TOKEN: { kind: "string", default: "" },
+  MOEVIE_NATS_CREDENTIALS_FILE: { kind: "path", default: "" },
+  MOEVIE_NATS_TLS_CA_FILE: { kind: "path", default: "" },
+  MOEVIE_NATS_TLS_CERTIFICATE_FILE: { kind: "path", default: "" },
+  MOEVIE_NATS_TLS_KEY_FILE: { kind: "path", default: "" },
+} as const satisfies Partial<Record<EnvironmentName, SettingSpec>>;
+
+export interface OpenOptions {
+  readonly retention?: Retention;
+  /** Hears, a line each, of what an operator should look at. */
+  readonly onNotice: (line: string) => void;
+}
+
+/** The store on NATS when MOEVIE_NATS names servers, else the file in MOEVIE_DATA. Throws CONFIG_INVALID and what the stores throw. */
+export async function openJobStore(
+  config: Settings<typeof STORE_SETTINGS>,
+  { retention, onNotice }: OpenOptions,
+): Promise<JobStore> {
+  const kept = retention === undefined ? {} : { retention };
+  if (config.MOEVIE_NATS.length > 0) {
+    const prefix = checkedPrefix(config.MOEVIE_NATS_PREFIX);
+    const replicas = Number(config.MOEVIE_NATS_REPLICAS);
+    return await openNatsStore(natsAccess(config), { prefix, replicas, onNotice, ...kept });
+  }
+  if (config.MOEVIE_DATA === "")
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place",
+    );
+  return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), kept);
+}
+
+function natsAccess(config: Settings<typeof STORE_SETTINGS>): NatsAccess {
+  const given = {
+    user: config.MOEVIE_NATS_USER,
+    password: config.MOEVIE_NATS_PASSWORD,
+    token: config.MOEVIE_NATS_TOKEN,
+    credentialsFile: config.MOEVIE_NATS_CREDENTIALS_FILE,
+    tlsCaFile: config.MOEVIE_NATS_TLS_CA_FILE,
+    tlsCertificateFile: config.MOEVIE_NATS_TLS_CERTIFICATE_FILE,
+    tlsKeyFile: config.MOEVIE_NATS_TLS_KEY_FILE,
+  };
+  const ways = [given.user, given.token, given.credentialsFile].filter((way) => way !== "");
+  if (ways.length > 1)
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      "MOEVIE_NATS_USER, MOEVIE_NATS_TOKEN and MOEVIE_NATS_CREDENTIALS_FILE are set together; allowed: one of them",
+    );
+  if ((given.tlsCertificateFile === "") !== (given.tlsKeyFile === ""))
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      "One of MOEVIE_NATS_TLS_CERTIFICATE_FILE and MOEVIE_NATS_TLS_KEY_FILE is not set; allowed: both or none",
+    );
+  const present = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
+  return { servers: config.MOEVIE_NATS.map(checkedServer), ...present };
+}
+
+function checkedServer(server: string): string {
+  const isServer = /^(nats|tls):\/\/[^/@\s]+$/.test(server) && URL.canParse(server);
+  if (isServer) return server;
+  // What stands before an @ may be a secret: it is not repeated.
+  const shown = server.replace(/\/\/.*@/, "//…@");
+  const allowed = "nats://HOST:PORT or tls://HOST:PORT, comma separated; credentials have variables of their own";
+  throw new MoevieError("CONFIG_INVALID", `MOEVIE_NATS has "${shown}"; allowed: ${allowed}`);
+}
+
+function checkedPrefix(prefix: string): string {
+  if (/^[A-Za-z0-9_-]{1,32}$/.test(prefix)) return prefix;
+  const allowed = "1 to 32 letters, digits, - and _";
+  throw new MoevieError("CONFIG_INVALID", `MOEVIE_NATS_PREFIX is "${prefix}"; allowed: ${allowed}`);
+}

@@ -1,0 +1,111 @@
+// What happens to a job's record and files in NATS: claimed, held, taken back, left, tidied. Each a compare-and-set with what follows
+// from it; when to do which is the store's matter.
+import { artefactNames } from "./artefact-names.ts";
+import type { ChangeSignal } from "./change-signal.ts";
+import { held } from "./job-state.ts";
+import type { Lease, LeaseAnswer } from "./job-store.ts";
+import type { LeaseSighting } from "./lease-watch.ts";
+import type { NatsArtefacts } from "./nats-artefacts.ts";
+import { lost, moved } from "./nats-moves.ts";
+import { recordOf, type JobEntry, type StoredJob } from "./nats-record.ts";
+import type { Changed, RecordTable } from "./nats-table.ts";
+import type { WakeUps } from "./nats-wakeups.ts";
+
+export interface NatsJobsParts {
+  readonly table: RecordTable;
+  readonly wakeUps: WakeUps;
+  readonly artefacts: NatsArtefacts;
+  readonly changes: ChangeSignal;
+  /** Milliseconds since 1970, for people. */
+  readonly wallClockMs: () => number;
+}
+
+export class NatsJobs {
+  readonly #table: RecordTable;
+  readonly #wakeUps: WakeUps;
+  readonly #artefacts: NatsArtefacts;
+  readonly #changes: ChangeSignal;
+  readonly #wallClockMs: () => number;
+
+  constructor({ table, wakeUps, artefacts, changes, wallClockMs }: NatsJobsParts) {
+    this.#table = table;
+    this.#wakeUps = wakeUps;
+    this.#artefacts = artefacts;
+    this.#changes = changes;
+    this.#wallClockMs = wallClockMs;
+  }
+
+  async claim(
+    entry: JobEntry,
+    { owner, leaseMs }: { readonly owner: string; readonly leaseMs: number },
+  ): Promise<Lease | undefined> {
+    const { job, revision: token } = entry;
+    const started = { ...job, attempt: job.attempt + 1, leaseMs };
+    const after = await this.#table.write(
+      entry,
+      moved(started, { kind: "claim", owner, token, atMs: this.#wallClockMs() }),
+    );
+    return after === undefined ? undefined : { id: job.id, token, owner, leaseMs, job: recordOf(after.job) };
+  }
+
+  async held(lease: Lease, next: ((job: StoredJob) => StoredJob) | undefined): Promise<LeaseAnswer> {
+    return (await this.heldChange(lease, next)).answer;
+  }
+
+  /** A write of the lease's owner; without `next` nothing is written. Throws LEASE_LOST. */
+  async heldChange(
+    { id, token }: Lease,
+    next: ((job: StoredJob) => StoredJob) | undefined,
+  ): Promise<Changed & { readonly answer: LeaseAnswer }> {
+    try {
+      const changed = await this.#table.change(id, ({ job }) => {
+        held(job.state, token);
+        return next?.(job);
+      });
+      return { ...changed, answer: { cancelRequested: held(changed.after.job.state, token).cancelRequested } };
+    } catch (thrown) {
+      throw lost(thrown);
+    }
+  }
+
+  /** Takes a dead lease's job back; nothing when its owner wrote after all. */
+  async expire(id: string, dead: LeaseSighting): Promise<void> {
+    await this.expireIf(id, ({ revision }) => revision === dead.revision);
+  }
+
+  async expireIf(id: string, holds: (now: JobEntry) => boolean): Promise<boolean> {
+    const changed = await this.#table.change(id, (now) =>
+      holds(now) ? moved(now.job, { kind: "expire", attempt: now.job.attempt, atMs: this.#wallClockMs() }) : undefined,
+    );
+    if (changed.after === changed.before) return false;
+    await this.left(changed);
+    return true;
+  }
+
+  /** A job that left its lease and may wait again. */
+  async left(changed: Changed): Promise<void> {
+    if (changed.after.job.state.kind === "queued") void this.#wakeUps.send(changed.after.job.id);
+    await this.tidy(changed);
+    this.#changes.changed();
+  }
+
+  /** Removes files that the record needed before a change, or its lease may have made, and does not need after it. */
+  async tidy({ before, after }: Changed, endedToken?: number): Promise<void> {
+    if (after === before && endedToken === undefined) return;
+    const { state } = before.job;
+    const token = state.kind === "running" ? state.token : endedToken;
+    const isPublished = after.job.state.kind === "completed";
+    const kept = new Set(after.job.checkpoints.map(({ name }) => name));
+    const names = before.job.checkpoints.map(({ name }) => name).filter((name) => !kept.has(name));
+    if (after.job.state.kind === "running") return;
+    await this.removeFiles(after.job.id, [
+      ...names,
+      ...(token === undefined || isPublished ? [] : artefactNames(token)),
+    ]);
+  }
+
+  /** Never rejects: a sweep removes what stays. */
+  async removeFiles(id: string, names: readonly string[]): Promise<void> {
+    await this.#artefacts.remove(id, names).catch(() => undefined);
+  }
+}

@@ -1,0 +1,358 @@
+// The job store on a NATS server or cluster: the record in the key-value bucket is the only lease, the revision at which it was claimed
+// its fencing token, and every write a compare-and-set. Streams wake claimants and carry events; files lie in the object store.
+import { createHash, randomUUID } from "node:crypto";
+import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
+import { pause } from "@moevie/runtime";
+import { artefactNames } from "./artefact-names.ts";
+import { newestSound } from "./checkpoint-file.ts";
+import { ChangeSignal } from "./change-signal.ts";
+import { isFinal, type JobStateKind } from "./job-state.ts";
+import { numberOf } from "./job-index.ts";
+import type {
+  JobEvent,
+  JobOutcome,
+  JobPage,
+  JobProgress,
+  JobRecord,
+  JobSpec,
+  JobStore,
+  Lease,
+  LeaseAnswer,
+  Retention,
+  StageTiming,
+  Submission,
+  SubmitOptions,
+} from "./job-store.ts";
+import { NatsArtefacts, streamOf } from "./nats-artefacts.ts";
+import { connectNats, withNats, type NatsAccess } from "./nats-connection.ts";
+import { EventLog } from "./nats-events.ts";
+import { newJob, recordOf, withEvent, type JobEntry } from "./nats-record.ts";
+import { RequestKeys, absent } from "./nats-requests.ts";
+import { openStreams, removeKey, type NatsParts } from "./nats-streams.ts";
+import { RecordTable } from "./nats-table.ts";
+import { Upkeep } from "./nats-upkeep.ts";
+import { NatsJobs } from "./nats-jobs.ts";
+import { WakeUps } from "./nats-wakeups.ts";
+import { cursorOf, tokenOf } from "./page-token.ts";
+import { bounded } from "./bounded.ts";
+import { finished, lost, moved } from "./nats-moves.ts";
+
+export interface NatsStoreOptions {
+  /** Names of streams and buckets begin with it. Default "moevie". */
+  readonly prefix?: string;
+  /** Servers that keep each record, event and file: 1, 3 or 5. Default 1. */
+  readonly replicas?: number;
+  /** Jobs that may wait; gateways that submit at the same moment may go over it by one each. Default jobsQueuedMax. */
+  readonly queuedMax?: number;
+  /** What is kept of finished jobs; a store that has it also sweeps. Default: all. */
+  readonly retention?: Retention;
+  /** Pause between two sweeps. Default natsSweepMs. */
+  readonly sweepMs?: number;
+  /** Hears, a line each, of settings of streams found that are not those meant, of records it cannot read and of what a sweep removed. */
+  readonly onNotice?: (line: string) => void;
+}
+
+/** Connects and makes what is missing. Throws PEER_UNAVAILABLE, CONFIG_INVALID and DISK_FULL. */
+export async function openNatsStore(access: NatsAccess, options: NatsStoreOptions = {}): Promise<JobStore> {
+  const connection = await connectNats(access, "moevie job store");
+  try {
+    const onNotice = options.onNotice ?? (() => undefined);
+    const { prefix = "moevie", replicas = 1 } = options;
+    const parts = await openedStreams(() => openStreams(connection, prefix, replicas, onNotice));
+    const store = new NatsStore(parts, options);
+    await store.start();
+    return store;
+  } catch (thrown) {
+    await connection.close();
+    throw thrown;
+  }
+}
+
+/** Servers that were just started have no leader yet: they are waited for. */
+async function openedStreams(open: () => Promise<NatsParts>): Promise<NatsParts> {
+  const endMs = performance.now() + limit("natsFirstConnectMsMax");
+  for (;;) {
+    try {
+      return await withNats(open);
+    } catch (thrown) {
+      if (asMoevieError(thrown).reason !== "PEER_UNAVAILABLE" || performance.now() > endMs) throw thrown;
+      await pause(limit("connectRetryMsMax") / 4);
+    }
+  }
+}
+
+/** How long an idle claimant leaves a new job to the one that was woken for it. */
+const WAKE_GRACE_MS = 50;
+
+class NatsStore implements JobStore {
+  readonly artefacts: NatsArtefacts;
+  readonly #parts: NatsParts;
+  readonly #options: NatsStoreOptions;
+  readonly #changes = new ChangeSignal();
+  readonly #ended = new AbortController();
+  readonly #events: EventLog;
+  readonly #table: RecordTable;
+  readonly #wakeUps: WakeUps;
+  readonly #requests: RequestKeys;
+  readonly #jobs: NatsJobs;
+  readonly #upkeep: Upkeep;
+  /** Leases whose end may have been written although no answer came. */
+  readonly #unsure = new Set<string>();
+  #checkpoints = 0;
+
+  constructor(parts: NatsParts, options: NatsStoreOptions) {
+    this.#parts = parts;
+    this.#options = options;
+    const { signal } = this.#ended;
+    this.#events = new EventLog(parts);
+    this.#table = new RecordTable(parts, this.#events, this.#changes);
+    this.#wakeUps = new WakeUps(parts, () => this.#changes.changed(), signal);
+    this.#requests = new RequestKeys(parts);
+    this.artefacts = new NatsArtefacts(parts, async ({ id, token }) => {
+      const job = await this.#table.read(id).catch(absent);
+      const state = job?.job.state ?? { kind: "deleted" };
+      return (state.kind === "running" || state.kind === "completed") && state.token === token;
+    });
+    const { artefacts } = this;
+    const shared = { table: this.#table, wakeUps: this.#wakeUps, artefacts, changes: this.#changes };
+    this.#jobs = new NatsJobs({ ...shared, wallClockMs: () => Date.now() });
+    this.#upkeep = new Upkeep({
+      parts,
+      table: this.#table,
+      artefacts: this.artefacts,
+      retention: options.retention,
+      sweepMs: options.sweepMs ?? limit("natsSweepMs"),
+      signal,
+      onNotice: options.onNotice ?? (() => undefined),
+      expire: (id, dead) => this.#jobs.expire(id, dead),
+      remove: (id) => this.delete(id),
+    });
+    this.#table.onWatched = (entry) => void this.#heard(entry);
+    this.#table.onProblem = (id, error) => options.onNotice?.(`record of ${id}: ${error.message}`);
+  }
+
+  async start(): Promise<void> {
+    await this.#table.watch(this.#ended.signal);
+    this.#upkeep.start();
+  }
+
+  get changeCount(): number {
+    return this.#changes.count;
+  }
+
+  async submit(spec: JobSpec, options: SubmitOptions = {}): Promise<Submission> {
+    const { requestId, requestDigest = "", bundleDigest = "", warnings = [], traceparent } = options;
+    const requestKey = requestId === undefined ? undefined : createHash("sha256").update(requestId).digest("hex");
+    let id: string = randomUUID();
+    if (requestKey === undefined) this.#checkRoom();
+    else {
+      const reserve = { requestKey, digest: requestDigest, newId: id, read: (of: string) => this.#table.read(of) };
+      const reserved = await withNats(() => this.#requests.reserve({ ...reserve, checkRoom: () => this.#checkRoom() }));
+      if (reserved.job !== undefined) return { ...recordOf(reserved.job.job), repeated: true };
+      id = reserved.id;
+    }
+    const given = { id, spec, bundleDigest, warnings, createdAtMs: Date.now() };
+    const extra = {
+      ...(traceparent !== undefined && { traceparent }),
+      ...(requestKey !== undefined && { requestKey }),
+    };
+    const entry = await this.#table.create(newJob({ ...given, ...extra }));
+    // Another call with the same request id was faster.
+    if (entry === undefined) return { ...recordOf((await this.#table.read(id)).job), repeated: true };
+    void this.#wakeUps.send(id);
+    return { ...recordOf(entry.job), repeated: false };
+  }
+
+  async get(id: string): Promise<JobRecord> {
+    return recordOf((await this.#table.read(id)).job);
+  }
+
+  list({ pageSize, pageToken = "" }: { readonly pageSize: number; readonly pageToken?: string }): Promise<JobPage> {
+    return Promise.resolve().then(() => {
+      const before = pageToken === "" ? Number.MAX_SAFE_INTEGER : cursorOf(pageToken);
+      const size = Math.min(Math.max(1, pageSize), limit("listPageSizeMax"));
+      const entries = this.#table.index.before(before, size + 1);
+      const page = entries.slice(0, size);
+      const last = page.at(-1);
+      const nextPageToken = entries.length > size && last !== undefined ? tokenOf(numberOf(last)) : "";
+      return { jobs: page.map(({ job }) => recordOf(job)), nextPageToken };
+    });
+  }
+
+  async claimNext(claim: { readonly owner: string; readonly leaseMs: number }): Promise<Lease | null> {
+    const wakeUp = this.#wakeUps.take();
+    try {
+      // The watch may be behind the wake-up.
+      if (wakeUp !== undefined) await this.#table.read(wakeUp.id).catch(() => undefined);
+      for (let [next] = this.#table.index.queued(); next !== undefined; [next] = this.#table.index.queued()) {
+        const lease = await this.#jobs.claim(next, claim);
+        if (lease !== undefined) return lease;
+        await this.#table.read(next.job.id).catch((thrown: unknown) => {
+          if (asMoevieError(thrown).reason === "PEER_UNAVAILABLE") throw thrown;
+        });
+      }
+      this.#wakeUps.arm();
+      return null;
+    } finally {
+      wakeUp?.done();
+    }
+  }
+
+  async takeBack(owner: string): Promise<number> {
+    let count = 0;
+    for (const { job } of this.#table.index.running()) {
+      if (job.state.kind !== "running" || job.state.owner !== owner) continue;
+      const { token } = job.state;
+      const isTaken = await this.#jobs.expireIf(
+        job.id,
+        (now) => now.job.state.kind === "running" && now.job.state.token === token,
+      );
+      count += Number(isTaken);
+    }
+    return count;
+  }
+
+  renew(lease: Lease): Promise<LeaseAnswer> {
+    return this.#jobs.held(lease, (job) => job);
+  }
+
+  writeProgress(lease: Lease, progress: JobProgress, stageTimings?: readonly StageTiming[]): Promise<LeaseAnswer> {
+    return this.#jobs.held(lease, (job) =>
+      withEvent({ ...job, progress, stageTimings: stageTimings ?? job.stageTimings }),
+    );
+  }
+
+  async appendEvent(lease: Lease, { previewPng }: { readonly previewPng: Uint8Array }): Promise<LeaseAnswer> {
+    bounded("preview", previewPng.byteLength, limit("previewBytesMax"));
+    await this.#jobs.held(lease, undefined);
+    const preview = await withNats(() => this.#parts.records.put(previewKey(lease.id), previewPng));
+    return await this.#jobs.held(lease, (job) => withEvent(job, preview));
+  }
+
+  async saveCheckpoint(lease: Lease, parts: readonly Uint8Array[]): Promise<LeaseAnswer> {
+    const sizeBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    bounded("checkpoint", sizeBytes, limit("checkpointBytesMax"));
+    const { id, token } = lease;
+    await this.#jobs.held(lease, undefined);
+    const name = `${token}-${++this.#checkpoints}.checkpoint`;
+    let unneeded: readonly string[] = [name];
+    try {
+      const stored = await this.artefacts.put(id, name, streamOf(parts));
+      const { answer, before } = await this.#jobs.heldChange(lease, (job) => {
+        const checkpoints = [{ name, ...stored }, ...job.checkpoints].slice(0, limit("checkpointGenerationsMax"));
+        return { ...job, checkpoints };
+      });
+      unneeded = before.job.checkpoints.slice(limit("checkpointGenerationsMax") - 1).map((old) => old.name);
+      return answer;
+    } finally {
+      await this.#jobs.removeFiles(id, unneeded);
+    }
+  }
+
+  async loadCheckpoint(id: string): Promise<Uint8Array | null> {
+    const { checkpoints } = (await this.#table.read(id)).job;
+    return await newestSound(checkpoints, ({ name, ...wanted }) => this.artefacts.readWhole(id, name, wanted));
+  }
+
+  async eventsAfter(
+    id: string,
+    after: number,
+    eventsMax: number = limit("eventsPerReadMax"),
+  ): Promise<readonly JobEvent[]> {
+    const entry = await this.#table.known(id);
+    const found = await withNats(() =>
+      this.#events.after(entry, after, Math.min(eventsMax, limit("eventsPerReadMax"))),
+    );
+    return await Promise.all(
+      found.map(async ({ preview, ...event }) => {
+        if (preview === undefined) return event;
+        const picture = await withNats(() => this.#parts.records.get(previewKey(id)));
+        return picture?.revision === preview ? { ...event, previewPng: picture.value } : event;
+      }),
+    );
+  }
+
+  async requestCancel(id: string): Promise<JobRecord> {
+    const changed = await this.#table.change(id, ({ job }) => {
+      const { state } = job;
+      if (isFinal(state) || (state.kind === "running" && state.cancelRequested)) return undefined;
+      return moved(job, { kind: "cancel", atMs: Date.now() });
+    });
+    await this.#jobs.tidy(changed);
+    return recordOf(changed.after.job);
+  }
+
+  async finish(lease: Lease, outcome: JobOutcome): Promise<JobRecord> {
+    const key = `${lease.id}:${lease.token}`;
+    try {
+      const changed = await this.#table.change(lease.id, ({ job }) => {
+        if (this.#unsure.has(key) && job.state.kind === outcome.kind) return undefined;
+        return finished(job, lease.token, outcome, Date.now());
+      });
+      this.#unsure.delete(key);
+      await this.#jobs.tidy(changed, lease.token);
+      return recordOf(changed.after.job);
+    } catch (thrown) {
+      if (asMoevieError(thrown).reason === "PEER_UNAVAILABLE") this.#unsure.add(key);
+      throw lost(thrown);
+    }
+  }
+
+  async release(lease: Lease): Promise<void> {
+    const changed = await this.#table
+      .change(lease.id, ({ job }) =>
+        moved({ ...job, attempt: job.attempt - 1 }, { kind: "release", token: lease.token, atMs: Date.now() }),
+      )
+      .catch((thrown: unknown) => Promise.reject(lost(thrown)));
+    await this.#jobs.left(changed);
+  }
+
+  async delete(id: string): Promise<void> {
+    const { job } = await this.#table.remove(id);
+    const { names, jsm } = this.#parts;
+    const tokens = job.state.kind === "running" || job.state.kind === "completed" ? [job.state.token] : [];
+    await withNats(async () => {
+      if (job.requestKey !== undefined) await this.#requests.forget(job.requestKey, id);
+      await removeKey(this.#parts, previewKey(id));
+      await jsm.streams.purge(names.eventStream, { filter: names.eventSubject(id) });
+    });
+    await this.#jobs.removeFiles(id, [...tokens.flatMap(artefactNames), ...job.checkpoints.map(({ name }) => name)]);
+  }
+
+  counts(): Promise<Readonly<Record<JobStateKind, number>>> {
+    return Promise.resolve(this.#table.index.counts());
+  }
+
+  waitForChange(wait: { readonly after: number; readonly signal: AbortSignal }): Promise<void> {
+    return this.#changes.wait(wait.after, wait.signal);
+  }
+
+  async close(): Promise<void> {
+    const error = new MoevieError("DRAINING", "The job store is closed.");
+    this.#ended.abort(error);
+    this.#changes.end(error);
+    await this.#upkeep.stopped;
+    const { connection } = this.#parts;
+    // Acknowledgements on their way; a server that is away is not waited for.
+    await Promise.race([connection.flush().catch(() => undefined), pause(limit("retryPauseMsMin"))]);
+    await connection.close();
+  }
+
+  #checkRoom(): void {
+    const queuedMax = this.#options.queuedMax ?? limit("jobsQueuedMax");
+    if (this.#table.index.counts().queued < queuedMax) return;
+    const message = `The queue is full: ${queuedMax} jobs wait.`;
+    throw new MoevieError("QUEUE_FULL", message, { retryAfterMs: limit("queueRetryAfterMs") });
+  }
+
+  /** Another process wrote: a new job is left for a moment to the claimant that was woken for it. */
+  async #heard({ job }: JobEntry): Promise<void> {
+    if (job.state.kind === "queued" && this.#wakeUps.armed)
+      await pause(WAKE_GRACE_MS, this.#ended.signal).catch(() => undefined);
+    this.#changes.changed();
+  }
+}
+
+function previewKey(id: string): string {
+  return `preview.${id}`;
+}

@@ -1,0 +1,120 @@
+// Two whole clusters on one NATS server share its jobs: one is killed in the middle of its clips, the other finishes them as if nothing
+// had been, and every gateway answers for every job.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openNatsStore, type JobStore } from "@moevie/job-store";
+import { NatsServer } from "../support/nats-server.ts";
+import { CliSession, type RunningCommand } from "./cli-session.ts";
+
+interface Served {
+  readonly session: CliSession;
+  readonly command: RunningCommand;
+  readonly grpc: string;
+  readonly http: string;
+}
+
+const LONG = ["--size", "256x256", "--seconds", "1.5", "--steps", "100"];
+const WAIT_MS = 120_000;
+
+let nats: NatsServer;
+let store: JobStore;
+let bundle = "";
+const sessions: CliSession[] = [];
+
+beforeAll(async () => {
+  nats = await NatsServer.start();
+  store = await openNatsStore({ servers: [nats.url] });
+});
+afterAll(async () => {
+  for (const session of sessions) session.close();
+  await store.close();
+  await nats.close();
+});
+
+async function serve(): Promise<Served> {
+  const session = new CliSession();
+  sessions.push(session);
+  if (bundle === "") bundle = await session.tinyBundle();
+  const ports = ["--grpc-port", "0", "--http-port", "0"];
+  const command = session.start("serve", "--model", bundle, "--nats", nats.url, ...ports, "--json");
+  await command.says(/^\{"grpc".*\}$/m);
+  const { grpc, http } = JSON.parse(command.stdout) as { readonly grpc: string; readonly http: string };
+  return { session, command, grpc, http };
+}
+
+async function ask<T>(served: Served, ...args: string[]): Promise<T> {
+  const { stdout, stderr } = await served.session.run(...args, "--server", served.grpc, "--json");
+  if (stdout === "") throw new Error(stderr);
+  return JSON.parse(stdout) as T;
+}
+
+async function submit(served: Served, seed: number): Promise<string> {
+  const { name } = await ask<{ name: string }>(served, "submit", "a red boat", "--seed", String(seed), ...LONG);
+  return name.replace("videos/", "");
+}
+
+/** Waits for a job's record as the store shows it; a server that is away is waited for. */
+async function recordOf(id: string, holds: (job: Awaited<ReturnType<JobStore["get"]>>) => boolean): Promise<void> {
+  const signal = AbortSignal.timeout(WAIT_MS);
+  for (;;) {
+    const after = store.changeCount;
+    const job = await store.get(id).catch((thrown: { readonly reason?: string }) => {
+      if (thrown.reason !== "PEER_UNAVAILABLE") throw thrown;
+      return undefined;
+    });
+    if (job !== undefined && holds(job)) return;
+    if (job !== undefined) await store.waitForChange({ after, signal });
+    else signal.throwIfAborted();
+  }
+}
+
+async function file(served: Served, id: string): Promise<string> {
+  const response = await fetch(`${served.http}/files/${id}.mp4`);
+  expect(response.status).toBe(200);
+  return Buffer.from(await response.arrayBuffer()).toString("base64");
+}
+
+describe("two clusters on one NATS server", () => {
+  it("finish each other's clips after a kill -9, once, with the bytes of an undisturbed run; any gateway has files and watches", async () => {
+    const first = await serve();
+    const ids = [await submit(first, 1), await submit(first, 2), await submit(first, 3), await submit(first, 4)];
+    await recordOf(ids[0] ?? "", ({ progress }) => progress.step >= 3);
+    const second = await serve();
+    const watch = second.session.start("watch", `videos/${ids[0]}`, "--server", second.grpc, "--json");
+    await recordOf(ids[0] ?? "", ({ state, progress }) => state.kind !== "running" || progress.step >= 20);
+    const before = await Promise.all(ids.map((id) => store.get(id)));
+    process.kill(first.session.pidOf("scheduler"), "SIGKILL");
+    first.command.child.kill("SIGKILL");
+    await first.session.untilNothingLeft();
+    for (const id of ids) await recordOf(id, ({ state }) => state.kind === "completed");
+    const after = await Promise.all(ids.map((id) => store.get(id)));
+    const interrupted = before.flatMap(({ state }, at) => (state.kind === "running" ? [after[at]?.attempt] : []));
+    expect(interrupted).toContain(2);
+    for (const id of ids) {
+      const events = await store.eventsAfter(id, 0);
+      expect(events.filter(({ state }) => state === "completed")).toHaveLength(1);
+      expect(events.at(-1)?.state).toBe("completed");
+    }
+    expect(await watch.finished).toMatchObject({ code: 0 });
+    expect(await ask(second, "watch", `videos/${ids[1]}`)).toMatchObject({ state: "completed" });
+    const disturbed = await Promise.all(ids.map((id) => file(second, id)));
+    const again = [await submit(second, 1), await submit(second, 2)];
+    for (const id of again) await recordOf(id, ({ state }) => state.kind === "completed");
+    expect((await file(second, again[0] ?? "")) === disturbed[0]).toBe(true);
+    expect((await file(second, again[1] ?? "")) === disturbed[1]).toBe(true);
+    const { path } = await ask<{ path: string }>(second, "download", `videos/${ids[2]}`);
+    expect(readFileSync(join(path)).toString("base64") === disturbed[2]).toBe(true);
+  });
+
+  it("keep a clip going while the server is away for a moment, and lose nothing", async () => {
+    const served = await serve();
+    const id = await submit(served, 5);
+    await recordOf(id, ({ progress }) => progress.step >= 3);
+    await nats.kill();
+    await nats.again();
+    await recordOf(id, ({ state }) => state.kind === "completed");
+    expect(await store.get(id)).toMatchObject({ attempt: 1 });
+    expect(await ask(served, "watch", `videos/${id}`)).toMatchObject({ state: "completed" });
+  });
+});

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openNatsStore, type JobStore } from "@moevie/job-store";
-import { NatsServer } from "../support/nats-server.ts";
+import { NatsServer, startNatsCluster } from "../support/nats-server.ts";
 import { CliSession, type RunningCommand } from "./cli-session.ts";
 
 interface Served {
@@ -32,12 +32,12 @@ afterAll(async () => {
   await nats.close();
 });
 
-async function serve(): Promise<Served> {
-  const session = new CliSession();
+async function serve(servers = nats.url, environment: Readonly<Record<string, string>> = {}): Promise<Served> {
+  const session = new CliSession(environment);
   sessions.push(session);
   if (bundle === "") bundle = await session.tinyBundle();
   const ports = ["--grpc-port", "0", "--http-port", "0"];
-  const command = session.start("serve", "--model", bundle, "--nats", nats.url, ...ports, "--json");
+  const command = session.start("serve", "--model", bundle, "--nats", servers, ...ports, "--json");
   await command.says(/^\{"grpc".*\}$/m);
   const { grpc, http } = JSON.parse(command.stdout) as { readonly grpc: string; readonly http: string };
   return { session, command, grpc, http };
@@ -55,16 +55,20 @@ async function submit(served: Served, seed: number): Promise<string> {
 }
 
 /** Waits for a job's record as the store shows it; a server that is away is waited for. */
-async function recordOf(id: string, holds: (job: Awaited<ReturnType<JobStore["get"]>>) => boolean): Promise<void> {
+async function recordOf(
+  id: string,
+  holds: (job: Awaited<ReturnType<JobStore["get"]>>) => boolean,
+  from: JobStore = store,
+): Promise<void> {
   const signal = AbortSignal.timeout(WAIT_MS);
   for (;;) {
-    const after = store.changeCount;
-    const job = await store.get(id).catch((thrown: { readonly reason?: string }) => {
+    const after = from.changeCount;
+    const job = await from.get(id).catch((thrown: { readonly reason?: string }) => {
       if (thrown.reason !== "PEER_UNAVAILABLE") throw thrown;
       return undefined;
     });
     if (job !== undefined && holds(job)) return;
-    if (job !== undefined) await store.waitForChange({ after, signal });
+    if (job !== undefined) await from.waitForChange({ after, signal });
     else signal.throwIfAborted();
   }
 }
@@ -116,5 +120,26 @@ describe("two clusters on one NATS server", () => {
     await recordOf(id, ({ state }) => state.kind === "completed");
     expect(await store.get(id)).toMatchObject({ attempt: 1 });
     expect(await ask(served, "watch", `videos/${id}`)).toMatchObject({ state: "completed" });
+  });
+});
+
+describe("a cluster on three NATS servers", () => {
+  it("goes on with its clip when the server that it talks to is killed", async () => {
+    const servers = await startNatsCluster();
+    const urls = servers.map(({ url }) => url);
+    const three = await openNatsStore({ servers: urls.slice(1) }, { replicas: 3 });
+    try {
+      const served = await serve(urls.join(","), { MOEVIE_NATS_REPLICAS: "3" });
+      const id = await submit(served, 6);
+      await recordOf(id, ({ progress }) => progress.step >= 3, three);
+      await servers[0]?.kill();
+      await recordOf(id, ({ state }) => state.kind === "completed", three);
+      expect(await three.get(id)).toMatchObject({ attempt: 1 });
+      expect(await ask(served, "watch", `videos/${id}`)).toMatchObject({ state: "completed" });
+      expect((await file(served, id)).length).toBeGreaterThan(0);
+    } finally {
+      await three.close();
+      for (const server of servers) await server.close();
+    }
   });
 });

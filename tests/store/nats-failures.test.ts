@@ -151,6 +151,24 @@ describe("servers that die", () => {
     await expectOnceEach(store, ids);
   });
 
+  test("every store hears of changes again within seconds when one of three dies, wherever its watch was", async () => {
+    const servers = await startNatsCluster();
+    for (const server of servers) closers.push(() => server.close());
+    const access = { servers: servers.slice(1).map(({ url }) => url) };
+    // Enough watches that each server has some.
+    const stores = await Promise.all(Array.from({ length: 6 }, () => open(access, { replicas: 3 })));
+    await servers[0]?.kill();
+    const { id } = await insist(() => (stores[0] as JobStore).submit(SPEC));
+    const signal = AbortSignal.timeout(20_000);
+    for (const store of stores) {
+      for (;;) {
+        const after = store.changeCount;
+        if ((await store.list({ pageSize: 9 })).jobs.some((job) => job.id === id)) break;
+        await store.waitForChange({ after, signal });
+      }
+    }
+  });
+
   test("each of three killed in turn while jobs run: every job ends once, no event is missing or double", async () => {
     const servers = await startNatsCluster();
     for (const server of servers) closers.push(() => server.close());

@@ -43,6 +43,8 @@ export async function connectNats(access: NatsAccess, name: string): Promise<Nat
     ...(tls === undefined ? {} : { tls }),
     timeout: limit("natsCallMsMax"),
     maxReconnectAttempts: -1,
+    // A password that is changed on the server first, and here a minute later, must not need a restart.
+    ignoreAuthErrorAbort: true,
     pingInterval: PING_MS,
     reconnectDelayHandler: () => Math.min(RECONNECT_MS_MIN * 2 ** Math.min(tries++, 10), limit("connectRetryMsMax")),
   };

@@ -132,6 +132,10 @@ class NatsStore implements JobStore {
   }
 
   async start(): Promise<void> {
+    // Only `close` ends it; if the client gives up all the same, waiters must hear of it.
+    void this.#parts.connection
+      .closed()
+      .then(() => this.#changes.end(new MoevieError("PEER_UNAVAILABLE", "The connection to NATS ended.")));
     await this.#table.watch(this.#ended.signal);
     this.#upkeep.start();
   }

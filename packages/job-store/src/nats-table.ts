@@ -136,12 +136,11 @@ export class RecordTable {
   async #watchOnce(signal: AbortSignal, onSynced: () => void): Promise<void> {
     const { js, names } = this.#parts;
     const prefix = `$KV.${names.records}.${JOB_KEYS}`;
-    const consumer = await js.consumers.getPushConsumer(names.recordsStream, {
-      filter_subject: `${prefix}*`,
+    // Pulled: the client's push consumers notice a dead server only after a minute, and what it does then about either kind does not help.
+    const consumer = await js.consumers.get(names.recordsStream, {
+      filter_subjects: `${prefix}*`,
       deliver_policy: DeliverPolicy.LastPerSubject,
-      idle_heartbeat: limit("natsHeartbeatMs") * 1_000_000,
-      flow_control: true,
-    } as Parameters<typeof js.consumers.getPushConsumer>[1] & object);
+    });
     const missing = new Set(this.index.ids());
     let isSynced = false;
     const sync = async (): Promise<void> => {
@@ -152,9 +151,15 @@ export class RecordTable {
       this.#changes.changed();
     };
     const { num_pending: pending } = await consumer.info(true);
-    const messages = await consumer.consume();
+    const messages = await consumer.consume({
+      idle_heartbeat: limit("natsHeartbeatMs"),
+      expires: limit("natsHeartbeatMs") * 4,
+    });
     const stop = (): void => void messages.close();
     signal.addEventListener("abort", stop, { once: true });
+    void (async () => {
+      for await (const status of messages.status()) if (status.type === "heartbeats_missed") stop();
+    })();
     try {
       if (pending === 0) await sync();
       for await (const message of messages) {

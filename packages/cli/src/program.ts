@@ -165,6 +165,17 @@ const COMMANDS: readonly Description[] = [
     load: async () => (await import("./commands/bench.ts")).bench,
   },
   {
+    usage: "soak",
+    summary: "kill and stop a cluster's processes at random while it makes clips, and compare every clip",
+    example: "moevie soak --kills 200 --store nats",
+    flags: [
+      ["--kills <N>", "faults in all (default: 200)"],
+      ["--store <NAME>", "where jobs are: sqlite or nats (default: sqlite)"],
+      ["--seed <S>", "which faults, in which order (default: 1)"],
+    ],
+    load: async () => (await import("./commands/soak.ts")).soak,
+  },
+  {
     usage: "import <FOLDER>",
     summary: "make a bundle from a folder of weights; the weights stay where they are",
     example: "moevie import packages/starter-model/weights --out ./my-bundle",

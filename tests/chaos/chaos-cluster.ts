@@ -1,0 +1,189 @@
+// A whole cluster of the command line's own processes, on either job store, to be hurt at random: kill -9, SIGSTOP, and a NATS server that
+// dies. Its clients repeat what failed, as clients should, and every clip is held against the one of a calm run.
+import { randomUUID } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { openBundle } from "@moevie/bundle";
+import { VideoClient, type Video } from "@moevie/client";
+import { asMoevieError } from "@moevie/contracts";
+import { philox4x32 } from "@moevie/diffusion";
+import { importStarter } from "@moevie/importer";
+import { CliSession, type RunningCommand } from "../e2e/cli-session.ts";
+import { writeTinyModel } from "../parity/tiny.ts";
+import { NatsServer } from "../support/nats-server.ts";
+import { tokenDenoiser } from "../support/token-denoiser.ts";
+
+export type StoreKind = "sqlite" | "nats";
+
+export interface ChaosOptions {
+  readonly store: StoreKind;
+  readonly seed: number;
+  /** Names of services that are hurt. */
+  readonly victims: readonly string[];
+  /** Every expert lies on two shards. */
+  readonly copies: boolean;
+}
+
+const SHARDS = 4;
+/** Between two faults, and how long a stopped process stays stopped. */
+const [CALM_MS, STOPPED_MS] = [
+  [300, 1500],
+  [200, 2500],
+] as const;
+const KILLED_SHARE = 0.6;
+/** A NATS server stays away for this long. */
+const AWAY_MS = 500;
+const WAIT_MS = 20_000;
+const RETRY_MS = 200;
+/** A clip that takes longer is lost. */
+const CLIP_MS_MAX = 240_000;
+
+export const SHARD_NAMES = Array.from({ length: SHARDS }, (_, shard) => `expert-shard-${shard}`);
+/** Everything a supervisor starts. */
+export const SERVICE_NAMES = ["gateway", "scheduler", "text-encoder", "router", "decoder", ...SHARD_NAMES];
+
+/** Numbers from 0 to 1 by the seed. */
+function* uniform(seed: number): Generator<number, never> {
+  const words = new Uint32Array(4);
+  for (let counter = 0; ; counter++) {
+    philox4x32([counter, 0, 0, 0], [seed, 1], words);
+    for (const word of words) yield word / 2 ** 32;
+  }
+}
+
+/** Writes a placement with every expert of `bundle` on two shards; its file. */
+async function writeCopies(bundle: string, folder: string): Promise<string> {
+  const { layers, experts } = tokenDenoiser(await openBundle(bundle));
+  const all = Array.from({ length: layers * experts }, (_, at) => [Math.floor(at / experts), at % experts] as const);
+  const shards = SHARD_NAMES.map((_, shard) => ({
+    slots: all.filter(([layer, expert]) => [shard, (shard + 1) % SHARDS].includes((layer + expert) % SHARDS)),
+  }));
+  const file = join(folder, "placement.json");
+  writeFileSync(file, JSON.stringify({ epoch: 1, shards }));
+  return file;
+}
+
+export class ChaosCluster {
+  readonly #options: ChaosOptions;
+  readonly #scratch: string;
+  readonly #session: CliSession;
+  readonly #server: RunningCommand;
+  readonly #client: VideoClient;
+  readonly #nats: NatsServer | undefined;
+  readonly #random: Generator<number, never>;
+
+  private constructor(
+    options: ChaosOptions,
+    parts: {
+      readonly scratch: string;
+      readonly session: CliSession;
+      readonly server: RunningCommand;
+      readonly client: VideoClient;
+      readonly nats: NatsServer | undefined;
+    },
+  ) {
+    this.#options = options;
+    this.#scratch = parts.scratch;
+    this.#session = parts.session;
+    this.#server = parts.server;
+    this.#client = parts.client;
+    this.#nats = parts.nats;
+    this.#random = uniform(options.seed);
+  }
+
+  static async start(options: ChaosOptions): Promise<ChaosCluster> {
+    const scratch = mkdtempSync(join(tmpdir(), "moevie-chaos-"));
+    writeTinyModel(join(scratch, "model"));
+    const bundle = join(scratch, "bundle");
+    await importStarter(join(scratch, "model"), bundle);
+    const nats = options.store === "nats" ? await NatsServer.start() : undefined;
+    const session = new CliSession(options.copies ? { MOEVIE_PLACEMENT_FILE: await writeCopies(bundle, scratch) } : {});
+    const where = nats === undefined ? ["--data", join(session.folder, "jobs")] : ["--nats", nats.url];
+    const ports = ["--grpc-port", "0", "--http-port", "0"];
+    const server = session.start("serve", "--model", bundle, "--shards", `${SHARDS}`, ...ports, ...where, "--json");
+    await server.says(/^\{"grpc".*\}$/m);
+    const { grpc } = JSON.parse(server.stdout) as { readonly grpc: string };
+    return new ChaosCluster(options, { scratch, session, server, client: new VideoClient(grpc), nats });
+  }
+
+  /** The finished clip of a kind; calls that fail for a while are repeated. Throws what ends the job otherwise. */
+  async makeClip(kind: number): Promise<Video> {
+    const endMs = performance.now() + CLIP_MS_MAX;
+    const requestId = randomUUID();
+    const spec = { prompt: `clip ${kind}`, seed: kind, size: "256x256", seconds: 0.5, steps: 30 };
+    let now = await persist(() => this.#client.createVideo(spec, { requestId }), endMs);
+    while (!now.done) now = await persist(() => this.#client.waitOperation(now.name, WAIT_MS), endMs);
+    return persist(() => this.#client.getVideo(now.name.replace(/^operations\//, "videos/")), endMs);
+  }
+
+  /** How many jobs the store knows. */
+  async jobCount(): Promise<number> {
+    let count = 0;
+    for (let pageToken = "", more = true; more; more = pageToken !== "") {
+      const page = await persist(() => this.#client.listVideos({ pageSize: 100, pageToken }), Infinity);
+      count += page.videos.length;
+      pageToken = page.nextPageToken;
+    }
+    return count;
+  }
+
+  /** One fault, after a while of calm; resolves when the process runs again, and says what it was. */
+  async strike(): Promise<string> {
+    await pause(this.#between(CALM_MS));
+    const victims = [...this.#options.victims, ...(this.#nats === undefined ? [] : ["nats-server"])];
+    const victim = victims[Math.floor(this.#random.next().value * victims.length)] ?? "";
+    const isKilled = this.#random.next().value < KILLED_SHARE;
+    const stoppedMs = this.#between(STOPPED_MS);
+    if (victim === "nats-server") {
+      await this.#nats?.kill();
+      await pause(AWAY_MS);
+      await this.#nats?.again();
+      return "nats-server killed";
+    }
+    const pid = this.#session.pidOf(victim);
+    if (isKilled) {
+      const timesBack = (): number => this.#server.stderr.split(`${victim} is back`).length;
+      const before = timesBack();
+      process.kill(pid, "SIGKILL");
+      while (timesBack() === before) await pause(50);
+      return `${victim} killed`;
+    }
+    process.kill(pid, "SIGSTOP");
+    await pause(stoppedMs);
+    process.kill(pid, "SIGCONT");
+    return `${victim} stopped for ${Math.round(stoppedMs)} ms`;
+  }
+
+  #between([from, to]: readonly [number, number]): number {
+    return from + this.#random.next().value * (to - from);
+  }
+
+  /** Ends the cluster as Ctrl-C does. Throws when a process, a socket or a temporary file is left. */
+  async finish(): Promise<void> {
+    this.#server.child.kill("SIGINT");
+    await this.#server.finished;
+    await this.#session.untilNothingLeft();
+  }
+
+  async close(): Promise<void> {
+    this.#client.close();
+    this.#session.close();
+    await this.#nats?.close();
+    rmSync(this.#scratch, { recursive: true, force: true });
+  }
+}
+
+/** Repeats `call` while it fails with what may pass, up to `endMs`. */
+async function persist<T>(call: () => Promise<T>, endMs: number): Promise<T> {
+  for (;;) {
+    try {
+      return await call();
+    } catch (thrown) {
+      const error = asMoevieError(thrown);
+      if (!error.retryable || performance.now() > endMs) throw thrown;
+      await pause(RETRY_MS);
+    }
+  }
+}

@@ -22,7 +22,12 @@ const VARIANTS: readonly (readonly string[])[] = [
     "--set",
     "serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus,expertShard.nodeSelector.pool=gpu,image.registry=localhost:5000,image.tag=1.2.3,image.pullSecrets={pull}",
   ],
+  [
+    "--set",
+    "nats.servers=tls://nats.messaging:4222,nats.replicas=3,nats.credentialsSecret=nats,nats.tlsSecret=nats-tls,nats.clientCertificate=true,control.replicas=3",
+  ],
 ];
+const NATS = VARIANTS.at(-1)!;
 
 describe("helm", () => {
   test.each(VARIANTS.map((args) => ({ args })))("lints $args without a warning", ({ args }) => {
@@ -42,6 +47,9 @@ describe("helm", () => {
     ["a sample ratio above one", "tracing.sampleRatio=2", /sampleRatio/],
     ["a level the log lacks", "log.level=verbose", /level/],
     ["GPUs that would lie idle", "expertShard.device=cpu", /GPUs would lie idle/],
+    ["pods that would share SQLite", "control.replicas=2", /nats\.servers is empty/],
+    ["a certificate without its secret", "nats.clientCertificate=true", /nats\.tlsSecret is empty/],
+    ["credentials in an address", "nats.servers=nats://me:secret@nats:4222", /servers/],
     ["a GPU device without a GPU", "decoder.device=cuda:0", /decoder\.gpus is 0/],
   ])("refuses %s and names it", (_what, setting, message) => {
     const answer = helm("template", "moevie", CHART, "--set", setting);
@@ -69,7 +77,9 @@ describe.each(VARIANTS.map((args) => ({ args })))("every pod of $args", ({ args 
       expect.soft(spec.automountServiceAccountToken, name).toBe(false);
       expect
         .soft(
-          spec.volumes.every((volume) => "persistentVolumeClaim" in volume || "emptyDir" in volume),
+          spec.volumes.every((volume) =>
+            ["persistentVolumeClaim", "emptyDir", "secret"].some((kind) => kind in volume),
+          ),
           name,
         )
         .toBe(true);
@@ -193,21 +203,49 @@ describe("the cluster the chart makes", () => {
   });
 });
 
-describe("settings", () => {
-  test.each([...SERVICES])("%s accepts the environment the chart gives it", async (service) => {
-    const container = containerOf(render("--set", "tracing.endpoint=http://collector:4318"), service);
-    const environment = {
-      ...environmentOf(container),
-      ...(service === "expert-shard" ? { MOEVIE_SHARD_INDEX: "1" } : {}),
-    };
-    expect(Object.keys(environment).filter((name) => !(name in ENVIRONMENT))).toEqual([]);
-    const module = (await import(pathToFileURL(join(ROOT, "packages", service, "src", "config.ts")).href)) as Readonly<
-      Record<string, unknown>
-    >;
-    const readers = Object.values(module).filter((value) => typeof value === "function") as ((
-      environment: object,
-    ) => object)[];
-    expect(readers.length).toBeGreaterThan(0);
-    for (const read of readers) expect(read(environment)).toBeTypeOf("object");
+describe("with NATS", () => {
+  const objects = render(...NATS);
+
+  test("gateway and scheduler are as many as asked for and keep nothing themselves", () => {
+    const control = objects.find((object) => object.metadata.name === "moevie-control");
+    expect(control).toMatchObject({ spec: { replicas: 3, podManagementPolicy: "Parallel" } });
+    expect(control?.spec).not.toHaveProperty("volumeClaimTemplates");
+    for (const service of ["gateway", "scheduler"]) {
+      const environment = environmentOf(containerOf(objects, service));
+      expect(environment).not.toHaveProperty("MOEVIE_DATA");
+      expect(environment).toMatchObject({
+        MOEVIE_NATS: "tls://nats.messaging:4222",
+        MOEVIE_NATS_REPLICAS: "3",
+        MOEVIE_NATS_CREDENTIALS_FILE: "/etc/moevie/nats/nats.creds",
+        MOEVIE_NATS_TLS_KEY_FILE: "/etc/moevie/nats-tls/tls.key",
+      });
+      const mounts = containerOf(objects, service).volumeMounts?.map(({ name }) => name);
+      expect(mounts).toEqual(expect.arrayContaining(["nats-credentials", "nats-tls"]));
+      expect(mounts).not.toContain("data");
+    }
   });
+});
+
+describe("settings", () => {
+  const given = { SQLite: ["--set", "tracing.endpoint=http://collector:4318"], NATS } as const;
+
+  test.each([...SERVICES].flatMap((service) => (["SQLite", "NATS"] as const).map((store) => ({ service, store }))))(
+    "$service accepts the environment the chart gives it with $store",
+    async ({ service, store }) => {
+      const container = containerOf(render(...given[store]), service);
+      const environment = {
+        ...environmentOf(container),
+        ...(service === "expert-shard" ? { MOEVIE_SHARD_INDEX: "1" } : {}),
+      };
+      expect(Object.keys(environment).filter((name) => !(name in ENVIRONMENT))).toEqual([]);
+      const module = (await import(
+        pathToFileURL(join(ROOT, "packages", service, "src", "config.ts")).href
+      )) as Readonly<Record<string, unknown>>;
+      const readers = Object.values(module).filter((value) => typeof value === "function") as ((
+        environment: object,
+      ) => object)[];
+      expect(readers.length).toBeGreaterThan(0);
+      for (const read of readers) expect(read(environment)).toBeTypeOf("object");
+    },
+  );
 });

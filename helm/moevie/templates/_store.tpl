@@ -1,0 +1,46 @@
+{{/* Where gateway and scheduler keep jobs and clips: a folder, or NATS. */}}
+{{- define "moevie.storeEnvironment" -}}
+{{- if eq .Values.nats.servers "" -}}
+- name: MOEVIE_DATA
+  value: /data
+{{- else -}}
+- name: MOEVIE_NATS
+  value: {{ .Values.nats.servers | quote }}
+- name: MOEVIE_NATS_PREFIX
+  value: {{ .Values.nats.prefix | quote }}
+- name: MOEVIE_NATS_REPLICAS
+  value: {{ .Values.nats.replicas | quote }}
+{{- if .Values.nats.credentialsSecret }}
+- name: MOEVIE_NATS_CREDENTIALS_FILE
+  value: /etc/moevie/nats/nats.creds
+{{- end }}
+{{- if .Values.nats.tlsSecret }}
+- name: MOEVIE_NATS_TLS_CA_FILE
+  value: /etc/moevie/nats-tls/ca.crt
+{{- if .Values.nats.clientCertificate }}
+- name: MOEVIE_NATS_TLS_CERTIFICATE_FILE
+  value: /etc/moevie/nats-tls/tls.crt
+- name: MOEVIE_NATS_TLS_KEY_FILE
+  value: /etc/moevie/nats-tls/tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "moevie.storeMounts" -}}
+{{- if eq .Values.nats.servers "" -}}
+- name: data
+  mountPath: /data
+{{- else -}}
+{{- if .Values.nats.credentialsSecret }}
+- name: nats-credentials
+  mountPath: /etc/moevie/nats
+  readOnly: true
+{{- end }}
+{{- if .Values.nats.tlsSecret }}
+- name: nats-tls
+  mountPath: /etc/moevie/nats-tls
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- end }}

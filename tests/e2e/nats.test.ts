@@ -68,6 +68,7 @@ async function recordOf(
       return undefined;
     });
     if (job !== undefined && holds(job)) return;
+    if (job?.state.kind === "failed") throw new Error(`the job failed: ${JSON.stringify(job.state.error)}`);
     if (job !== undefined) await from.waitForChange({ after, signal });
     else signal.throwIfAborted();
   }

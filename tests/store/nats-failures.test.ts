@@ -159,7 +159,7 @@ describe("servers that die", () => {
     const stores = await Promise.all(Array.from({ length: 6 }, () => open(access, { replicas: 3 })));
     await servers[0]?.kill();
     const { id } = await insist(() => (stores[0] as JobStore).submit(SPEC));
-    const signal = AbortSignal.timeout(20_000);
+    const signal = AbortSignal.timeout(60_000);
     for (const store of stores) {
       for (;;) {
         const after = store.changeCount;

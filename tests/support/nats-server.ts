@@ -2,7 +2,7 @@
 // started again on the same port and store.
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +12,8 @@ import { natsBinary, type NatsVersion } from "./nats-binaries.ts";
 
 const READY_MS_MAX = 30_000;
 const POLL_MS = 50;
+/** Clusters that are started anew when one does not come together. */
+const STARTS_MAX = 3;
 
 export interface NatsServerOptions {
   readonly version?: NatsVersion;
@@ -106,16 +108,28 @@ ${cluster}${options.configuration ?? ""}\n`,
 
 /** Three servers that share streams of three replicas. */
 export async function startNatsCluster(options: NatsServerOptions = {}): Promise<readonly NatsServer[]> {
-  const routes = [await freePort(), await freePort(), await freePort()];
-  const servers = await Promise.all(
-    routes.map((clusterPort, index) => NatsServer.start(options, { name: `nats-${index}`, clusterPort, routes })),
-  );
+  for (let attempt = 1; ; attempt++) {
+    const routes = [await freePort(), await freePort(), await freePort()];
+    const servers = await Promise.all(
+      routes.map((clusterPort, index) => NatsServer.start(options, { name: `nats-${index}`, clusterPort, routes })),
+    );
+    if (await allHealthy(servers)) return servers;
+    const logs = servers.map(({ folder }) =>
+      readFileSync(join(folder, "nats.log"), "utf8").split("\n").slice(-5).join("\n"),
+    );
+    for (const server of servers) await server.close();
+    // A port that was free a moment ago may be another program's by now, and then two servers never meet.
+    if (attempt === STARTS_MAX) throw new Error(`the NATS cluster has no leader:\n${logs.join("\n\n")}`);
+  }
+}
+
+async function allHealthy(servers: readonly NatsServer[]): Promise<boolean> {
   const endMs = performance.now() + READY_MS_MAX;
   while (!(await Promise.all(servers.map((server) => server.isHealthy()))).every(Boolean)) {
-    if (performance.now() > endMs) throw new Error("the NATS cluster has no leader");
+    if (performance.now() > endMs) return false;
     await pause(POLL_MS);
   }
-  return servers;
+  return true;
 }
 
 function listens(port: number): Promise<boolean> {

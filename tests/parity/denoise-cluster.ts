@@ -73,6 +73,11 @@ export class DenoiseCluster {
     });
   }
 
+  /** What the shard holds, and the way to change it; the caller closes it. */
+  placementOf(index: number): GrpcPeer<"moevie.v1.PlacementService"> {
+    return new GrpcPeer("moevie.v1.PlacementService", this.#address(index));
+  }
+
   /** kill -9. */
   killShard(index: number): void {
     this.#shards[index]?.kill("SIGKILL");

@@ -88,6 +88,12 @@ export const METRICS = {
     help: "Rows computed by experts of a shard, summed over layers.",
     labels: ["shard"],
   },
+  moevie_expert_epoch: { kind: "gauge", help: "Epoch of the placement a shard has.", labels: ["shard"] },
+  moevie_expert_changes_total: {
+    kind: "counter",
+    help: "Changes of the experts a shard holds of one layer: done, or rolled_back.",
+    labels: ["shard", "outcome"],
+  },
   moevie_expert_call_duration_seconds: {
     kind: "histogram",
     help: "Compute time of one exchange at the shard.",

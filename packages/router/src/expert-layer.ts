@@ -54,8 +54,11 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
       if (outcome.status === "fulfilled") answered.push({ work, answer: outcome.value });
       else {
         failure = asMoevieError(outcome.reason);
-        options.metrics.add("moevie_exchange_retries_total", { shard: String(work.shard) });
-        if (failure.reason !== "STALE_PLACEMENT") avoided.add(work.shard);
+        // A shard that holds something else by now has said so: nothing failed.
+        if (failure.reason !== "STALE_PLACEMENT") {
+          options.metrics.add("moevie_exchange_retries_total", { shard: String(work.shard) });
+          avoided.add(work.shard);
+        }
         for (const expert of work.csr.experts) lost[expert] = 1;
       }
     });

@@ -8,6 +8,7 @@ import { importStarter } from "@moevie/importer";
 import type { GrpcPeer } from "@moevie/runtime";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
+import type { ClusterOptions } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
 import { BundleSessions, largestDifference, runMonolith, scaleOf } from "./sessions.ts";
 import { seeded, writeTinyModel } from "./tiny.ts";
@@ -49,8 +50,14 @@ function batch({ shape, data }: Dense): Dense {
 
 type Shard = GrpcPeer<"moevie.v1.PlacementService">;
 
-async function withCluster(body: (cluster: DenoiseCluster, shards: readonly Shard[]) => Promise<void>): Promise<void> {
-  const cluster = await DenoiseCluster.start({ bundleFolder, shards: 2 });
+type Placed = ClusterOptions["placement"];
+
+async function withCluster(
+  body: (cluster: DenoiseCluster, shards: readonly Shard[]) => Promise<void>,
+  placement?: Placed,
+): Promise<void> {
+  const placed = placement === undefined ? {} : { placement };
+  const cluster = await DenoiseCluster.start({ bundleFolder, shards: 2, ...placed });
   const shards = [0, 1].map((index) => cluster.placementOf(index));
   try {
     await body(cluster, shards);
@@ -127,5 +134,93 @@ test("a layer may leave a shard altogether and come back; a change that cannot b
       violations: [{ field: "experts", description: "is 8; allowed: 0 to 7" }],
     });
     expect(await heldBy(first!)).toEqual(held);
+  });
+});
+
+/** Everything but one expert a layer on the first shard: badly balanced. */
+const UNEVEN: Placed = [
+  { slots: LAYERS.flatMap((layer) => EXPERTS.slice(1).map((expert) => [layer, expert] as const)) },
+  { slots: LAYERS.map((layer) => [layer, 0] as const) },
+];
+
+/** Five slots of each layer on each shard. */
+const COPIES = { MOEVIE_SLOTS: "10" };
+
+const placed = async (shards: readonly Shard[]): Promise<number[]> =>
+  (await Promise.all(shards.map(heldBy))).flat().map((experts) => experts.length);
+
+/** Until every layer of every shard has five experts, evaluations go on, each of them exact. */
+async function untilPlaced(cluster: DenoiseCluster, shards: readonly Shard[]): Promise<void> {
+  const endMs = performance.now() + 60_000;
+  while ((await placed(shards)).some((experts) => experts !== 5)) {
+    if (performance.now() > endMs) expect.unreachable(`still ${JSON.stringify(await Promise.all(shards.map(heldBy)))}`);
+    await expectExact(cluster);
+  }
+  await expectExact(cluster);
+}
+
+test("a controller spreads what is used unevenly, with copies, while evaluations go on", async () => {
+  await withCluster(async (cluster, shards) => {
+    cluster.startController(COPIES);
+    await untilPlaced(cluster, shards);
+    await vi.waitFor(async () =>
+      expect(await cluster.plan(0)).toMatchObject({
+        leads: true,
+        phase: { kind: "idle" },
+        lastRebalance: { outcome: "done", layersChanged: 3 },
+      }),
+    );
+  }, UNEVEN);
+});
+
+test.each(["adding", "removing"])(
+  "kill -9 of the controller while it is %s: evaluations go on, the next one finishes",
+  async (stage) => {
+    await withCluster(async (cluster, shards) => {
+      const first = cluster.startController(COPIES);
+      await expectExact(cluster);
+      await vi.waitUntil(
+        async () => ((await cluster.plan(0))?.["phase"] as { stage?: string } | undefined)?.stage === stage,
+        { timeout: 30_000, interval: 1 },
+      );
+      first.kill("SIGKILL");
+      await expectExact(cluster);
+      cluster.startController(COPIES);
+      await untilPlaced(cluster, shards);
+    }, UNEVEN);
+  },
+);
+
+test("of two controllers one leads; when it is told to go the other takes over", async () => {
+  await withCluster(async (cluster) => {
+    const first = cluster.startController();
+    await vi.waitFor(async () => expect(await cluster.plan(0)).toMatchObject({ leads: true, fence: 1 }), 30_000);
+    cluster.startController();
+    await vi.waitFor(async () => expect(await cluster.plan(1)).toMatchObject({ leads: false }), 30_000);
+    first.kill("SIGTERM");
+    await vi.waitFor(async () => expect(await cluster.plan(1)).toMatchObject({ leads: true, fence: 2 }), 30_000);
+  });
+});
+
+test("a shard that comes back gets what it had before", async () => {
+  await withCluster(async (cluster, shards) => {
+    cluster.startController(COPIES);
+    await untilPlaced(cluster, shards);
+    const held = await Promise.all(shards.map(heldBy));
+    cluster.killShard(0);
+    cluster.startShard(0);
+    await shards[0]!.waitReady(CALL);
+    await untilPlaced(cluster, shards);
+    expect(await Promise.all(shards.map(heldBy))).toEqual(held);
+  }, UNEVEN);
+});
+
+test("a shard that leaves for good: another one loads its experts, and the step that waited for them goes on", async () => {
+  await withCluster(async (cluster, [first]) => {
+    cluster.startController();
+    await expectExact(cluster);
+    cluster.killShard(1);
+    await expectExact(cluster);
+    expect(await heldBy(first!)).toEqual(LAYERS.map(() => EXPERTS));
   });
 });

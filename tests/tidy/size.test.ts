@@ -13,6 +13,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   cli: 2900,
   client: 350,
   contracts: 800,
+  controller: 900,
   decoder: 1600,
   diffusion: 700,
   "expert-shard": 950,

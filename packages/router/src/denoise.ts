@@ -57,7 +57,7 @@ export class Denoiser {
 
   async #blocks(
     call: TrunkCall,
-    { branch, signal, endMs, traceparent }: DenoiseInput,
+    { branch, timestep, signal, endMs, traceparent }: DenoiseInput,
   ): Promise<{ velocity: Float32Array; exchangeWaitMs: number }> {
     const { d, k } = this.#sizes;
     await call.entry();
@@ -65,7 +65,7 @@ export class Denoiser {
     for (let layer = 0; layer < this.#trunk.layers; layer++) {
       if (signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
       const { rows, ids, weights } = await call.block(layer);
-      this.#statistics.count(layer, ids);
+      this.#statistics.count(layer, ids, timestep);
       const waitMs = performance.now();
       const work = { layer, branch, rows, choice: { ids, weights, k }, d, signal, endMs, traceparent };
       await runExpertLayer(this.#experts, work, call.moe);

@@ -39,7 +39,7 @@ export class NoiseExperts implements Evaluator {
     const bounds = input.boundary !== undefined && from.length === 2 ? [input.boundary, 0] : from;
     const expert = bounds.findIndex((bound) => input.timestep >= bound);
     if (expert < 0) throw new MoevieError("INTERNAL", `No expert is for timestep ${input.timestep}.`);
-    this.#statistics.count(LAYER, Int32Array.of(expert));
+    this.#statistics.count(LAYER, Int32Array.of(expert), input.timestep);
     const avoided = new Set<number>();
     for (let attempt = 0; ; attempt++) {
       const shard = await this.#shardFor(expert, input, avoided);

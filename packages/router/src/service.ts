@@ -10,12 +10,12 @@ import { routerConfig } from "./config.ts";
 import type { DenoiseInput } from "./denoise.ts";
 import { openEvaluator } from "./evaluator.ts";
 import type { Evaluator } from "./evaluator.ts";
-import { ExpertStatistics } from "./expert-statistics.ts";
+import { ExpertStatistics, PHASE_BOUNDS } from "./expert-statistics.ts";
 import { ShardLinks } from "./shard-links.ts";
 import { TextContexts } from "./text-contexts.ts";
 import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-stream.ts";
 
-/** Address under which the HTTP edge shows rows per (layer, expert). */
+/** Address under which the HTTP edge shows rows per (layer, expert), in all and by step phase. */
 const STATISTICS_PATH = "/experts";
 /** Latent frames of a model's time; far beyond any, and whole in f32. */
 const ORIGIN_MAX = 65_535;
@@ -48,7 +48,7 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     http: (request, response) => {
       if (request.url !== STATISTICS_PATH) return false;
       response.setHeader("content-type", "application/json");
-      response.end(JSON.stringify({ rows: statistics.snapshot() }));
+      response.end(JSON.stringify({ ...statistics.snapshot(), phaseBounds: PHASE_BOUNDS }));
       return true;
     },
     close: async () => {

@@ -15,9 +15,11 @@ import { SHARD_COUNT } from "../shard-count.ts";
 const PORTS = { min: 0, max: 65_535 } as const;
 const GRPC_PORT_DEFAULT = 7900;
 const HTTP_PORT_DEFAULT = 7901;
+const SLOTS_MAX = 4096;
 
 interface ServeRequest {
   readonly shardCount: number;
+  readonly slots: number | undefined;
   readonly dataDir: string;
   readonly bundleDir: string | undefined;
   readonly grpcListen: string;
@@ -41,9 +43,19 @@ function prepareData(flag: string | undefined, fallback: string | undefined): st
   return path;
 }
 
+/** Places for experts in a layer: so many of them on each shard. */
+function parseSlots(flags: RawFlags, shardCount: number): number | undefined {
+  const value = textFlag(flags, "slots");
+  if (value === undefined) return undefined;
+  const slots = parseWholeNumber(flags, "slots", "--slots", { min: 1, max: SLOTS_MAX, default: 0 });
+  if (slots % shardCount === 0) return slots;
+  throw new UsageError([{ flag: "--slots", value, allowed: `a multiple of the ${shardCount} shards` }]);
+}
+
 async function parseServe(context: CommandContext, flags: RawFlags): Promise<ServeRequest> {
   const host = textFlag(flags, "host") ?? "127.0.0.1";
   const shardCount = parseWholeNumber(flags, "shards", "--shards", SHARD_COUNT);
+  const slots = parseSlots(flags, shardCount);
   const grpcPort = parseWholeNumber(flags, "grpcPort", "--grpc-port", { ...PORTS, default: GRPC_PORT_DEFAULT });
   const httpPort = parseWholeNumber(flags, "httpPort", "--http-port", { ...PORTS, default: HTTP_PORT_DEFAULT });
   checkHost(host, flags["insecure"] === true);
@@ -57,6 +69,7 @@ async function parseServe(context: CommandContext, flags: RawFlags): Promise<Ser
   const dataDir = prepareData(textFlag(flags, "data"), context.config.dataDir);
   return {
     shardCount,
+    slots,
     dataDir,
     bundleDir: bundle?.folder,
     grpcListen: hostPort(host, grpcPort),

@@ -9,7 +9,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const require = createRequire(import.meta.url);
 const protobuf = require("protobufjs");
 const target = join(root, "packages/contracts/src/gen/messages.ts");
-const FILES = ["video", "text_encoder", "denoise", "expert", "decode"]
+const FILES = ["video", "text_encoder", "denoise", "expert", "placement", "decode"]
   .map((n) => `moevie/v1/${n}.proto`)
   .concat("google/rpc/status.proto");
 const SCALARS = {

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -40,6 +41,7 @@ export class DenoiseCluster {
   readonly #options: ClusterOptions;
   readonly #shards: ChildProcess[] = [];
   readonly #router: ChildProcess;
+  readonly #controllers: ChildProcess[] = [];
   readonly #peer: GrpcPeer<"moevie.v1.DenoiseService">;
 
   private constructor(options: ClusterOptions) {
@@ -51,7 +53,7 @@ export class DenoiseCluster {
     for (let index = 0; index < options.shards; index++) this.startShard(index);
     const shards = Array.from({ length: options.shards }, (_, index) => this.#address(index));
     const settings = { MOEVIE_SHARDS: shards.join(","), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
-    this.#router = this.#spawn("router", `unix:${join(this.#folder, "router.sock")}`, settings);
+    this.#router = this.#spawn("router", "router", `unix:${join(this.#folder, "router.sock")}`, settings);
     this.#peer = new GrpcPeer("moevie.v1.DenoiseService", `unix:${join(this.#folder, "router.sock")}`);
   }
 
@@ -66,11 +68,47 @@ export class DenoiseCluster {
   startShard(index: number): void {
     const placed =
       this.#options.placement === undefined ? {} : { MOEVIE_PLACEMENT_FILE: join(this.#folder, "placement.json") };
-    this.#shards[index] = this.#spawn("expert-shard", this.#address(index), {
+    this.#shards[index] = this.#spawn("expert-shard", `shard-${index}`, this.#address(index), {
       MOEVIE_SHARD_INDEX: String(index),
       MOEVIE_SHARD_COUNT: String(this.#options.shards),
       ...placed,
     });
+  }
+
+  /** What the shard holds, and the way to change it; the caller closes it. */
+  placementOf(index: number): GrpcPeer<"moevie.v1.PlacementService"> {
+    return new GrpcPeer("moevie.v1.PlacementService", this.#address(index));
+  }
+
+  /** One more controller; they share a lease. It looks and moves as fast as it can unless `settings` say otherwise. */
+  startController(settings: Record<string, string> = {}): ChildProcess {
+    const name = `controller-${this.#controllers.length}`;
+    const controller = this.#spawn("controller", name, `unix:${join(this.#folder, `${name}.sock`)}`, {
+      MOEVIE_DATA: join(this.#folder, "data"),
+      MOEVIE_SHARDS: this.#shards.map((_, index) => this.#address(index)).join(","),
+      MOEVIE_ROUTERS_HTTP: `unix:${join(this.#folder, "router.http.sock")}`,
+      MOEVIE_PLAN_MS: "50",
+      MOEVIE_PLAN_AGE_MS_MIN: "0",
+      MOEVIE_REST_RATIO: "0",
+      ...settings,
+    });
+    this.#controllers.push(controller);
+    return controller;
+  }
+
+  /** What the controller with this number answers at /plan; undefined while it does not. */
+  async plan(number: number): Promise<Record<string, unknown> | undefined> {
+    const socketPath = join(this.#folder, `controller-${number}.http.sock`);
+    const text = await new Promise<string>((resolve) => {
+      const call = request({ socketPath, path: "/plan" }, (response) => {
+        let all = "";
+        response.on("data", (part: Buffer) => (all += part.toString()));
+        response.on("end", () => resolve(all));
+      });
+      call.on("error", () => resolve(""));
+      call.end();
+    });
+    return text.startsWith("{") ? (JSON.parse(text) as Record<string, unknown>) : undefined;
   }
 
   /** kill -9. */
@@ -110,7 +148,7 @@ export class DenoiseCluster {
 
   async close(): Promise<void> {
     this.#peer.close();
-    const children = [this.#router, ...this.#shards];
+    const children = [this.#router, ...this.#shards, ...this.#controllers];
     const ended = children.map((child) => {
       if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
       return new Promise((resolve) => child.once("exit", resolve));
@@ -127,12 +165,13 @@ export class DenoiseCluster {
       : `127.0.0.1:${firstPort + index}`;
   }
 
-  #spawn(service: string, listen: string, settings: Record<string, string>): ChildProcess {
+  #spawn(service: string, name: string, listen: string, settings: Record<string, string>): ChildProcess {
     return spawn(process.execPath, [entryOf(service)], {
       stdio: ["ignore", "ignore", "inherit"],
       env: {
         PATH: process.env["PATH"] ?? "",
         MOEVIE_GRPC_LISTEN: listen,
+        MOEVIE_HTTP_LISTEN: `unix:${join(this.#folder, `${name}.http.sock`)}`,
         MOEVIE_BUNDLE: this.#options.bundleFolder,
         MOEVIE_LOG_LEVEL: "error",
         ...settings,

@@ -15,7 +15,7 @@ const FOUNDATION = [
   "fabric",
   "job-store",
 ];
-const SERVICES = ["gateway", "text-encoder", "scheduler", "router", "expert-shard", "decoder"];
+const SERVICES = ["gateway", "text-encoder", "scheduler", "router", "expert-shard", "decoder", "controller"];
 
 /** Package → packages of ours that it may import. A package that is not here may not exist. */
 const TABLE: Readonly<Record<string, readonly string[]>> = {

@@ -13,9 +13,10 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   cli: 3050,
   client: 350,
   contracts: 800,
+  controller: 900,
   decoder: 1600,
   diffusion: 700,
-  "expert-shard": 500,
+  "expert-shard": 950,
   fabric: 2800,
   gateway: 900,
   importer: 2600,
@@ -27,7 +28,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   tensor: 400,
   "text-encoder": 300,
 };
-const LINES_OF_PRODUCT_MAX = 22_000;
+const LINES_OF_PRODUCT_MAX = 24_000;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>

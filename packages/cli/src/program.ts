@@ -72,6 +72,7 @@ const COMMANDS: readonly Description[] = [
     example: "moevie serve --shards 4 --grpc-port 7900",
     flags: [
       SHARDS_FLAG,
+      ["--slots <R>", "places for experts in a layer, over all shards; experts then move to where they are used"],
       ["--host <HOST>", "address to listen on", "127.0.0.1"],
       ["--grpc-port <N>", "port of the gRPC API; 0: any free one (default: 7900)"],
       ["--http-port <N>", "port of health, metrics and files; 0: any free one (default: 7901)"],

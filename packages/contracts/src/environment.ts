@@ -33,6 +33,15 @@ export const ENVIRONMENT = {
   MOEVIE_SHARD_COUNT: "How many shards share the experts.",
   MOEVIE_PLACEMENT_FILE:
     "JSON file that says which slots each shard holds, as `moevie experts plan --json` prints it; default: spread evenly, or by steps served.",
+  MOEVIE_ROUTERS_HTTP: "HTTP addresses of the routers whose loads a controller counts, comma separated.",
+  MOEVIE_SLOTS:
+    "Slots of a layer over all shards, for a controller: a multiple of the shards; 0, the default: one for each expert.",
+  MOEVIE_PLAN_MS: "Milliseconds between two looks of a controller at loads and shards.",
+  MOEVIE_PLAN_GAIN_MIN: "What balancedness has to gain for experts to move.",
+  MOEVIE_PLAN_AGE_MS_MIN: "Milliseconds that experts stay where they are, whatever could be gained.",
+  MOEVIE_REST_RATIO:
+    "How much longer than a change took a controller rests after it, while nothing waits for an expert.",
+  MOEVIE_LOAD_HALF_LIFE_MS: "Milliseconds after which a row that a router counted counts half.",
   MOEVIE_WIRE_TYPE: "Element type of rows between router and shards: f32, bf16 or f16.",
   MOEVIE_SCHEDULER_NAME:
     "Name of this scheduler in leases, no other's: started again under it, it takes its jobs back at once; unset: a new one each start.",
@@ -54,9 +63,9 @@ export const ENVIRONMENT = {
 
 export type EnvironmentName = keyof typeof ENVIRONMENT;
 
-/** Services of the cluster, in the order a prompt meets them. */
+/** Services that a prompt meets, in its order. */
 export const SERVICES = ["gateway", "scheduler", "text-encoder", "router", "expert-shard", "decoder"] as const;
-export type ServiceName = (typeof SERVICES)[number];
+export type ServiceName = (typeof SERVICES)[number] | "controller";
 
 /**
  * How Node runs a service: type stripping without its warning; no helper threads for the garbage collector, since the processes

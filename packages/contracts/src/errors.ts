@@ -52,7 +52,7 @@ export const ERRORS = {
   STALE_PLACEMENT: {
     code: "FAILED_PRECONDITION",
     retry: true,
-    meaning: "The exchange named an older or newer placement than the shard holds.",
+    meaning: "The call names another placement than the shard has, and something the shard does not hold or do by it.",
   },
   VIDEO_NOT_READY: {
     code: "FAILED_PRECONDITION",
@@ -92,7 +92,7 @@ export const ERRORS = {
   LEASE_LOST: {
     code: "ABORTED",
     retry: false,
-    meaning: "Another scheduler owns the job now; this one's writes are refused.",
+    meaning: "Another process has the lease now; this one's writes are refused.",
   },
   BUNDLE_CORRUPT: {
     code: "DATA_LOSS",

@@ -104,6 +104,25 @@ export const METRICS = {
     help: "Rows computed by experts of a shard, summed over layers.",
     labels: ["shard"],
   },
+  moevie_controller_leader: { kind: "gauge", help: "1 where this controller leads.", labels: [] },
+  moevie_controller_balancedness_ratio: {
+    kind: "gauge",
+    help: "Mean over largest load of a shard under the loads of late: of the placement, and of the plan made last.",
+    labels: ["of"],
+  },
+  moevie_rebalances_total: {
+    kind: "counter",
+    help: "Times a controller moved experts: done, or rolled_back.",
+    labels: ["outcome"],
+  },
+  moevie_rebalance_last_seconds: { kind: "gauge", help: "Time the last rebalance took.", labels: [] },
+  moevie_rebalance_age_seconds: { kind: "gauge", help: "Time since the last rebalance ended.", labels: [] },
+  moevie_expert_epoch: { kind: "gauge", help: "Epoch of the placement a shard has.", labels: ["shard"] },
+  moevie_expert_changes_total: {
+    kind: "counter",
+    help: "Changes of the experts a shard holds of one layer: done, or rolled_back.",
+    labels: ["shard", "outcome"],
+  },
   moevie_expert_call_duration_seconds: {
     kind: "histogram",
     help: "Compute time of one exchange at the shard.",

@@ -34,6 +34,7 @@ const INTERNAL_FILES = [
   "moevie/v1/text_encoder.proto",
   "moevie/v1/denoise.proto",
   "moevie/v1/expert.proto",
+  "moevie/v1/placement.proto",
   "moevie/v1/decode.proto",
 ];
 

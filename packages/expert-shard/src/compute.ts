@@ -1,11 +1,10 @@
 // Answers exchanges: rows through the layer's graph in the shard's thread, weighted sums back. Two runs may be under way, one
-// in the graph and one laid out behind it; all calls that wait for the same layer then share one run. Keeps nothing of a call
-// once it is answered.
+// in the graph and one laid out behind it; all calls that wait for the same layer then share one run. A call is answered by the graph its
+// layer had when it came, whatever the layer has become since. Keeps nothing of a call once it is answered.
 import { MoevieError } from "@moevie/contracts";
 import { BufferPool, weightedPartial } from "@moevie/fabric";
 import type { ExchangeAnswer, ExchangeRequest } from "@moevie/fabric";
-import type { OnnxThread } from "@moevie/runtime";
-import type { LayerSlots } from "./load-slots.ts";
+import type { HeldLayer, HeldLayers } from "./held-layers.ts";
 import { placeRows, planMerge } from "./merge-calls.ts";
 import { RunMemory } from "./run-memory.ts";
 
@@ -19,6 +18,7 @@ const RUN_BYTES_MAX = 2_147_483_648;
 const POOL_BYTES_MAX = 67_108_864;
 
 interface Waiting {
+  readonly held: HeldLayer;
   readonly request: ExchangeRequest;
   readonly arrivedMs: number;
   readonly resolve: (answer: ExchangeAnswer) => void;
@@ -26,7 +26,7 @@ interface Waiting {
 }
 
 export class ExpertCompute {
-  readonly #slots: LayerSlots;
+  readonly #layers: HeldLayers;
   readonly #d: number;
   readonly #partials = new BufferPool(POOL_BYTES_MAX);
   readonly #waiting: Waiting[] = [];
@@ -34,10 +34,10 @@ export class ExpertCompute {
   readonly #free: RunMemory[];
 
   /** `d` is the width of a row. */
-  constructor(thread: OnnxThread, slots: LayerSlots, d: number) {
-    this.#slots = slots;
+  constructor(layers: HeldLayers, d: number) {
+    this.#layers = layers;
     this.#d = d;
-    this.#free = Array.from({ length: RUNS_IN_FLIGHT_MAX }, () => new RunMemory(thread, slots, d, ROWS_PER_RUN_MAX));
+    this.#free = Array.from({ length: RUNS_IN_FLIGHT_MAX }, () => new RunMemory(d, ROWS_PER_RUN_MAX));
   }
 
   /** Throws CREDITS_EXHAUSTED when too many calls wait, EXPERT_MISSING for a layer without slots, INVALID_FIELD for another width, OUT_OF_MEMORY. */
@@ -53,30 +53,32 @@ export class ExpertCompute {
       );
     if (this.#waiting.length >= CALLS_WAITING_MAX)
       return Promise.reject(new MoevieError("CREDITS_EXHAUSTED", `${CALLS_WAITING_MAX} calls wait for this shard`));
+    const held = this.#layers.of(request.layer);
+    if (held === undefined)
+      return Promise.reject(new MoevieError("EXPERT_MISSING", `no slot of layer ${request.layer} is on this shard`));
+    held.graph.use();
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ request, arrivedMs: performance.now(), resolve, reject });
+      this.#waiting.push({ held, request, arrivedMs: performance.now(), resolve, reject });
       this.#startRuns();
     });
   }
 
   #startRuns(): void {
-    while (this.#waiting.length > 0) {
-      const memory = this.#free.pop();
-      if (memory === undefined) return;
-      void this.#run(this.#take(), memory);
+    while (this.#free.length > 0) {
+      const first = this.#waiting.shift();
+      if (first === undefined) return;
+      void this.#run(first.held, this.#take(first), this.#free.pop() as RunMemory);
     }
   }
 
-  /** Takes the call that waited longest and all others of its layer that fit one run. */
-  #take(): Waiting[] {
-    const first = this.#waiting.shift();
-    if (first === undefined) return [];
+  /** Takes the call that waited longest and all others of its graph that fit one run. */
+  #take(first: Waiting): Waiting[] {
     const group = [first];
     let rows = first.request.csr.rowIndex.length;
     for (let at = 0; at < this.#waiting.length;) {
-      const { request } = this.#waiting[at] as Waiting;
+      const { held, request } = this.#waiting[at] as Waiting;
       const entries = request.csr.rowIndex.length;
-      if (request.layer === first.request.layer && rows + entries <= ROWS_PER_RUN_MAX) {
+      if (held === first.held && rows + entries <= ROWS_PER_RUN_MAX) {
         group.push(...this.#waiting.splice(at, 1));
         rows += entries;
       } else at++;
@@ -84,16 +86,13 @@ export class ExpertCompute {
     return group;
   }
 
-  async #run(group: readonly Waiting[], memory: RunMemory): Promise<void> {
+  async #run(held: HeldLayer, group: readonly Waiting[], memory: RunMemory): Promise<void> {
     try {
-      const layer = group[0]?.request.layer ?? 0;
-      const experts = this.#slots.get(layer);
-      if (experts === undefined) throw new MoevieError("EXPERT_MISSING", `no slot of layer ${layer} is on this shard`);
       const { counts, starts, total } = planMerge(
         group.map((call) => call.request),
-        experts,
+        held.experts,
       );
-      const run = memory.reserve(layer, total);
+      const run = memory.reserve(held, total);
       run.counts.set(counts);
       group.forEach((call, at) => placeRows(call.request, starts[at] as Uint32Array, this.#d, run.rows));
       const computeUs = await run.plan.run(total);
@@ -105,6 +104,7 @@ export class ExpertCompute {
     } catch (thrown) {
       for (const call of group) call.reject(thrown);
     } finally {
+      for (let calls = group.length; calls > 0; calls--) held.graph.done();
       memory.shrink();
       this.#free.push(memory);
       this.#startRuns();

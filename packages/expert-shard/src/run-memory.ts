@@ -1,9 +1,9 @@
 // Memory of one run of a layer's graph, shared with the thread that runs it: rows and counts in, answers out. Every layer uses
 // the same memory, one after the other; it grows to the largest run it has seen.
 import { MoevieError } from "@moevie/contracts";
-import type { GraphPlan, OnnxThread } from "@moevie/runtime";
-import { layerKey } from "./load-slots.ts";
-import type { LayerSlots } from "./load-slots.ts";
+import type { GraphPlan } from "@moevie/runtime";
+import type { GraphKeeper, HeldGraph } from "./held-graph.ts";
+import type { HeldLayer } from "./held-layers.ts";
 
 const CAPACITY_ROWS_MIN = 256;
 
@@ -18,33 +18,36 @@ export interface LayerRun {
   readonly plan: GraphPlan;
 }
 
-export class RunMemory {
-  readonly #thread: OnnxThread;
-  readonly #slots: LayerSlots;
+export class RunMemory implements GraphKeeper {
   readonly #d: number;
   readonly #keptRowsMax: number;
-  readonly #runs = new Map<number, LayerRun>();
+  readonly #runs = new Map<HeldGraph, LayerRun>();
   #capacityRows = 0;
   #rows: Float32Array = new Float32Array();
   #answers: Float32Array = new Float32Array();
 
   /** `d` is the width of a row; memory for more than `keptRowsMax` rows is given back by `shrink`. */
-  constructor(thread: OnnxThread, slots: LayerSlots, d: number, keptRowsMax: number) {
-    this.#thread = thread;
-    this.#slots = slots;
+  constructor(d: number, keptRowsMax: number) {
     this.#d = d;
     this.#keptRowsMax = keptRowsMax;
   }
 
   /** The memory for `total` rows of `layer`. What an earlier run left there is lost. Throws OUT_OF_MEMORY and stays as it was. */
-  reserve(layer: number, total: number): LayerRun {
+  reserve(layer: HeldLayer, total: number): LayerRun {
     if (total > this.#capacityRows) this.#grow(total);
-    let run = this.#runs.get(layer);
+    let run = this.#runs.get(layer.graph);
     if (run === undefined) {
       run = this.#plan(layer);
-      this.#runs.set(layer, run);
+      this.#runs.set(layer.graph, run);
+      layer.graph.keepers.add(this);
     }
     return run;
+  }
+
+  /** The graph runs no more. */
+  drop(graph: HeldGraph): void {
+    this.#runs.get(graph)?.plan.release();
+    this.#runs.delete(graph);
   }
 
   #grow(total: number): void {
@@ -75,12 +78,12 @@ export class RunMemory {
     this.#runs.clear();
   }
 
-  #plan(layer: number): LayerRun {
-    const slots = this.#slots.get(layer)?.length ?? 0;
+  #plan({ experts, graph }: HeldLayer): LayerRun {
+    const slots = experts.length;
     const counts = new BigInt64Array(new SharedArrayBuffer(slots * 8));
     const dims = [-1, this.#d];
-    const plan = this.#thread.plan(
-      layerKey(layer),
+    const plan = graph.thread.plan(
+      graph.key,
       {
         rows: { type: "float32", dims, data: this.#rows },
         counts: { type: "int64", dims: [slots], data: counts },

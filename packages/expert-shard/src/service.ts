@@ -1,4 +1,5 @@
-// An expert-shard: owns slots on one device, answers exchanges, says what it holds. Knows no job and keeps no row.
+// An expert-shard: owns slots on one device, answers exchanges, says what it holds and changes that while it serves. Knows no job and keeps
+// no row.
 import { readFile } from "node:fs/promises";
 import { MoevieError } from "@moevie/contracts";
 import { expertsOf, isNoiseDenoiser, openBundle } from "@moevie/bundle";
@@ -7,14 +8,21 @@ import { serveExchange } from "@moevie/fabric";
 import type { DenoiserRequest, ExchangeAnswer, ExchangeHandlers, ExchangeRequest, Holds } from "@moevie/fabric";
 import { PlacementError, parsePlacement, spread } from "@moevie/placement";
 import type { Placement, ShardPlacement } from "@moevie/placement";
-import { OnnxThread } from "@moevie/runtime";
 import type { RunningService, ServiceContext } from "@moevie/runtime";
 import { ExpertCompute } from "./compute.ts";
 import { shardConfig } from "./config.ts";
 import type { ShardConfig } from "./config.ts";
-import { loadDenoisers } from "./denoiser-compute.ts";
-import { loadSlots, slotsByLayer } from "./load-slots.ts";
+import { DenoiserCompute } from "./denoiser-compute.ts";
+import { GraphThreads } from "./held-graph.ts";
+import { HeldLayers } from "./held-layers.ts";
+import { Operations } from "./operations.ts";
+import type { HeldExperts } from "./operations.ts";
 import { placeByNoise } from "./place-by-noise.ts";
+import { placementService } from "./placement-service.ts";
+
+function freeMemory(): number {
+  return process.availableMemory();
+}
 
 /** Resolves once every expert of this shard is loaded and ran. */
 export async function startExpertShard(
@@ -24,19 +32,31 @@ export async function startExpertShard(
   const bundle = await openBundle(config.bundle);
   const placement = await placementOf(config, bundle);
   const own = placement.shards[config.shardIndex] ?? { slots: [] };
-  const name = `shard-${config.shardIndex}`;
-  const thread = OnnxThread.start({ name, device: config.device, intraOpThreads: config.intraOpThreads });
-  const measuring = { shard: String(config.shardIndex), device: config.device, ...context };
-  const handlers = await loadExperts(bundle, own, thread, measuring);
+  const shard = String(config.shardIndex);
+  const threads = new GraphThreads({
+    name: `shard-${shard}`,
+    device: config.device,
+    intraOpThreads: config.intraOpThreads,
+  });
+  const { held, handlers } = await loadExperts(bundle, own, threads, { shard, device: config.device, ...context });
   const holds: Holds = {
     digest: bundle.digest,
     epoch: placement.epoch,
     slots: own.slots.map(([layer, expert], slot) => ({ layer, expert, slot })),
   };
-  context.log.info({ slots: holds.slots.length, epoch: holds.epoch }, "experts loaded");
+  // Only the memory of the machine is known here: a device that has its own refuses a load that does not fit by itself.
+  const freeBytes = config.device === "cpu" ? freeMemory : (): number => Infinity;
+  const { log, metrics } = context;
+  const operations = new Operations({ held, holds, freeBytes, log, metrics, shard });
+  const services = [placementService(operations, expertsOf(bundle.manifest.denoiser), freeMemory)];
+  log.info({ slots: holds.slots.length, epoch: holds.epoch }, "experts loaded");
   return {
-    serveOn: (listen) => serveExchange({ listen, holds, handlers }),
-    close: () => thread.close(),
+    serveOn: async (listen) => {
+      const server = await serveExchange({ listen, holds, handlers, services });
+      operations.announceTo((changed) => server.announce(changed));
+      return server;
+    },
+    close: () => threads.close(),
   };
 }
 
@@ -45,27 +65,38 @@ interface Measuring extends Pick<ServiceContext, "metrics" | "tracing"> {
   readonly device: string;
 }
 
-/** Puts the shard's experts into `thread` and answers what serves them. */
+interface LoadedExperts {
+  readonly held: HeldExperts;
+  readonly handlers: ExchangeHandlers;
+}
+
+/** Loads the shard's experts and answers what serves and changes them. */
 async function loadExperts(
   bundle: Bundle,
   own: ShardPlacement,
-  thread: OnnxThread,
+  threads: GraphThreads,
   measuring: Measuring,
-): Promise<ExchangeHandlers> {
+): Promise<LoadedExperts> {
   const { denoiser } = bundle.manifest;
   if (isNoiseDenoiser(denoiser)) {
-    const experts = own.slots.map(([, expert]) => expert);
-    const compute = await loadDenoisers(bundle, denoiser, experts, thread, measuring.device);
+    const compute = new DenoiserCompute(bundle, denoiser, threads, measuring.device);
+    await compute.load(own.slots.map(([, expert]) => expert));
     // Values of a latent that make one token.
     const span = bundle.manifest.latent.channels * denoiser.patch.reduce((product, size) => product * size, 1);
     const answer = (request: DenoiserRequest): Promise<ExchangeAnswer> => compute.answer(request);
-    return { denoiser: measured(answer, ({ n, d }) => (n * d) / span, measuring) };
+    return { held: compute, handlers: { denoiser: measured(answer, ({ n, d }) => (n * d) / span, measuring) } };
   }
-  const slots = slotsByLayer(own);
-  await loadSlots(bundle, denoiser.hidden, slots, thread);
-  const compute = new ExpertCompute(thread, slots, denoiser.hidden);
+  const layers = new HeldLayers(bundle, denoiser.hidden, threads);
+  await layers.load(expertsByLayer(own));
+  const compute = new ExpertCompute(layers, denoiser.hidden);
   const answer = (request: ExchangeRequest): Promise<ExchangeAnswer> => compute.answer(request);
-  return { rows: measured(answer, ({ csr }) => csr.rowIndex.length, measuring) };
+  return { held: layers, handlers: { rows: measured(answer, ({ csr }) => csr.rowIndex.length, measuring) } };
+}
+
+function expertsByLayer({ slots }: ShardPlacement): ReadonlyMap<number, number[]> {
+  const byLayer = new Map<number, number[]>();
+  for (const [layer, expert] of slots) byLayer.set(layer, [...(byLayer.get(layer) ?? []), expert]);
+  return byLayer;
 }
 
 /** `handler`, counted, timed and traced; `tokens` are those a request has the experts work on. */

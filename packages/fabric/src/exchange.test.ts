@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MoevieError } from "@moevie/contracts";
-import { GrpcPeer } from "@moevie/runtime";
+import { GrpcPeer, implement } from "@moevie/runtime";
 import { afterEach, expect, test, vi } from "vitest";
 import { requestLayout } from "./body.ts";
 import { FrameKind, frameHeader } from "./frame.ts";
@@ -109,15 +109,52 @@ test.each(["tcp", "unix"])("rows cross by %s and come back as weighted sums in e
   }
 });
 
-test("a wrong epoch, an expert not held and a failing handler are typed refusals; the stream goes on", async () => {
+test("an expert not held, by an old epoch or this one, and a failing handler are typed refusals; the stream goes on", async () => {
   let fail = true;
   const server = await serve((call) => (fail ? Promise.reject(new Error("boom")) : identity(call)));
   const client = await connect(server.address);
-  expect(await reasonOf(client.exchange(request({ epoch: 5 })))).toBe("STALE_PLACEMENT");
+  expect(await reasonOf(client.exchange(request({ epoch: 3, layer: 1 })))).toBe("STALE_PLACEMENT");
   expect(await reasonOf(client.exchange(request({ layer: 1 })))).toBe("EXPERT_MISSING");
   expect(await reasonOf(client.exchange(request()))).toBe("INTERNAL");
   fail = false;
   expect((await client.exchange(request())).partial).toEqual(source);
+});
+
+test("what a shard holds changes under its routers: calls of the old epoch are answered while it has their experts", async () => {
+  const server = await serve(identity);
+  const clients = await Promise.all([connect(server.address), connect(server.address)]);
+  server.announce({ ...holds, epoch: 5, slots: [...holds.slots, { layer: 0, expert: 7, slot: 3 }] });
+  await vi.waitUntil(() => clients.every((client) => client.holds()?.epoch === 5));
+  expect((await clients[0]!.exchange(request({ epoch: 4 }))).partial).toEqual(source);
+  server.announce({ ...holds, epoch: 6, slots: holds.slots.slice(1) });
+  expect(await reasonOf(clients[1]!.exchange(request({ epoch: 5 })))).toBe("STALE_PLACEMENT");
+  // The shard says what it has before it says what it has not any more.
+  expect(clients[1]!.holds()?.epoch).toBe(6);
+});
+
+test("the exchange's port answers services, too; what it refuses has its reason", async () => {
+  const handlers = {
+    ApplyPlacement: () => Promise.reject(new MoevieError("STALE_PLACEMENT", "old")),
+    GetOperation: () => Promise.reject(new Error("boom")),
+    GetHoldings: async () => ({ epoch: 7, experts: holds.slots }),
+  };
+  const services = [implement("moevie.v1.PlacementService", handlers)];
+  const server = await serveExchange({ listen: "127.0.0.1:0", holds, handlers: { rows: identity }, services });
+  cleanups.push(() => server.close(0));
+  const peer = new GrpcPeer("moevie.v1.PlacementService", server.address);
+  cleanups.push(() => peer.close());
+  const call = { timeoutMs: 5000 };
+  expect(await peer.unary("GetHoldings", {}, call)).toMatchObject({ epoch: 7, experts: holds.slots });
+  expect(await reasonOf(peer.unary("ApplyPlacement", { operationId: "a" }, call))).toBe("STALE_PLACEMENT");
+  expect(await reasonOf(peer.unary("GetOperation", {}, call))).toBe("INTERNAL");
+  const large = { experts: Array.from({ length: 70_000 }, () => 1) };
+  expect(await reasonOf(peer.unary("ApplyPlacement", large, call))).toBe("INVALID_FIELD");
+  const other = new GrpcPeer("moevie.v1.DecodeService", server.address);
+  cleanups.push(() => other.close());
+  const decoding = (async () => {
+    for await (const _ of other.bidi("Decode", (async function* () {})(), call)) expect.unreachable();
+  })();
+  expect(await reasonOf(decoding)).toBe("UNSUPPORTED");
 });
 
 test("late answers are dropped, aborted calls end at once", async () => {
@@ -198,7 +235,7 @@ test("an answer that is ready while the shard goes away still reaches its router
   };
   const asked = client.exchange(request({ source: new Float32Array(512 * width), rows, d: width, csr }));
   // The request is at the shard once another one behind it is answered as refused.
-  await reasonOf(client.exchange(request({ epoch: 99 })));
+  await reasonOf(client.exchange(request({ layer: 9 })));
   const closed = server.close(5000);
   gate.resolve();
   const { partial } = await asked;

@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { MoevieError } from "@moevie/contracts";
 import { expect, test } from "vitest";
-import { decodeExpertRows, requestLayout } from "./body.ts";
+import { decodeExpertRows, decodeHolds, encodeHolds, requestLayout } from "./body.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { BODY_BYTES_MAX, FrameKind, HEADER_BYTES, WireType, decodeHeader, encodeHeader, frameHeader } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
@@ -42,6 +42,33 @@ test("a request header has the bytes written in docs/wire-format.md", () => {
     "48000000dbbd1395",
   ]);
   expect(decodeHeader(bytes, 0)).toEqual({ ...golden, flags: 1 });
+});
+
+test("a holds frame has the bytes written in docs/wire-format.md", () => {
+  const slots = [
+    { layer: 0, expert: 5, slot: 0 },
+    { layer: 3, expert: 1, slot: 2 },
+  ];
+  const holds = { digest: "d1", epoch: 8, slots };
+  const body = encodeHolds(holds);
+  const header = frameHeader(FrameKind.holds, { epoch: 8, entries: 2, bodyBytes: body.length });
+  const bytes = Buffer.alloc(HEADER_BYTES);
+  encodeHeader(header, bytes, 0);
+  expect(
+    Buffer.concat([bytes, body])
+      .toString("hex")
+      .match(/.{1,32}/g),
+  ).toEqual([
+    "4d565831010002000000000000000000",
+    "00000000000000000800000000000000",
+    "00000000000000000000000002000000",
+    "00000000000000000000000000000000",
+    "00000000000000000000000000000000",
+    "00000000000000000000000000000000",
+    "120000002ea371940000050000000000",
+    "03000100020000006431",
+  ]);
+  expect(decodeHolds(decodeHeader(bytes, 0), body)).toEqual(holds);
 });
 
 test("a changed header byte is refused", () => {

@@ -160,7 +160,7 @@ export class ServerStream {
     try {
       this.#check(header);
       const { asked, at } = decodeAsked(header, body.buffer);
-      this.#checkHeld(header.layer, expertsOf(asked));
+      this.#checkHeld(header, expertsOf(asked));
       let rows: Float32Array;
       if (header.rowsType === WireType.f32) rows = new Float32Array(body.buffer, at, header.n * header.d);
       else {
@@ -197,19 +197,18 @@ export class ServerStream {
 
   #check(header: FrameHeader): void {
     if (this.#host.draining) throw exchangeError("DRAINING", "the shard is going away");
-    if (header.epoch !== this.#host.holds.epoch) {
-      const text = `the request names placement epoch ${header.epoch}, the shard has ${this.#host.holds.epoch}`;
-      throw exchangeError("STALE_PLACEMENT", text);
-    }
     if (header.answerType === WireType.none) throw exchangeError("INVALID_FIELD", "no element type for the answer");
   }
 
-  #checkHeld(layer: number, experts: readonly number[]): void {
-    for (const expert of experts) {
-      if (!this.#host.held.has(layer * 65_536 + expert)) {
-        throw exchangeError("EXPERT_MISSING", `the shard does not hold expert ${expert} of layer ${layer}`);
-      }
-    }
+  /** A call of another epoch is as good as one of this, as long as the shard has what it asks for. */
+  #checkHeld({ layer, epoch }: FrameHeader, experts: readonly number[]): void {
+    const { held, holds } = this.#host;
+    const missing = experts.find((expert) => !held.has(layer * 65_536 + expert));
+    if (missing === undefined) return;
+    const what = `expert ${missing} of layer ${layer}`;
+    if (epoch === holds.epoch) throw exchangeError("EXPERT_MISSING", `the shard does not hold ${what}`);
+    const text = `the request names placement epoch ${epoch}; the shard has ${holds.epoch}, and ${what} not any more`;
+    throw exchangeError("STALE_PLACEMENT", text);
   }
 
   /** `counts`: rows each of the experts asked worked on. */

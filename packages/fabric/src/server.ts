@@ -3,8 +3,9 @@
 import { rmSync } from "node:fs";
 import { createServer } from "node:net";
 import type { Server } from "node:net";
-import { GRPC_CODE, asMoevieError, limit } from "@moevie/contracts";
+import { asMoevieError, limit } from "@moevie/contracts";
 import { formatAddress, parseAddress } from "@moevie/runtime";
+import type { GrpcService } from "@moevie/runtime";
 import { BufferPool } from "./buffer-pool.ts";
 import { adoptSocket } from "./byte-socket.ts";
 import { CreditLedger } from "./credit-ledger.ts";
@@ -13,15 +14,14 @@ import { exchangeError } from "./exchange-error.ts";
 import { H2Connection } from "./h2-connection.ts";
 import type { H2Stream, H2StreamSink } from "./h2-stream.ts";
 import type { Headers } from "./hpack.ts";
-import { EXCHANGE_PATH, HEALTH_CHECK_PATH, RESPONSE_HEADERS, grpcTrailers } from "./link.ts";
+import { EXCHANGE_PATH } from "./link.ts";
 import { ServerStream } from "./server-stream.ts";
 import { startTimer } from "./timer.ts";
+import { unaryCalls, unarySink } from "./unary-calls.ts";
 import type { ExchangeHandlers } from "./server-stream.ts";
 
 /** Routers and probes connected at once. */
 const CONNECTIONS_MAX = 1024;
-/** Of the small unary calls this port answers. */
-const REQUEST_BYTES_MAX = 4096;
 
 export interface ExchangeServerOptions {
   /** `unix:PATH` or `HOST:PORT`; port 0 takes a free one. */
@@ -29,6 +29,8 @@ export interface ExchangeServerOptions {
   readonly holds: Holds;
   /** Answer one request each. They throw a MoevieError to refuse it. */
   readonly handlers: ExchangeHandlers;
+  /** Services with unary calls that the port answers too. */
+  readonly services?: readonly GrpcService[];
   /** Bytes of request bodies in flight over all streams. */
   readonly creditBytes?: number;
 }
@@ -69,10 +71,11 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
   const streams = new Set<ServerStream>();
   const connections = new Set<H2Connection>();
   let serving = false;
+  const ending = new AbortController();
+  const calls = unaryCalls(() => serving, options.services ?? [], ending.signal);
   const onStream = (stream: H2Stream, headers: Headers): H2StreamSink => {
     const path = headers.get(":path");
-    if (path === HEALTH_CHECK_PATH) return healthSink(stream, () => serving);
-    if (path !== EXCHANGE_PATH) return refusingSink(stream, GRPC_CODE.UNIMPLEMENTED, "unknown method");
+    if (path !== EXCHANGE_PATH) return unarySink(stream, calls.get(path ?? ""));
     const accepted = new ServerStream(stream, host, (closed) => streams.delete(closed));
     streams.add(accepted);
     return accepted.sink;
@@ -99,6 +102,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     },
     close: async (graceMs) => {
       host.draining = true;
+      ending.abort();
       await Promise.race([Promise.all([...streams].map((stream) => stream.idle())), after(graceMs)]);
       for (const connection of connections) connection.close();
       await new Promise<void>((resolve) => {
@@ -125,42 +129,6 @@ function listen(server: Server, text: string): Promise<string> {
       else resolve(formatAddress({ kind: "tcp", host: address.host, port: bound.port }));
     });
   });
-}
-
-/** HealthCheckResponse {status}: 1 serving, 2 not. The one field is cheaper written than generated. */
-function healthSink(stream: H2Stream, serving: () => boolean): H2StreamSink {
-  return unarySink(stream, () => {
-    stream.respond(RESPONSE_HEADERS);
-    stream.write([Buffer.from([0, 0, 0, 0, 2, 8, serving() ? 1 : 2])]);
-    stream.end(grpcTrailers(GRPC_CODE.OK, ""));
-  });
-}
-
-function refusingSink(stream: H2Stream, code: number, message: string): H2StreamSink {
-  return unarySink(stream, () => {
-    stream.respond(RESPONSE_HEADERS);
-    stream.end(grpcTrailers(code, message));
-  });
-}
-
-/** Drops the request and answers once it is through. */
-function unarySink(stream: H2Stream, answer: () => void): H2StreamSink {
-  const scrap = new Uint8Array(REQUEST_BYTES_MAX);
-  let bytesIn = 0;
-  return {
-    target: () => scrap,
-    advance: (bytes) => {
-      bytesIn += bytes;
-      if (bytesIn > REQUEST_BYTES_MAX) throw exchangeError("INVALID_FIELD", "the request is too large");
-    },
-    refuse: () => {
-      stream.respond(RESPONSE_HEADERS);
-      stream.end(grpcTrailers(GRPC_CODE.RESOURCE_EXHAUSTED, "the request is too large"));
-    },
-    headers: () => undefined,
-    end: answer,
-    close: () => undefined,
-  };
 }
 
 function after(ms: number): Promise<void> {

@@ -60,8 +60,10 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
         return;
       }
       failure = asMoevieError(outcome.reason);
+      // A shard that holds something else by now has said so: nothing failed.
+      if (failure.reason === "STALE_PLACEMENT") return;
       options.metrics.add("moevie_exchange_retries_total", { shard: String(work.shard) });
-      if (failure.reason !== "STALE_PLACEMENT") avoided.add(work.shard);
+      avoided.add(work.shard);
     });
     if (failure === undefined) break;
     if (!failure.retryable || call.signal.aborted || attempt + 1 >= EXCHANGE_ATTEMPTS_MAX) {

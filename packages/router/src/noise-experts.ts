@@ -49,8 +49,11 @@ export class NoiseExperts implements Evaluator {
         return { velocity, trunkUs: 0, exchangeWaitUs: totalUs, hiddenUs: 0, totalUs };
       } catch (thrown) {
         const failure = asMoevieError(thrown);
-        this.#options.metrics.add("moevie_exchange_retries_total", { shard: String(shard) });
-        if (failure.reason !== "STALE_PLACEMENT") avoided.add(shard);
+        // A shard that holds something else by now has said so: nothing failed.
+        if (failure.reason !== "STALE_PLACEMENT") {
+          this.#options.metrics.add("moevie_exchange_retries_total", { shard: String(shard) });
+          avoided.add(shard);
+        }
         if (!failure.retryable || input.signal.aborted || attempt + 1 >= ATTEMPTS_MAX) throw failure;
       }
     }

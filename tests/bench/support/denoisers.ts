@@ -115,7 +115,7 @@ export async function cluster(
   folder: string,
   shards: number,
   contexts: readonly Float32Array[],
-): Promise<Subject> {
+): Promise<Subject & { readonly shardAddresses: readonly string[] }> {
   const group = new ProcessGroup();
   const names = Array.from({ length: shards }, (_, index) => `shard-${index}`);
   const started = await Promise.all([
@@ -159,6 +159,7 @@ export async function cluster(
   return {
     name: `cluster, ${shards} shard${shards === 1 ? "" : "s"}`,
     pids: started.map((process) => process.pid),
+    shardAddresses: names.map((name) => group.address(name)),
     run: async (latent, timestep) => {
       const [conditional, unconditional] = await Promise.all([
         denoise(0, latent, timestep),

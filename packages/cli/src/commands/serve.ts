@@ -15,9 +15,11 @@ import { SHARD_COUNT } from "../shard-count.ts";
 const PORTS = { min: 0, max: 65_535 } as const;
 const GRPC_PORT_DEFAULT = 7900;
 const HTTP_PORT_DEFAULT = 7901;
+const SLOTS_MAX = 4096;
 
 interface ServeRequest {
   readonly shardCount: number;
+  readonly slots: number | undefined;
   /** Absent with NATS. */
   readonly dataDir: string | undefined;
   readonly nats: string | undefined;
@@ -54,9 +56,19 @@ function checkNats(flag: string | undefined): string | undefined {
   return flag;
 }
 
+/** Places for experts in a layer: so many of them on each shard. */
+function parseSlots(flags: RawFlags, shardCount: number): number | undefined {
+  const value = textFlag(flags, "slots");
+  if (value === undefined) return undefined;
+  const slots = parseWholeNumber(flags, "slots", "--slots", { min: 1, max: SLOTS_MAX, default: 0 });
+  if (slots % shardCount === 0) return slots;
+  throw new UsageError([{ flag: "--slots", value, allowed: `a multiple of the ${shardCount} shards` }]);
+}
+
 async function parseServe(context: CommandContext, flags: RawFlags): Promise<ServeRequest> {
   const host = textFlag(flags, "host") ?? "127.0.0.1";
   const shardCount = parseWholeNumber(flags, "shards", "--shards", SHARD_COUNT);
+  const slots = parseSlots(flags, shardCount);
   const grpcPort = parseWholeNumber(flags, "grpcPort", "--grpc-port", { ...PORTS, default: GRPC_PORT_DEFAULT });
   const httpPort = parseWholeNumber(flags, "httpPort", "--http-port", { ...PORTS, default: HTTP_PORT_DEFAULT });
   checkHost(host, flags["insecure"] === true);
@@ -74,6 +86,7 @@ async function parseServe(context: CommandContext, flags: RawFlags): Promise<Ser
   const dataDir = nats === undefined ? prepareData(data, context.config.dataDir) : undefined;
   return {
     shardCount,
+    slots,
     dataDir,
     nats,
     bundleDir: bundle?.folder,

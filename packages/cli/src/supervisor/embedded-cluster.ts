@@ -19,6 +19,8 @@ export interface EmbeddedClusterOptions {
   /** Folder of the bundle; absent: the starter model's. */
   readonly bundleDir?: string | undefined;
   readonly shardCount: number;
+  /** Slots of a layer over all shards, which a controller fills; absent: no controller. */
+  readonly slots?: number | undefined;
   /** Where jobs and clips are kept; absent: in the run folder, gone afterwards. */
   readonly dataDir?: string | undefined;
   /** Servers of the NATS job store, comma separated; absent: a file in dataDir. */
@@ -90,7 +92,7 @@ export async function startEmbeddedCluster(options: EmbeddedClusterOptions): Pro
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const grpcListen = options.grpcListen ?? `unix:${join(runDir, "gateway.sock")}`;
     const httpListen = options.httpListen ?? `unix:${join(runDir, "gateway.http.sock")}`;
-    const { logFormat, logLevel, shardCount } = options;
+    const { logFormat, logLevel, shardCount, slots } = options;
     const environment = childEnvironment(config);
     const referenceDir = join(runDir, "reference");
     const plans = planCluster({
@@ -100,6 +102,7 @@ export async function startEmbeddedCluster(options: EmbeddedClusterOptions): Pro
       dataDir,
       nats: options.nats,
       shardCount,
+      slots,
       grpcListen,
       httpListen,
       logFormat,

@@ -65,8 +65,17 @@ describe("the plan of a cluster", () => {
     expect(nameIn("/run")).not.toBe(nameIn("/other"));
   });
 
+  it("has a controller where there are slots for it to fill", () => {
+    const controller = planCluster({ ...request, slots: 18 }).find(({ name }) => name === "controller")?.environment;
+    expect(controller).toMatchObject({
+      MOEVIE_SLOTS: "18",
+      MOEVIE_SHARDS: "unix:/run/expert-shard-0.sock,unix:/run/expert-shard-1.sock",
+      MOEVIE_ROUTERS_HTTP: "unix:/run/router.http.sock",
+    });
+  });
+
   it("uses only names from the environment table", () => {
-    const names = planCluster(request).flatMap((plan) => Object.keys(plan.environment));
+    const names = planCluster({ ...request, slots: 16 }).flatMap((plan) => Object.keys(plan.environment));
     const unknown = names.filter((name) => name.startsWith("MOEVIE_") && !Object.hasOwn(ENVIRONMENT, name));
     expect(unknown).toEqual([]);
   });

@@ -12,6 +12,8 @@ export interface ClusterRequest {
   readonly nats?: string | undefined;
   /** Number of expert-shard processes, at least 1. */
   readonly shardCount: number;
+  /** Slots of a layer over all shards, which a controller fills; absent: no controller. */
+  readonly slots?: number | undefined;
   /** Gateway's public addresses: HOST:PORT or unix:PATH. */
   readonly grpcListen: string;
   readonly httpListen: string;
@@ -78,7 +80,8 @@ function service(request: ClusterRequest, kind: ServiceName, name: string, setti
 export function planCluster(request: ClusterRequest): ServicePlan[] {
   const address = (name: string) => `unix:${grpcSocket(request, name)}`;
   const shardNames = Array.from({ length: request.shardCount }, (_, index) => `expert-shard-${index}`);
-  const inner = ["scheduler", "text-encoder", "router", ...shardNames, "decoder"];
+  const controllers = request.slots === undefined ? [] : ["controller"];
+  const inner = ["scheduler", "text-encoder", "router", ...shardNames, "decoder", ...controllers];
   const peers: Settings = {
     MOEVIE_TEXT_ENCODER: address("text-encoder"),
     MOEVIE_ROUTER: address("router"),
@@ -101,5 +104,12 @@ export function planCluster(request: ClusterRequest): ServicePlan[] {
       }),
     ),
     service(request, "decoder", "decoder", {}),
+    ...controllers.map((name) =>
+      service(request, "controller", name, {
+        MOEVIE_SHARDS: shardNames.map(address).join(","),
+        MOEVIE_ROUTERS_HTTP: `unix:${httpSocket(request, "router")}`,
+        MOEVIE_SLOTS: String(request.slots),
+      }),
+    ),
   ];
 }

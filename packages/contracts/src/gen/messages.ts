@@ -204,6 +204,48 @@ export interface ContextHead {
 
 export type ExchangeFrame = Record<never, never>;
 
+export interface ApplyPlacementRequest {
+  operationId: string;
+  fence: number;
+  epoch: number;
+  layer: number;
+  experts: number[];
+  deadlineMs: number;
+}
+
+export interface GetPlacementOperationRequest {
+  operationId: string;
+}
+
+export type OperationPhase = "OPERATION_PHASE_UNSPECIFIED" | "OPERATION_PHASE_LOADING" | "OPERATION_PHASE_DONE" | "OPERATION_PHASE_ROLLED_BACK";
+
+export interface PlacementOperation {
+  operationId: string;
+  phase: OperationPhase;
+  epoch: number;
+  layer: number;
+  experts: number[];
+  reason: string;
+  message: string;
+}
+
+export type GetHoldingsRequest = Record<never, never>;
+
+export interface Holdings {
+  bundleDigest: string;
+  epoch: number;
+  fence: number;
+  experts: HeldExpert[];
+  running: PlacementOperation | null;
+  freeBytes: number;
+}
+
+export interface HeldExpert {
+  layer: number;
+  expert: number;
+  slot: number;
+}
+
 export interface DecodeRequest {
   head?: DecodeHead;
   chunk?: Buffer;
@@ -353,6 +395,11 @@ export interface ServiceMethods {
   };
   "moevie.v1.ExpertService": {
     Exchange: { kind: "bidi"; request: ExchangeFrame; response: ExchangeFrame };
+  };
+  "moevie.v1.PlacementService": {
+    ApplyPlacement: { kind: "unary"; request: ApplyPlacementRequest; response: PlacementOperation };
+    GetOperation: { kind: "unary"; request: GetPlacementOperationRequest; response: PlacementOperation };
+    GetHoldings: { kind: "unary"; request: GetHoldingsRequest; response: Holdings };
   };
   "moevie.v1.DecodeService": {
     Decode: { kind: "bidi"; request: DecodeRequest; response: DecodeResponse };

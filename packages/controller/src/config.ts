@@ -1,0 +1,67 @@
+// Settings of a controller. The only file here that reads the environment it is given.
+import { MoevieError } from "@moevie/contracts";
+import { parseAddress, readConfig } from "@moevie/runtime";
+import type { ServiceContext } from "@moevie/runtime";
+
+export interface ControllerConfig {
+  readonly bundle: string;
+  /** Keeps lease and placement here. */
+  readonly data: string;
+  /** HTTP addresses of the routers, whose loads are counted. */
+  readonly routers: readonly string[];
+  /** Addresses of the shards; the place in the list is the shard's index. */
+  readonly shards: readonly string[];
+  /** Slots of a layer over all shards; 0: as many as the model has experts. */
+  readonly slots: number;
+  readonly planMs: number;
+  /** What balancedness has to gain for a placement to change. */
+  readonly gainMin: number;
+  /** Milliseconds a placement stays, whatever the loads are. */
+  readonly ageMsMin: number;
+  /** How much longer than a change took shards rest after it: where they share processors, a load slows the steps beside it. */
+  readonly restRatio: number;
+  /** Milliseconds after which a counted row counts half. */
+  readonly halfLifeMs: number;
+}
+
+const SLOTS_MAX = 4096;
+const MS_MAX = 86_400_000;
+
+/** Throws CONFIG_INVALID naming variable, value and what is allowed. */
+export function controllerConfig(env: ServiceContext["env"]): ControllerConfig {
+  const read = readConfig(env, {
+    MOEVIE_BUNDLE: { kind: "path" },
+    MOEVIE_DATA: { kind: "path" },
+    MOEVIE_ROUTERS_HTTP: { kind: "list" },
+    MOEVIE_SHARDS: { kind: "list" },
+    MOEVIE_SLOTS: { kind: "int", min: 0, max: SLOTS_MAX, default: 0 },
+    MOEVIE_PLAN_MS: { kind: "int", min: 10, max: MS_MAX, default: 5000 },
+    MOEVIE_PLAN_GAIN_MIN: { kind: "float", min: 0, max: 1, default: 0.05 },
+    MOEVIE_PLAN_AGE_MS_MIN: { kind: "int", min: 0, max: MS_MAX, default: 60_000 },
+    MOEVIE_REST_RATIO: { kind: "float", min: 0, max: 1000, default: 4 },
+    MOEVIE_LOAD_HALF_LIFE_MS: { kind: "int", min: 100, max: MS_MAX, default: 120_000 },
+  });
+  for (const name of ["MOEVIE_ROUTERS_HTTP", "MOEVIE_SHARDS"] as const) {
+    if (read[name].length === 0)
+      throw new MoevieError("CONFIG_INVALID", `${name} is ""; allowed: one or more addresses`);
+    for (const address of read[name]) parseAddress(address, name);
+  }
+  const shards = read.MOEVIE_SHARDS.length;
+  if (read.MOEVIE_SLOTS % shards !== 0)
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      `MOEVIE_SLOTS is "${read.MOEVIE_SLOTS}"; allowed: a multiple of the ${shards} shards`,
+    );
+  return {
+    bundle: read.MOEVIE_BUNDLE,
+    data: read.MOEVIE_DATA,
+    routers: read.MOEVIE_ROUTERS_HTTP,
+    shards: read.MOEVIE_SHARDS,
+    slots: read.MOEVIE_SLOTS,
+    planMs: read.MOEVIE_PLAN_MS,
+    gainMin: read.MOEVIE_PLAN_GAIN_MIN,
+    ageMsMin: read.MOEVIE_PLAN_AGE_MS_MIN,
+    restRatio: read.MOEVIE_REST_RATIO,
+    halfLifeMs: read.MOEVIE_LOAD_HALF_LIFE_MS,
+  };
+}

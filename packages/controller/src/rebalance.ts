@@ -1,0 +1,82 @@
+// Brings shards from what they hold to a placement, layer by layer; a layer that cannot be brought there is taken back. Decides nothing.
+import { asMoevieError } from "@moevie/contracts";
+import type { MoevieError } from "@moevie/contracts";
+import type { Placement } from "@moevie/placement";
+import { pause } from "@moevie/runtime";
+import type { Member } from "./cluster-view.ts";
+import { layerStages } from "./layer-stages.ts";
+import type { Stage } from "./layer-stages.ts";
+
+/** Longest a shard may load one layer. */
+const OPERATION_MS_MAX = 120_000;
+
+export interface RebalanceOptions {
+  readonly members: readonly Member[];
+  readonly held: Placement;
+  /** For as many shards as there are members, in their order. */
+  readonly wanted: Placement;
+  readonly layers: number;
+  readonly fence: number;
+  readonly signal: AbortSignal;
+  /** How much longer than a change took shards rest after it; 0: steps wait. */
+  readonly restRatio: number;
+  /** Called before each stage; throws to stop between two. */
+  readonly onStage: (layer: number, stage: Stage["kind"]) => Promise<void>;
+}
+
+export interface RebalanceOutcome {
+  readonly layersChanged: number;
+  /** Set: this layer was taken back as far as its shards could be told, and those after it were not begun. */
+  readonly failure?: { readonly layer: number; readonly error: MoevieError };
+}
+
+/** Returns once every layer is as wanted, or one was taken back. Throws what `onStage` throws, and LEASE_LOST. */
+export async function rebalance(options: RebalanceOptions): Promise<RebalanceOutcome> {
+  const { held, wanted, layers } = options;
+  let epoch = held.epoch;
+  let layersChanged = 0;
+  for (let layer = 0; layer < layers; layer++) {
+    const [before, after] = [ofLayer(held, layer), ofLayer(wanted, layer)];
+    const stages = layerStages(before, after);
+    const now = before.map((experts) => [...experts]);
+    try {
+      for (const stage of stages) {
+        await options.onStage(layer, stage.kind);
+        await applyStage(options, layer, ++epoch, stage, now);
+      }
+    } catch (thrown) {
+      const error = asMoevieError(thrown);
+      if (options.signal.aborted || error.reason === "LEASE_LOST") throw error;
+      for (const stage of layerStages(now, before)) {
+        epoch++;
+        await applyStage(options, layer, epoch, stage, now).catch(() => undefined);
+      }
+      return { layersChanged, failure: { layer, error } };
+    }
+    if (stages.length > 0) layersChanged++;
+  }
+  return { layersChanged };
+}
+
+/** Makes the changes of a stage one after the other, with rests between them; `now` learns of those that were made. Throws what the first that fails throws. */
+async function applyStage(
+  { members, fence, signal, restRatio }: RebalanceOptions,
+  layer: number,
+  epoch: number,
+  { changes }: Stage,
+  now: (readonly number[])[],
+): Promise<void> {
+  for (const { shard, experts } of changes) {
+    const operationId = `${fence}.${epoch}.${layer}.${shard}`;
+    const startMs = performance.now();
+    const target = { operationId, fence, epoch, layer, experts, deadlineMs: OPERATION_MS_MAX };
+    await members[shard]?.control.apply(target, signal);
+    now[shard] = experts;
+    if (restRatio > 0) await pause((performance.now() - startMs) * restRatio, signal);
+  }
+}
+
+/** Experts of one layer by shard. */
+function ofLayer({ shards }: Placement, layer: number): number[][] {
+  return shards.map(({ slots }) => slots.flatMap(([of, expert]) => (of === layer ? [expert] : [])));
+}

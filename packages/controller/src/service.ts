@@ -1,0 +1,72 @@
+// A controller: watches loads and shards, and while it leads, moves experts where that is worth it. Nothing that serves waits for it, and
+// its end changes nothing: the next one finds the placement it had decided on, and what shards hold.
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { MoevieError, limit } from "@moevie/contracts";
+import { expertsOf, openBundle } from "@moevie/bundle";
+import { pause } from "@moevie/runtime";
+import type { RunningService, ServiceContext } from "@moevie/runtime";
+import { ClusterWatch } from "./cluster-view.ts";
+import { controllerConfig } from "./config.ts";
+import type { ControllerConfig } from "./config.ts";
+import { FileLease } from "./file-lease.ts";
+import { Leader } from "./leader.ts";
+import { LoadWindow } from "./load-window.ts";
+
+/** Address under which the HTTP edge shows what the controller thinks and does. */
+const PLAN_PATH = "/plan";
+
+type ControllerContext = Pick<ServiceContext, "env" | "log" | "metrics" | "signal">;
+
+/** Resolves at once: a controller is ready without anybody to control. */
+export async function startController(context: ControllerContext): Promise<RunningService> {
+  const config = controllerConfig(context.env);
+  const bundle = await openBundle(config.bundle);
+  const { layers, experts } = expertsOf(bundle.manifest.denoiser);
+  checkSlots(config, experts);
+  const folder = join(config.data, "controller");
+  await mkdir(folder, { recursive: true });
+  const lease = new FileLease(folder, limit("leaseMs"));
+  const loads = new LoadWindow(layers, experts, config.halfLifeMs);
+  const { log, metrics, signal } = context;
+  const watch = new ClusterWatch(
+    {
+      shards: config.shards,
+      routers: config.routers,
+      digest: bundle.digest,
+      goneMs: limit("silenceMsMax"),
+      loads,
+      log,
+    },
+    performance.now(),
+  );
+  const leader = new Leader({ config, folder, lease, loads, watch, model: { layers, experts }, log, metrics });
+  const ended = run(leader, config.planMs, signal);
+  return {
+    http: (request, response) => {
+      if (request.url !== PLAN_PATH) return false;
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify(leader.status(performance.now())));
+      return true;
+    },
+    close: async () => {
+      await ended;
+      watch.close();
+    },
+  };
+}
+
+function checkSlots({ slots, shards }: ControllerConfig, experts: number): void {
+  if (slots === 0 || (slots >= experts && slots <= experts * shards.length)) return;
+  const allowed = `0, or ${experts} to ${experts * shards.length}: each of ${experts} experts at least once, and once a shard at most`;
+  throw new MoevieError("CONFIG_INVALID", `MOEVIE_SLOTS is "${slots}"; allowed: ${allowed}`);
+}
+
+/** Turn after turn until the service drains. */
+async function run(leader: Leader, planMs: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await leader.turn(signal);
+    await pause(Math.min(planMs, limit("leaseRenewMs")), signal).catch(() => undefined);
+  }
+  await leader.stepDown();
+}

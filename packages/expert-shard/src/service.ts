@@ -47,6 +47,8 @@ export async function startExpertShard(
   // Only the memory of the machine is known here: a device that has its own refuses a load that does not fit by itself.
   const freeBytes = config.device === "cpu" ? freeMemory : (): number => Infinity;
   const { log, metrics } = context;
+  const outcomes = ["done", "rolled_back"].map((outcome) => ({ shard, outcome }));
+  metrics.declare("moevie_expert_changes_total", outcomes);
   const operations = new Operations({ held, holds, freeBytes, log, metrics, shard });
   const services = [placementService(operations, expertsOf(bundle.manifest.denoiser), freeMemory)];
   log.info({ slots: holds.slots.length, epoch: holds.epoch }, "experts loaded");

@@ -1,6 +1,6 @@
 // Decodes a clip latent frame by latent frame with the bundle's two decoder graphs, handing the caches on.
 import type { Dense } from "./safetensors-file.ts";
-import { f32, type BundleSessions, type Feeds } from "./sessions.ts";
+import { carriedCaches, f32, type BundleSessions, type Feeds } from "./sessions.ts";
 
 /** Frames, each flat [3, H, W], of normalised latent frames [1, C, h, w]. */
 export async function decodeClip(sessions: BundleSessions, latents: readonly Dense[]): Promise<Float32Array[]> {
@@ -12,11 +12,7 @@ export async function decodeClip(sessions: BundleSessions, latents: readonly Den
     const [count, size] = [made.dims[0]!, made.size / made.dims[0]!];
     for (let frame = 0; frame < count; frame++)
       frames.push((made.data as Float32Array).slice(frame * size, (frame + 1) * size));
-    caches = Object.fromEntries(
-      Object.entries(out).flatMap(([name, value]) =>
-        name.startsWith("cache_out.") ? [[name.replace("_out", ""), value]] : [],
-      ),
-    );
+    caches = carriedCaches(out);
   }
   return frames;
 }

@@ -134,6 +134,15 @@ export async function runMonolith(
   };
 }
 
+/** The caches a chunk leaves, as the next one takes them. */
+export function carriedCaches(outputs: Feeds): Feeds {
+  return Object.fromEntries(
+    Object.entries(outputs)
+      .filter(([name]) => name.startsWith("cache_out."))
+      .map(([name, value]) => [name.replace("cache_out.", "cache."), value]),
+  );
+}
+
 /** Largest absolute difference. */
 export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return Infinity;

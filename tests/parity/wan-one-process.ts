@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { createSampler, guide, noiseSchedule, type NoiseScheduleOptions } from "@moevie/diffusion";
 import type { NoiseDenoiser } from "@moevie/bundle";
-import { BundleSessions, f32, i64, type Feeds } from "./sessions.ts";
+import { f32, i64, type BundleSessions } from "./sessions.ts";
+import { decodeClip } from "./decode-clip.ts";
 import type { Dense } from "./safetensors-file.ts";
 
 export interface WanRun {
@@ -43,33 +44,24 @@ async function textRows(
 
 const shown = (value: number): number => Math.fround((Math.min(1, Math.max(-1, value)) + 1) / 2);
 
-/** Frames of a normalised latent, a latent frame at a time. */
+/** Frames [F, height, width, 3], 0 to 1, of a normalised latent. */
 async function decoded(sessions: BundleSessions, { shape, data }: Dense): Promise<Float32Array> {
   const [, channels, count, height, width] = shape as [number, number, number, number, number];
   const plane = height * width;
-  const pixels: number[] = [];
-  let caches: Feeds = {};
-  for (let t = 0; t < count; t++) {
-    const z = new Float32Array(channels * plane);
-    for (let c = 0; c < channels; c++)
-      z.set(data.subarray((c * count + t) * plane, (c * count + t + 1) * plane), c * plane);
-    const outputs = await sessions.run(t === 0 ? "decoder.first" : "decoder.next", {
-      z: f32([1, channels, height, width], z),
-      ...caches,
-    });
-    const { dims, data: planes } = outputs[t === 0 ? "frame" : "frames"]!;
-    const [frames, , rows, columns] = dims as [number, number, number, number];
-    const area = rows * columns;
-    for (let frame = 0; frame < frames; frame++)
-      for (let at = 0; at < area; at++)
-        for (let c = 0; c < 3; c++) pixels.push(shown((planes as Float32Array)[(frame * 3 + c) * area + at]!));
-    caches = Object.fromEntries(
-      Object.entries(outputs)
-        .filter(([name]) => name.startsWith("cache_out."))
-        .map(([name, value]) => [name.replace("cache_out.", "cache."), value]),
-    );
-  }
-  return Float32Array.from(pixels);
+  const latents = Array.from({ length: count }, (_, t) => ({
+    shape: [1, channels, height, width],
+    data: Float32Array.from({ length: channels * plane }, (_value, i) => {
+      const [channel, at] = [Math.floor(i / plane), i % plane];
+      return data[(channel * count + t) * plane + at]!;
+    }),
+  }));
+  const frames = await decodeClip(sessions, latents);
+  return Float32Array.from(
+    frames.flatMap((planes) => {
+      const area = planes.length / 3;
+      return Array.from(planes, (_, i) => shown(planes[(i % 3) * area + Math.floor(i / 3)]!));
+    }),
+  );
 }
 
 /** Runs the whole pipeline with UniPC. */

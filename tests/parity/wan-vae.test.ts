@@ -4,7 +4,7 @@ import type { InferenceSession, Tensor } from "onnxruntime-node";
 import { beforeAll, expect, test } from "vitest";
 import { openWeightFolder, readConfigFile, wanDecoderGraph, wanEncoderGraph, wanVaeSizes } from "@moevie/importer";
 import { readTensors, type Dense } from "./safetensors-file.ts";
-import { createSession, f32, largestDifference, type Feeds } from "./sessions.ts";
+import { carriedCaches, createSession, f32, largestDifference, type Feeds } from "./sessions.ts";
 
 const HERE = join(import.meta.dirname, "wan");
 const TOLERANCE = 3e-5;
@@ -40,13 +40,6 @@ function framesOf({ shape, data }: Dense, from: number, to: number, item = 0): T
   return f32([to - from, channels, height, width], out);
 }
 
-const cachesOf = (outputs: Feeds): Feeds =>
-  Object.fromEntries(
-    Object.entries(outputs)
-      .filter(([name]) => name.startsWith("cache_out."))
-      .map(([name, value]) => [name.replace("cache_out.", "cache."), value]),
-  );
-
 /** Frames of each chunk of a latent that is not normalised by the golden's but by the graph's own mean and spread. */
 async function decode({ first, next }: Chunks, latent: Dense, item = 0): Promise<Tensor[]> {
   const chunks: Tensor[] = [];
@@ -55,7 +48,7 @@ async function decode({ first, next }: Chunks, latent: Dense, item = 0): Promise
     const session = t === 0 ? first : next;
     const outputs = (await session.run({ z: framesOf(latent, t, t + 1, item), ...caches })) as Feeds;
     chunks.push(outputs[t === 0 ? "frame" : "frames"]!);
-    caches = cachesOf(outputs);
+    caches = carriedCaches(outputs);
   }
   return chunks;
 }
@@ -115,6 +108,6 @@ test.each([1, 5, 9])("%d pictures give diffusers' latent", async (frames) => {
       const want = framesOf(golden.get(`encode.f${frames}.${name}`)!, t, t + 1).data as Float32Array;
       expect(largestDifference(outputs[output]!.data as Float32Array, want), output).toBeLessThan(TOLERANCE);
     }
-    caches = cachesOf(outputs);
+    caches = carriedCaches(outputs);
   }
 });

@@ -1,8 +1,6 @@
 // What the processes of one machine's cluster say over HTTP, on one page: metrics, each family once, and what experts are asked for. Adds
 // nothing up: every process has its own service label, so its series stay its own.
-import { request } from "node:http";
-import { limit } from "@moevie/contracts";
-import { parseAddress } from "@moevie/runtime";
+import { httpText } from "@moevie/runtime";
 import type { MetricsPeer } from "./config.ts";
 
 /** The pages merged; a peer that does not answer shows as moevie_peer_up 0. */
@@ -45,24 +43,5 @@ function addPage(page: string, families: Map<string, { head: string[]; samples: 
 }
 
 function fetchPage({ name, address }: MetricsPeer, path: string): Promise<string> {
-  const parsed = parseAddress(address, `MOEVIE_METRICS_PEERS (${name})`);
-  const where = parsed.kind === "unix" ? { socketPath: parsed.path } : { host: parsed.host, port: parsed.port };
-  return new Promise((resolve, reject) => {
-    const call = request({ ...where, path, signal: AbortSignal.timeout(limit("metricsPeerMsMax")) }, (response) => {
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      response.on("data", (part: Buffer) => {
-        bytes += part.byteLength;
-        if (bytes > limit("metricsPeerBytesMax")) call.destroy(new Error("page too large"));
-        else parts.push(part);
-      });
-      response.on("end", () => {
-        if (response.statusCode === 200) resolve(Buffer.concat(parts).toString("utf8"));
-        else reject(new Error(`status ${response.statusCode}`));
-      });
-      response.on("error", reject);
-    });
-    call.on("error", reject);
-    call.end();
-  });
+  return httpText({ address, setting: `MOEVIE_METRICS_PEERS (${name})`, path });
 }

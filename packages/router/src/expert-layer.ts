@@ -51,14 +51,15 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
     const shardOf = await assign(links, call, open, avoided);
     const works = dispatch(call.choice, { shardOf, experts: links.experts, shards: links.clients.length });
     const outcomes = await Promise.allSettled(works.map((work) => send(options, call, work, attempt)));
+    const lost = new Set<number>();
     let failure: MoevieError | undefined;
     outcomes.forEach((outcome, index) => {
       const work = works[index] as ShardWork;
       if (outcome.status === "fulfilled") {
         answered.push({ work, answer: outcome.value });
-        shardOf.forEach((shard, at) => shard === work.shard && (open[at] = -1));
         return;
       }
+      lost.add(work.shard);
       failure = asMoevieError(outcome.reason);
       // A shard that holds something else by now has said so: nothing failed.
       if (failure.reason === "STALE_PLACEMENT") return;
@@ -70,6 +71,9 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
       for (const { answer } of answered) answer.release();
       throw failure;
     }
+    shardOf.forEach((shard, at) => {
+      if (!lost.has(shard)) open[at] = -1;
+    });
   }
   answered.sort((a, b) => a.work.shard - b.work.shard);
   combine(

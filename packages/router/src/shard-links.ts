@@ -24,12 +24,15 @@ export class ShardLinks {
   #shards: ShardPlacement[] = [];
   #ready: boolean[] = [];
   readonly #holders = new Map<number, Holders>();
+  /** Whether each shard is on this host: what it listens on is a socket file. */
+  readonly sameHost: readonly boolean[];
   /** Rows this router has at each shard. */
   readonly rowsInFlight: Uint32Array;
   #changed = Promise.withResolvers<void>();
 
   constructor(options: ShardLinksOptions) {
     this.#options = options;
+    this.sameHost = options.addresses.map((address) => address.startsWith("unix:"));
     this.rowsInFlight = new Uint32Array(options.addresses.length);
     this.clients = options.addresses.map((address, index) => {
       const labels = { shard: String(index) };
@@ -79,11 +82,6 @@ export class ShardLinks {
     const known = this.#holders.get(layer) ?? holdersOf(this.#shards, this.#ready, layer, experts);
     this.#holders.set(layer, known);
     return known;
-  }
-
-  /** Whether each shard is on this host: what it listens on is a socket file. */
-  get sameHost(): boolean[] {
-    return this.#options.addresses.map((address) => address.startsWith("unix:"));
   }
 
   /** Every usable shard that holds the expert, ascending. */

@@ -14,6 +14,7 @@ export {
   type Loose,
 } from "./grpc-server.ts";
 export { serveHttp, type HttpEdge, type HttpHandler } from "./http-edge.ts";
+export { httpText } from "./http-text.ts";
 export { createLogger, type Logger } from "./logger.ts";
 export { Metrics } from "./metrics.ts";
 export {

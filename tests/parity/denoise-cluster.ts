@@ -4,12 +4,11 @@ import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { DenoiseRequest } from "@moevie/contracts";
-import { GrpcPeer, type Loose } from "@moevie/runtime";
+import type { DenoiseRequest, DenoiseResponse } from "@moevie/contracts";
+import { GrpcPeer, httpText, type BidiCall, type Loose } from "@moevie/runtime";
 import type { Bundle } from "@moevie/bundle";
 import type { Dense } from "./safetensors-file.ts";
 
@@ -98,16 +97,8 @@ export class DenoiseCluster {
 
   /** What the controller with this number answers at /plan; undefined while it does not. */
   async plan(number: number): Promise<Record<string, unknown> | undefined> {
-    const socketPath = join(this.#folder, `controller-${number}.http.sock`);
-    const text = await new Promise<string>((resolve) => {
-      const call = request({ socketPath, path: "/plan" }, (response) => {
-        let all = "";
-        response.on("data", (part: Buffer) => (all += part.toString()));
-        response.on("end", () => resolve(all));
-      });
-      call.on("error", () => resolve(""));
-      call.end();
-    });
+    const address = `unix:${join(this.#folder, `controller-${number}.http.sock`)}`;
+    const text = await httpText({ address, setting: "controller", path: "/plan" }).catch(() => "");
     return text.startsWith("{") ? (JSON.parse(text) as Record<string, unknown>) : undefined;
   }
 
@@ -116,7 +107,12 @@ export class DenoiseCluster {
     this.#shards[index]?.kill("SIGKILL");
   }
 
-  /** One evaluation, [channels, frames, height, width], its context before it. */
+  /** A caller of evaluations, one after the other on one stream; to be closed. */
+  caller(bundle: Bundle): DenoiseCaller {
+    return new DenoiseCaller(bundle, this.#peer.open("Denoise", { timeoutMs: READY_MS_MAX }));
+  }
+
+  /** One evaluation, [channels, frames, height, width], by a caller of its own. */
   async denoise(
     bundle: Bundle,
     latent: Dense,
@@ -125,25 +121,17 @@ export class DenoiseCluster {
     origin = 0,
     variant = "",
   ): Promise<Evaluation> {
-    const contextHash = createHash("sha256").update(bytesOf(rows.data)).digest("hex");
-    const asked = { bundleDigest: bundle.digest, latent: tensor(latent), timestep, contextHash, origin, variant };
-    const head = { ...asked, branch: "BRANCH_CONDITIONAL" as const };
-    const requests = inTurn<Loose<DenoiseRequest>>(
-      parts({ context: { contextHash, rows: tensor(rows), variant } }, bytesOf(rows.data)),
-      parts({ head }, bytesOf(latent.data)),
-    );
-    const velocity = new Uint8Array(latent.data.byteLength);
-    let filled = 0;
-    let times = { trunkUs: 0, exchangeWaitUs: 0, totalUs: 0 };
-    for await (const answer of this.#peer.bidi("Denoise", requests, { timeoutMs: READY_MS_MAX })) {
-      if (answer.chunk !== undefined && answer.chunk.length > 0) {
-        velocity.set(answer.chunk, filled);
-        filled += answer.chunk.length;
-      } else if (answer.head) times = answer.head;
+    const caller = this.caller(bundle);
+    try {
+      return await caller.evaluate(latent, timestep, rows, origin, variant);
+    } finally {
+      caller.close();
     }
-    if (filled !== velocity.length) throw new Error(`${filled} of ${velocity.length} bytes of velocity came`);
-    const { trunkUs, exchangeWaitUs, totalUs } = times;
-    return { velocity: new Float32Array(velocity.buffer), trunkUs, exchangeWaitUs, totalUs };
+  }
+
+  /** The router's metrics page. */
+  metrics(): Promise<string> {
+    return httpText({ address: `unix:${join(this.#folder, "router.http.sock")}`, setting: "router", path: "/metrics" });
   }
 
   async close(): Promise<void> {
@@ -180,19 +168,60 @@ export class DenoiseCluster {
   }
 }
 
+/** A stream to the router that asks for one evaluation at a time. */
+export class DenoiseCaller {
+  readonly #bundle: Bundle;
+  readonly #call: BidiCall<Loose<DenoiseRequest>, DenoiseResponse>;
+
+  constructor(bundle: Bundle, call: BidiCall<Loose<DenoiseRequest>, DenoiseResponse>) {
+    this.#bundle = bundle;
+    this.#call = call;
+  }
+
+  /** The context is sent where the router lacks it. */
+  async evaluate(
+    latent: Dense,
+    timestep: number,
+    rows: Dense,
+    origin = 0,
+    variant = "",
+    branch: "BRANCH_CONDITIONAL" | "BRANCH_UNCONDITIONAL" = "BRANCH_CONDITIONAL",
+  ): Promise<Evaluation> {
+    const contextHash = createHash("sha256").update(bytesOf(rows.data)).digest("hex");
+    const asked = { bundleDigest: this.#bundle.digest, latent: tensor(latent), timestep, contextHash, origin, variant };
+    await this.#send({ head: { ...asked, branch } }, bytesOf(latent.data));
+    const velocity = new Uint8Array(latent.data.byteLength);
+    let times = { trunkUs: 0, exchangeWaitUs: 0, totalUs: 0 };
+    for (let filled = 0; filled < velocity.length;) {
+      const answer = await this.#call.receive();
+      if (answer === undefined) throw new Error(`${filled} of ${velocity.length} bytes of velocity came`);
+      if (answer.contextMissing !== undefined)
+        await this.#send({ context: { contextHash, rows: tensor(rows), variant } }, bytesOf(rows.data));
+      else if (answer.head !== undefined) times = answer.head;
+      else if (answer.chunk !== undefined) {
+        velocity.set(answer.chunk, filled);
+        filled += answer.chunk.length;
+      }
+    }
+    const { trunkUs, exchangeWaitUs, totalUs } = times;
+    return { velocity: new Float32Array(velocity.buffer), trunkUs, exchangeWaitUs, totalUs };
+  }
+
+  close(): void {
+    this.#call.cancel();
+  }
+
+  async #send(head: Loose<DenoiseRequest>, bytes: Buffer): Promise<void> {
+    await this.#call.send(head);
+    for (let at = 0; at < bytes.length; at += 1_048_576)
+      await this.#call.send({ chunk: bytes.subarray(at, at + 1_048_576) });
+  }
+}
+
 function tensor({ shape }: Dense): { elementType: "ELEMENT_TYPE_F32"; shape: number[] } {
   return { elementType: "ELEMENT_TYPE_F32", shape: [...shape] };
 }
 
 function bytesOf(data: Float32Array): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-}
-
-async function* parts<H>(head: H, bytes: Buffer): AsyncIterable<H | { chunk: Buffer }> {
-  yield head;
-  for (let at = 0; at < bytes.length; at += 1_048_576) yield { chunk: bytes.subarray(at, at + 1_048_576) };
-}
-
-async function* inTurn<T>(...sources: readonly AsyncIterable<T>[]): AsyncIterable<T> {
-  for (const source of sources) yield* source;
 }

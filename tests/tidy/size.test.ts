@@ -22,7 +22,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   importer: 2600,
   "job-store": 3200,
   placement: 900,
-  router: 1100,
+  router: 1450,
   runtime: 1700,
   scheduler: 1600,
   tensor: 400,

@@ -43,6 +43,9 @@ export const ENVIRONMENT = {
     "How much longer than a change took a controller rests after it, while nothing waits for an expert.",
   MOEVIE_LOAD_HALF_LIFE_MS: "Milliseconds after which a row that a router counted counts half.",
   MOEVIE_WIRE_TYPE: "Element type of rows between router and shards: f32, bf16 or f16.",
+  MOEVIE_BATCH_MAX: "Evaluations of several jobs that the router runs as one batch; 1: each runs alone.",
+  MOEVIE_BRANCH_ROWS_MIN:
+    "With fewer rows than this the two branches of a job run as one batch too, else they take turns.",
   MOEVIE_SCHEDULER_NAME:
     "Name of this scheduler in leases, no other's: started again under it, it takes its jobs back at once; unset: a new one each start.",
   MOEVIE_JOBS_RUNNING_MAX: "Jobs this scheduler runs side by side.",

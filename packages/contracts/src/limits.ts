@@ -33,6 +33,7 @@ export const LIMITS = {
   },
   shardCreditBytes: { value: 128 * MIB, what: "Bytes of rows a shard accepts in flight over all its streams." },
   callsInFlightMax: { value: 16, what: "Evaluations of the denoiser a router works on at once." },
+  batchEvaluationsMax: { value: 8, what: "Evaluations of several jobs that a router runs as one batch." },
   windowsInFlightMax: { value: 4, what: "Temporal windows of one job that are evaluated side by side." },
   decodesInFlightMax: { value: 2, what: "Clips a decoder works on at once." },
   connectRetryMsMax: { value: 2000, what: "Longest pause between two attempts to reach a peer." },

@@ -76,6 +76,16 @@ export const METRICS = {
     help: "Part of that wait during which the router's trunk computed for another call.",
     labels: [],
   },
+  moevie_router_evaluations_total: {
+    kind: "counter",
+    help: "Evaluations by company: alone, or in one batch with other jobs' or with the job's other branch.",
+    labels: ["company"],
+  },
+  moevie_router_batch_wait_seconds_total: {
+    kind: "counter",
+    help: "Time evaluations waited for others to share their batch.",
+    labels: [],
+  },
   moevie_placement_epoch: { kind: "gauge", help: "Newest placement that a connected shard has.", labels: [] },
   moevie_exchange_seconds_total: {
     kind: "counter",

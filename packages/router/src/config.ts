@@ -1,8 +1,12 @@
 // Settings of a router. The only file here that reads the environment it is given.
-import { MoevieError } from "@moevie/contracts";
+import { MoevieError, limit } from "@moevie/contracts";
 import { WireType } from "@moevie/fabric";
 import { DEVICE_SETTINGS, parseAddress, readConfig } from "@moevie/runtime";
 import type { ServiceContext } from "@moevie/runtime";
+
+/** With fewer rows, what a graph and an exchange cost whatever their size is more than what taking turns hides. */
+const BRANCH_ROWS_MIN = 32;
+const ROWS_MAX = 1_048_576;
 
 export interface RouterConfig {
   readonly bundle: string;
@@ -11,6 +15,10 @@ export interface RouterConfig {
   /** Addresses of the shards; the place in the list is the shard's index. */
   readonly shards: readonly string[];
   readonly wire: WireType;
+  /** Evaluations that run as one batch at most; 1: each runs alone. */
+  readonly batchMax: number;
+  /** Below so many rows the branches of a job are one batch too. */
+  readonly branchRowsMin: number;
 }
 
 /** Throws CONFIG_INVALID naming variable, value and what is allowed. */
@@ -19,6 +27,8 @@ export function routerConfig(env: ServiceContext["env"]): RouterConfig {
     ...DEVICE_SETTINGS,
     MOEVIE_SHARDS: { kind: "list" },
     MOEVIE_WIRE_TYPE: { kind: "enum", values: ["f32", "bf16", "f16"], default: "f32" },
+    MOEVIE_BATCH_MAX: { kind: "int", default: limit("batchEvaluationsMax"), min: 1, max: limit("batchEvaluationsMax") },
+    MOEVIE_BRANCH_ROWS_MIN: { kind: "int", default: BRANCH_ROWS_MIN, min: 0, max: ROWS_MAX },
   });
   if (read.MOEVIE_SHARDS.length === 0)
     throw new MoevieError("CONFIG_INVALID", 'MOEVIE_SHARDS is ""; allowed: one or more addresses');
@@ -29,5 +39,7 @@ export function routerConfig(env: ServiceContext["env"]): RouterConfig {
     intraOpThreads: read.MOEVIE_INTRA_OP_THREADS,
     shards: read.MOEVIE_SHARDS,
     wire: WireType[read.MOEVIE_WIRE_TYPE],
+    batchMax: read.MOEVIE_BATCH_MAX,
+    branchRowsMin: read.MOEVIE_BRANCH_ROWS_MIN,
   };
 }

@@ -1,5 +1,5 @@
-// One evaluation of the denoiser: block by block, graph, gate, experts, next block. Pure but for statistics. Calls interleave:
-// while one waits for its shards, another's graph runs in the trunk thread.
+// Evaluations of the denoiser that run as one batch, often a batch of one: block by block, graph, gate, experts, next block. Pure but for
+// statistics. Batches interleave: while one waits for its shards, another's graph runs in the trunk thread.
 import { MoevieError } from "@moevie/contracts";
 import { runExpertLayer } from "./expert-layer.ts";
 import type { ExpertLayerOptions } from "./expert-layer.ts";
@@ -19,6 +19,7 @@ export interface DenoiseInput extends TrunkInput {
 
 export interface DenoiseOutput {
   readonly velocity: Float32Array;
+  /** An even share of the batch's. */
   readonly trunkUs: number;
   readonly exchangeWaitUs: number;
   /** Of that, what other calls' graphs ran meanwhile. */
@@ -44,14 +45,18 @@ export class Denoiser {
     this.#sizes = sizes;
   }
 
-  /** Throws CANCELLED between two blocks, EXPERT_MISSING, DEADLINE, OUT_OF_MEMORY. */
-  async run(input: DenoiseInput): Promise<DenoiseOutput> {
+  /**
+   * One velocity for each of `inputs`, which have variant, shape, origin and text length in common; the first one's branch, signal, deadline
+   * and trace are the batch's. Throws CANCELLED between two blocks, EXPERT_MISSING, DEADLINE, OUT_OF_MEMORY.
+   */
+  async run(inputs: readonly [DenoiseInput, ...DenoiseInput[]]): Promise<DenoiseOutput[]> {
     const startMs = performance.now();
-    const call = this.#trunk.begin(input);
+    const call = this.#trunk.begin(inputs);
     try {
-      const { velocity, exchangeWaitMs, hiddenUs } = await this.#blocks(call, input);
+      const { velocities, exchangeWaitMs, hiddenUs } = await this.#blocks(call, inputs);
       const totalUs = (performance.now() - startMs) * 1000;
-      return { velocity, trunkUs: call.trunkUs, exchangeWaitUs: exchangeWaitMs * 1000, hiddenUs, totalUs };
+      const times = { exchangeWaitUs: exchangeWaitMs * 1000, hiddenUs, totalUs };
+      return velocities.map((velocity) => ({ velocity, trunkUs: call.trunkUs / inputs.length, ...times }));
     } finally {
       call.end();
     }
@@ -59,16 +64,20 @@ export class Denoiser {
 
   async #blocks(
     call: TrunkCall,
-    { branch, timestep, signal, endMs, traceparent }: DenoiseInput,
-  ): Promise<{ velocity: Float32Array; exchangeWaitMs: number; hiddenUs: number }> {
+    inputs: readonly [DenoiseInput, ...DenoiseInput[]],
+  ): Promise<{ velocities: Float32Array[]; exchangeWaitMs: number; hiddenUs: number }> {
     const { d, k } = this.#sizes;
+    const [{ branch, signal, endMs, traceparent }] = inputs;
     await call.entry();
     let exchangeWaitMs = 0;
     let hiddenUs = 0;
     for (let layer = 0; layer < this.#trunk.layers; layer++) {
       if (signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
       const { rows, ids, weights } = await call.block(layer);
-      this.#statistics.count(layer, ids, timestep);
+      const each = ids.length / inputs.length;
+      inputs.forEach(({ timestep }, at) =>
+        this.#statistics.count(layer, ids.subarray(at * each, (at + 1) * each), timestep),
+      );
       const waitMs = performance.now();
       const busyUs = this.#trunk.busyUs;
       const work = { layer, branch, rows, choice: { ids, weights, k }, d, signal, endMs, traceparent };
@@ -78,6 +87,6 @@ export class Denoiser {
       // A graph that ends in this wait may have begun before it.
       hiddenUs += Math.min(waitedMs * 1000, this.#trunk.busyUs - busyUs);
     }
-    return { velocity: await call.head(), exchangeWaitMs, hiddenUs };
+    return { velocities: await call.head(), exchangeWaitMs, hiddenUs };
   }
 }

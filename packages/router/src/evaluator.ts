@@ -2,6 +2,8 @@
 import { isNoiseDenoiser, type Bundle } from "@moevie/bundle";
 import type { RouterConfig } from "./config.ts";
 import type { DenoiserContext } from "./context-cache.ts";
+import { pause } from "@moevie/runtime";
+import { Batches } from "./batches.ts";
 import { Denoiser, type DenoiseInput, type DenoiseOutput } from "./denoise.ts";
 import type { ExpertLayerOptions } from "./expert-layer.ts";
 import type { ExpertStatistics } from "./expert-statistics.ts";
@@ -11,14 +13,17 @@ import { loadTrunk } from "./trunk.ts";
 export interface Evaluator {
   /** Rows [tokens, width] of a text to what evaluations of the variant whose graphs begin with `graphs` take. */
   context(graphs: string, rows: Float32Array, tokens: number, width: number): Promise<DenoiserContext>;
-  run(input: DenoiseInput): Promise<DenoiseOutput>;
+  /** `caller` stands for the stream that asks, one evaluation at a time. */
+  run(input: DenoiseInput, caller: object): Promise<DenoiseOutput>;
+  /** The caller asks for nothing more. */
+  leave(caller: object): void;
   close(): Promise<void>;
 }
 
 /** Loads what the router itself runs. Throws BUNDLE_CORRUPT, UNSUPPORTED, DEVICE_MISSING or OUT_OF_MEMORY. */
 export async function openEvaluator(
   bundle: Bundle,
-  config: Pick<RouterConfig, "device" | "intraOpThreads">,
+  config: Pick<RouterConfig, "device" | "intraOpThreads" | "batchMax" | "branchRowsMin">,
   experts: ExpertLayerOptions,
   statistics: ExpertStatistics,
 ): Promise<Evaluator> {
@@ -27,9 +32,19 @@ export async function openEvaluator(
   const graphs = [...new Set(Object.values(bundle.manifest.variants).map((variant) => variant.graphs))];
   const trunk = await loadTrunk(bundle, { graphs, layers: denoiser.layers }, config.device, config.intraOpThreads);
   const tokens = new Denoiser(trunk, experts, statistics, { d: denoiser.hidden, k: denoiser.topK });
+  const cells = denoiser.patch.reduce((product, size) => product * size, 1);
+  const batches = new Batches({
+    run: (inputs) => tokens.run(inputs),
+    rowsOf: ([, ...sizes]) => sizes.reduce((product, size) => product * size, 1) / cells,
+    batchMax: config.batchMax,
+    branchRowsMin: config.branchRowsMin,
+    pause,
+    metrics: experts.metrics,
+  });
   return {
     context: (prefix, rows, count, width) => trunk.context(prefix, rows, count, width),
-    run: (input) => tokens.run(input),
+    run: (input, caller) => batches.run(input, caller),
+    leave: (caller) => batches.leave(caller),
     close: () => trunk.close(),
   };
 }

@@ -90,7 +90,8 @@ async function warm(bundle: Bundle, { graphs }: Variant, evaluator: Evaluator, s
   const input = { graphs, latent, shape, origin: 0, context: text };
   const { denoiser } = manifest;
   for (const timestep of isNoiseDenoiser(denoiser) ? denoiser.gate.from : [500])
-    await evaluator.run({ ...input, timestep, branch: 0, signal, endMs, traceparent: undefined });
+    await evaluator.run({ ...input, timestep, branch: 0, signal, endMs, traceparent: undefined }, input);
+  evaluator.leave(input);
 }
 
 interface DenoiseServiceParts extends Pick<ServiceContext, "metrics" | "tracing"> {
@@ -146,6 +147,7 @@ class DenoiseService {
       }
     } finally {
       call.draining.removeEventListener("abort", onDrain);
+      this.#parts.evaluator.leave(parts);
     }
   }
 
@@ -168,7 +170,7 @@ class DenoiseService {
       const result = await tracing.span(
         "denoise",
         { traceparent: input.traceparent, attributes: { branch: input.branch } },
-        (span) => evaluator.run({ ...input, traceparent: span.traceparent }),
+        (span) => evaluator.run({ ...input, traceparent: span.traceparent }, parts),
       );
       metrics.add("moevie_router_trunk_seconds_total", {}, result.trunkUs / 1e6);
       metrics.add("moevie_router_exchange_wait_seconds_total", {}, result.exchangeWaitUs / 1e6);

@@ -1,5 +1,5 @@
-// The dense part of the denoiser, one of it a variant: graphs in one thread. An evaluation has memory of its own, shared with that thread: what
-// a block writes there the next one reads, rows and the gate's choice are read in place, expert sums are written in place.
+// The dense part of the denoiser, one of it a variant: graphs in one thread. A batch of evaluations has memory of its own, shared with that
+// thread: what a block writes there the next one reads, rows and the gate's choice are read in place, expert sums are written in place.
 import { OnnxThread } from "@moevie/runtime";
 import type { GraphPlan } from "@moevie/runtime";
 import type { Bundle } from "@moevie/bundle";
@@ -7,14 +7,14 @@ import type { DenoiserContext } from "./context-cache.ts";
 import { TrunkMemory } from "./trunk-memory.ts";
 import type { TrunkInput } from "./trunk-memory.ts";
 
-/** Memory of evaluations that ended, kept for the next ones of the same shape. */
+/** Memory of batches that ended, kept for the next ones of the same shape. */
 const IDLE_BYTES_MAX = 268_435_456;
 
 /** What a block hands to its experts. Valid until the next block of the call. */
 export interface GatedRows {
-  /** [tokens, d]. */
+  /** [items · tokens, d]. */
   readonly rows: Float32Array;
-  /** [tokens, k]. */
+  /** [items · tokens, k]. */
   readonly ids: Int32Array;
   readonly weights: Float32Array;
 }
@@ -61,12 +61,12 @@ export class Trunk {
     return this.#busyUs;
   }
 
-  /** Begins an evaluation; `end` it, whatever happens. */
-  begin(input: TrunkInput): TrunkCall {
-    const key = TrunkMemory.key(input);
+  /** Begins evaluations that run as one batch: same variant, shape, origin and text length. `end` it, whatever happens. */
+  begin(inputs: readonly [TrunkInput, ...TrunkInput[]]): TrunkCall {
+    const key = TrunkMemory.key(inputs);
     const at = this.#idle.findLastIndex((memory) => memory.key === key);
     const memory = at >= 0 ? this.#idle.splice(at, 1)[0] : undefined;
-    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, input), input, {
+    return new TrunkCall(memory ?? new TrunkMemory(this.#thread, this.layers, inputs), inputs, {
       ran: (us) => (this.#busyUs += us),
       ended: (used) => this.#keep(used),
     });
@@ -93,21 +93,26 @@ interface CallEvents {
   readonly ended: (memory: TrunkMemory) => void;
 }
 
-/** One evaluation of the denoiser. Call entry, then block 0 to the last, then head; then `end`, whatever happened. */
+/** One batch of evaluations. Call entry, then block 0 to the last, then head; then `end`, whatever happened. */
 export class TrunkCall {
   readonly #memory: TrunkMemory;
   readonly #events: CallEvents;
+  readonly #items: number;
   /** Time spent in graphs. */
   trunkUs = 0;
 
-  constructor(memory: TrunkMemory, values: TrunkInput, events: CallEvents) {
+  constructor(memory: TrunkMemory, inputs: readonly TrunkInput[], events: CallEvents) {
     this.#memory = memory;
     this.#events = events;
-    memory.fill(values);
+    this.#items = inputs.length;
+    memory.fill(inputs);
   }
 
   async entry(): Promise<void> {
-    await this.#run(this.#memory.entry());
+    const ran = !this.#memory.entriesKnown;
+    if (ran) await this.#run(this.#memory.firstEntry());
+    if (ran && this.#items === 1) this.#memory.entries();
+    else await Promise.all(this.#memory.entries().map((plan) => this.#run(plan)));
   }
 
   /** Block `index` up to its gate; it reads from `moe` what the block before got from its experts. */
@@ -122,17 +127,18 @@ export class TrunkCall {
     };
   }
 
-  /** Where the weighted sums of the last block's experts belong, [tokens, d]. */
+  /** Where the weighted sums of the last block's experts belong, [items · tokens, d]. */
   get moe(): Float32Array {
     return this.#memory.moe.data as Float32Array;
   }
 
-  /** The velocity, in the shape of the latent, in memory of its own. */
-  async head(): Promise<Float32Array> {
+  /** Each item's velocity, in the shape of its latent, in memory of its own. */
+  async head(): Promise<Float32Array[]> {
     const plan = this.#memory.head();
     await this.#run(plan);
-    const velocity = plan.outputs["velocity"]?.data as Float32Array;
-    return velocity.slice();
+    const velocities = plan.outputs["velocity"]?.data as Float32Array;
+    const one = velocities.length / this.#items;
+    return Array.from({ length: this.#items }, (_, at) => velocities.slice(at * one, (at + 1) * one));
   }
 
   end(): void {

@@ -109,13 +109,61 @@ async function evaluate(
   return new Float32Array(velocity.buffer);
 }
 
-/** A router and its shards as processes; both branches are called at once, as the scheduler does. */
+/** What asks a router for one job's evaluations: a stream a branch. */
+interface JobStreams {
+  readonly run: StepRunner;
+  readonly close: () => void;
+}
+
+export interface ClusterSubject extends Subject {
+  readonly shardAddresses: readonly string[];
+  /** One more job on latents [channels, frames, height, width]. */
+  readonly job: (shape: readonly number[], contexts: readonly Float32Array[]) => Promise<JobStreams>;
+}
+
+async function openJob(
+  bundle: Bundle,
+  peer: GrpcPeer<"moevie.v1.DenoiseService">,
+  shape: readonly number[],
+  contexts: readonly Float32Array[],
+): Promise<JobStreams> {
+  const { maxTokens, width } = bundle.manifest.text;
+  const hashes = contexts.map((rows) =>
+    createHash("sha256")
+      .update(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength))
+      .digest("hex"),
+  );
+  // One stream a branch for the whole clip, as the scheduler has.
+  const streams = contexts.map(() => peer.open("Denoise", { timeoutMs: 600_000 }));
+  for (const [branch, rows] of contexts.entries()) {
+    const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [maxTokens, width] };
+    await streams[branch]?.send({ context: { contextHash: hashes[branch] ?? "", rows: tensor } });
+    await streams[branch]?.send({ chunk: Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength) });
+  }
+  const denoise = (branch: number, latent: Float32Array, timestep: number): Promise<Float32Array> => {
+    const head = {
+      bundleDigest: bundle.digest,
+      latent: { elementType: "ELEMENT_TYPE_F32" as const, shape: [...shape] },
+      timestep,
+      contextHash: hashes[branch] ?? "",
+      branch: branch === 0 ? ("BRANCH_CONDITIONAL" as const) : ("BRANCH_UNCONDITIONAL" as const),
+    };
+    return evaluate(streams[branch] as DenoiseStream, head, latent);
+  };
+  return {
+    run: (latent, timestep) => Promise.all([denoise(0, latent, timestep), denoise(1, latent, timestep)]),
+    close: () => streams.forEach((stream) => stream.cancel()),
+  };
+}
+
+/** A router and its shards as processes; both branches are called at once, as the scheduler does. `router`: further settings of the router. */
 export async function cluster(
   bundle: Bundle,
   folder: string,
   shards: number,
   contexts: readonly Float32Array[],
-): Promise<Subject & { readonly shardAddresses: readonly string[] }> {
+  router: Readonly<Record<string, string>> = {},
+): Promise<ClusterSubject> {
   const group = new ProcessGroup();
   const names = Array.from({ length: shards }, (_, index) => `shard-${index}`);
   const started = await Promise.all([
@@ -129,46 +177,19 @@ export async function cluster(
     group.start("router", "router", {
       MOEVIE_BUNDLE: folder,
       MOEVIE_SHARDS: names.map((name) => group.address(name)).join(","),
+      ...router,
     }),
   ]);
   const peer = new GrpcPeer("moevie.v1.DenoiseService", group.address("router"));
-  const { maxTokens, width } = bundle.manifest.text;
-  const shape = latentShape(bundle);
-  const hashes = contexts.map((rows) =>
-    createHash("sha256")
-      .update(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength))
-      .digest("hex"),
-  );
-  // One stream a branch for the whole clip, as the scheduler has.
-  const streams = contexts.map(() => peer.open("Denoise", { timeoutMs: 600_000 }));
-  for (const [branch, rows] of contexts.entries()) {
-    const tensor = { elementType: "ELEMENT_TYPE_F32" as const, shape: [maxTokens, width] };
-    await streams[branch]?.send({ context: { contextHash: hashes[branch] ?? "", rows: tensor } });
-    await streams[branch]?.send({ chunk: Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength) });
-  }
-  const denoise = async (branch: number, latent: Float32Array, timestep: number): Promise<Float32Array> => {
-    const head = {
-      bundleDigest: bundle.digest,
-      latent: { elementType: "ELEMENT_TYPE_F32" as const, shape },
-      timestep,
-      contextHash: hashes[branch] ?? "",
-      branch: branch === 0 ? ("BRANCH_CONDITIONAL" as const) : ("BRANCH_UNCONDITIONAL" as const),
-    };
-    return evaluate(streams[branch] as DenoiseStream, head, latent);
-  };
+  const own = await openJob(bundle, peer, latentShape(bundle), contexts);
   return {
     name: `cluster, ${shards} shard${shards === 1 ? "" : "s"}`,
     pids: started.map((process) => process.pid),
     shardAddresses: names.map((name) => group.address(name)),
-    run: async (latent, timestep) => {
-      const [conditional, unconditional] = await Promise.all([
-        denoise(0, latent, timestep),
-        denoise(1, latent, timestep),
-      ]);
-      return [conditional ?? latent, unconditional ?? latent];
-    },
+    run: own.run,
+    job: (shape, texts) => openJob(bundle, peer, shape, texts),
     close: async () => {
-      for (const stream of streams) stream.cancel();
+      own.close();
       peer.close();
       await group.close();
     },

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { BundleError, openBundle } from "@moevie/bundle";
 import { MoevieError, limit } from "@moevie/contracts";
 import { openJobStore } from "@moevie/job-store";
-import { GrpcPeer, runService } from "@moevie/runtime";
+import { GrpcPeer, runService, systemClock } from "@moevie/runtime";
 import { readSchedulerConfig, retentionOf } from "./config.ts";
 import { modelFacts } from "./model-facts.ts";
 import { startScheduler } from "./service.ts";
@@ -39,7 +39,7 @@ runService({
         totalMsMax: limit("peerWaitMsMax"),
       },
     };
-    const scheduler = startScheduler({ store, model, peers, settings, log, metrics, tracing, signal });
+    const scheduler = startScheduler({ store, model, peers, settings, log, metrics, tracing, clock: systemClock, signal });
     return {
       async close() {
         await scheduler.stopped;

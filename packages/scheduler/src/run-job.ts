@@ -1,7 +1,7 @@
 // One leased job from encode to its end, in the order of the steps; each step is a file of its name.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
-import { traceIdOf, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
+import { traceIdOf, type Clock, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
 import { decode } from "./decode.ts";
 import { denoise } from "./denoise.ts";
 import { encode } from "./encode.ts";
@@ -23,15 +23,16 @@ export interface RunParts {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly pace: DecodePace;
+  readonly clock: Clock;
   readonly signal: AbortSignal;
 }
 
 /** Runs the job and writes its end. Never rejects. */
 export async function runJob(parts: RunParts, lease: Lease): Promise<void> {
-  const { store, settings, metrics, tracing } = parts;
+  const { store, settings, metrics, tracing, clock } = parts;
   const log = parts.log.child({ job: lease.id, trace: traceIdOf(lease.job.traceparent) });
-  const startMs = performance.now();
-  const held = new HeldLease({ store, lease, leaseRenewMs: settings.leaseRenewMs, drain: parts.signal, log });
+  const startMs = clock.monotonicMs();
+  const held = new HeldLease({ store, lease, leaseRenewMs: settings.leaseRenewMs, drain: parts.signal, log, clock });
   const queueSeconds = queueWait(lease);
   metrics.observe("moevie_job_queue_wait_seconds", {}, queueSeconds);
   if (lease.job.attempt > 1) metrics.add("moevie_job_redeliveries_total");
@@ -51,7 +52,7 @@ export async function runJob(parts: RunParts, lease: Lease): Promise<void> {
     }
   }
   await held.end();
-  await finishJob({ store, lease, outcome, retry: settings.retry, log, metrics, startMs });
+  await finishJob({ store, lease, outcome, retry: settings.retry, clock, log, metrics, startMs });
 }
 
 async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
@@ -70,10 +71,10 @@ async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
 }
 
 /** A store that is busy is asked again: the job must not begin anew for that, only for a checkpoint that is damaged. */
-async function loadCheckpoint({ held, settings, log }: JobRun, store: JobStore): Promise<Uint8Array | null> {
+async function loadCheckpoint({ held, settings, log, clock }: JobRun, store: JobStore): Promise<Uint8Array | null> {
   const onRetry = (error: MoevieError): void =>
     log.warn({ reason: error.reason, detail: error.detail }, "reading the checkpoint again");
-  const options = { policy: settings.retry, signal: held.signal, onRetry };
+  const options = { policy: settings.retry, signal: held.signal, clock, onRetry };
   try {
     return await retryPure(() => store.loadCheckpoint(held.lease.id), options);
   } catch (thrown) {

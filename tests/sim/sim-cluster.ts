@@ -3,7 +3,7 @@
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import type { JobStore, Lease } from "@moevie/job-store";
 import { startNatsStore, type NatsParts } from "@moevie/job-store/parts";
-import { Metrics, createLogger, openTracing, type Logger, type Tracing } from "@moevie/runtime";
+import { createLogger, openTracing, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
 import { startScheduler, type SchedulerParts } from "@moevie/scheduler/service";
 import type { Books } from "./books.ts";
 import { Link, type Weather } from "./sim-link.ts";
@@ -54,12 +54,15 @@ interface Surroundings {
   readonly tracing: Tracing;
 }
 
+const nothing = (): void => undefined;
+const NO_METRICS = { add: nothing, set: nothing, observe: nothing, declare: nothing } as unknown as Metrics;
+
 let surroundings: Promise<Surroundings> | undefined;
 
 async function surround(): Promise<Surroundings> {
   return {
-    log: await createLogger({ service: "sim", level: "silent", format: "json" }),
-    metrics: new Metrics("sim"),
+    log: await createLogger({ service: "sim", level: process.env.SIMLOG ?? "silent", format: "json" }),
+    metrics: NO_METRICS,
     tracing: await openTracing({ service: "sim", endpoint: "", sampleRatio: 0 }),
   };
 }

@@ -182,9 +182,11 @@ function filesOf(server: SimServer, link: Link): object {
       const nuid = `n${server.files.publish("$none", new Uint8Array()).seq}`;
       const hash = createHash("sha256");
       let size = 0;
-      for await (const part of bytes)
-        for (let at = 0; at < part.byteLength; at += CHUNK_BYTES) {
-          const chunk = part.slice(at, at + CHUNK_BYTES);
+      // The client takes the reader and does not give the stream up when it fails.
+      const reader = bytes.getReader();
+      for (let { value } = await reader.read(); value !== undefined; { value } = await reader.read())
+        for (let at = 0; at < value.byteLength; at += CHUNK_BYTES) {
+          const chunk = value.slice(at, at + CHUNK_BYTES);
           hash.update(chunk);
           size += chunk.byteLength;
           await link.call(() => chunkOnce(server, CHUNK + nuid, chunk, size));

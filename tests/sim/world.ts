@@ -1,12 +1,15 @@
 // The simulated world: one queue of events in virtual time and one seeded source of chance. Nothing in a simulation waits for anything
 // else, so a seed is a schedule.
-import type { Clock } from "@moevie/runtime";
+import { turn, type Clock } from "@moevie/runtime";
 
 interface Event {
   readonly atMs: number;
   readonly order: number;
   readonly run: () => void;
 }
+
+/** A tick comes when all promises are settled and costs a tenth of a turn of the loop, which is for the collector. */
+const STEPS_PER_TURN = 64;
 
 /** 32-bit mulberry generator: uniform in [0, 1). */
 export function seeded(seed: number): () => number {
@@ -26,6 +29,7 @@ export class World {
   readonly trace: string[] | undefined;
   readonly #heap: Event[] = [];
   #orders = 0;
+  #steps = 0;
 
   constructor(seed: number, isTraced: boolean) {
     this.random = seeded(seed);
@@ -64,7 +68,7 @@ export class World {
   /** Runs event after event until `isOver`, or until there is none before `endMs`. Each runs to where everything waits again. */
   async run(endMs: number, isOver: () => boolean): Promise<void> {
     while (!isOver()) {
-      await new Promise((resolve) => setImmediate(resolve));
+      await (this.#steps++ % STEPS_PER_TURN === 0 ? turn() : new Promise((resolve) => process.nextTick(resolve)));
       const next = this.#pop();
       if (next === undefined || next.atMs > endMs) return;
       this.nowMs = next.atMs;

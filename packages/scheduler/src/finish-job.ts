@@ -3,7 +3,7 @@ import { asMoevieError, type MoevieError } from "@moevie/contracts";
 import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
 import type { Clock, Logger, Metrics } from "@moevie/runtime";
 import { credentials } from "./credentials.ts";
-import type { DecodedClip } from "./decode.ts";
+import { discard, type DecodedClip } from "./decode.ts";
 import { commitProgress } from "./job-progress.ts";
 import type { JobRun } from "./job-run.ts";
 import { retryPure, type RetryPolicy } from "./retry.ts";
@@ -11,8 +11,14 @@ import { retryPure, type RetryPolicy } from "./retry.ts";
 /** Makes the clip's file durable and answers the outcome that will make it visible. */
 export async function commitClip(run: JobRun, { attempt, facts }: DecodedClip): Promise<JobOutcome> {
   await run.held.progress(commitProgress(run), run.stages.timings);
-  await attempt.writeCompanion("credentials.json", credentials(run, facts));
-  const sizeBytes = await attempt.commit();
+  let sizeBytes: number;
+  try {
+    await attempt.writeCompanion("credentials.json", credentials(run, facts));
+    sizeBytes = await attempt.commit();
+  } catch (thrown) {
+    await discard(run, attempt);
+    throw thrown;
+  }
   const { sha256, codec, pixelFormat, width, height, fps, frameCount } = facts;
   return { kind: "completed", artefact: { sizeBytes, sha256, codec, pixelFormat, width, height, fps, frameCount } };
 }

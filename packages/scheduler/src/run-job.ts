@@ -8,7 +8,7 @@ import { encode } from "./encode.ts";
 import { commitClip, finishJob, outcomeOf } from "./finish-job.ts";
 import { HeldLease } from "./held-lease.ts";
 import { encodeProgress } from "./job-progress.ts";
-import type { DecodePace, JobRun, Peers, SchedulerSettings } from "./job-run.ts";
+import { retriesOf, type DecodePace, type JobRun, type Peers, type SchedulerSettings } from "./job-run.ts";
 import type { ModelFacts } from "./model-facts.ts";
 import { retryPure } from "./retry.ts";
 import { StageClock } from "./stage-clock.ts";
@@ -66,8 +66,14 @@ async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
   const contexts = await stages.time("encode", (traceparent) => encode(run, traceparent));
   const saved = await loadCheckpoint(run, store);
   const latent = await stages.time("denoise", (traceparent) => denoise(run, contexts, shape, saved, traceparent));
-  const clip = await stages.time("decode", (traceparent) => decode(run, store, latent, shape, traceparent));
-  return await stages.time("commit", () => commitClip(run, clip));
+  // A decoder that goes away, or a store that does while it takes the clip: the clip is made again, in a file begun again.
+  return await retryPure(
+    async () => {
+      const clip = await stages.time("decode", (traceparent) => decode(run, store, latent, shape, traceparent));
+      return await stages.time("commit", () => commitClip(run, clip));
+    },
+    retriesOf(run, "decoder"),
+  );
 }
 
 /** A store that is busy is asked again: the job must not begin anew for that, only for a checkpoint that is damaged. */

@@ -73,7 +73,7 @@ export class Books {
       return;
     }
     const { job } = decodeJob(after.data, after.seq);
-    const previous = before === undefined || before.operation !== undefined ? undefined : decodeJob(before.data, before.seq).job;
+    const previous = before === undefined || before.operation !== undefined ? undefined : this.jobs.get(id);
     if (previous === undefined) return this.#opened(id, job);
     this.jobs.set(id, job);
     const account = this.accounts.get(id)!;
@@ -108,6 +108,8 @@ export class Books {
       this.say(`${name} left its end: ${before.kind} → ${after.kind} by ${writer.name}`);
     if (to.event.number !== account.events && to.event.number !== account.events + 1)
       this.say(`${name} went from event ${account.events} to ${to.event.number}`);
+    if (after.kind === "queued" && before.kind === "queued")
+      this.say(`${writer.name} wrote to ${name} while it waited`);
     if (after.kind === "running" && before.kind === "queued") {
       account.claims += 1;
       this.claimOrder.push(id);
@@ -117,7 +119,9 @@ export class Books {
       account.holder = writer;
     } else if (before.kind === "running") this.#checkHeld(name, account, writer, from, to);
     if (to.attempt !== account.claims - account.releases)
-      this.say(`${name} says attempt ${to.attempt}, was started ${account.claims} times, given back ${account.releases} times`);
+      this.say(
+        `${name} says attempt ${to.attempt}, was started ${account.claims} times, given back ${account.releases} times`,
+      );
     if (after.kind === "completed" && before.kind !== "completed") this.#checkClip(id, name, account, to);
   }
 
@@ -133,7 +137,8 @@ export class Books {
       if (!isHolder && !isFlag) this.say(`${writer.name} wrote to ${name}, which ${account.holder?.name} holds`);
       const known = new Set(from.checkpoints.map((checkpoint) => checkpoint.name));
       for (const { name: file } of to.checkpoints)
-        if (!known.has(file) && !file.startsWith(`${after.token}-`)) this.say(`${name} took a checkpoint of another lease`);
+        if (!known.has(file) && !file.startsWith(`${after.token}-`))
+          this.say(`${name} took a checkpoint of another lease`);
       return;
     }
     if (isHolder && (isReleased || after.kind !== "queued")) return;
@@ -162,7 +167,8 @@ export class Books {
     if (account.completions > 1) this.say(`${name} was completed twice`);
     if (job.state.kind !== "completed") return;
     const { sha256 } = job.state.artefact;
-    if (sha256 !== (this.#rules.expectedSha256(job) ?? sha256)) this.say(`${name} has another clip than a calm run gives`);
+    if (sha256 !== (this.#rules.expectedSha256(job) ?? sha256))
+      this.say(`${name} has another clip than a calm run gives`);
     if (this.#storedSha256(id, job.state.token) !== sha256) this.say(`${name} is completed, its clip is not there`);
   }
 
@@ -187,7 +193,10 @@ export class Books {
       const name = this.nameOf(id);
       const { state } = job;
       if (state.kind === "queued" || state.kind === "running") this.say(`${name} never ended: ${state.kind}`);
-      if (state.kind === "failed" && (state.error.reason !== "PEER_UNAVAILABLE" || job.attempt < this.#rules.attemptsMax))
+      if (
+        state.kind === "failed" &&
+        (state.error.reason !== "PEER_UNAVAILABLE" || job.attempt < this.#rules.attemptsMax)
+      )
         this.say(`${name} failed at attempt ${job.attempt}: ${state.error.reason} ${state.error.message}`);
       if (state.kind === "completed" && this.#storedSha256(id, state.token) === undefined)
         this.say(`the clip of ${name} is gone`);

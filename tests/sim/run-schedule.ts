@@ -10,7 +10,7 @@ import { World } from "./world.ts";
 
 /** Steps of the kinds of jobs: the last outlives what a lost lease may still say. */
 const KIND_STEPS = [2, 3, 5, 24] as const;
-const TROUBLE_MS = 5000;
+const TROUBLE_MS = 3500;
 const END_MS = 90_000;
 const AFTERMATH_MS = 400;
 const CLIENT_MS_MAX = 1500;
@@ -50,7 +50,8 @@ export async function runSchedule(options: ScheduleOptions): Promise<ScheduleRep
   });
   const scene = new Scene(world, books, options);
   await scene.open(server);
-  const isOver = (): boolean => books.violations.length > 0 || (scene.isCalm && [...books.jobs.values()].every(isEnded));
+  const isOver = (): boolean =>
+    books.violations.length > 0 || (scene.isCalm && [...books.jobs.values()].every(isEnded));
   await world.run(END_MS, isOver);
   await world.run(world.nowMs + AFTERMATH_MS, () => books.violations.length > 0);
   if (books.violations.length === 0) books.audit(scene.asked);
@@ -112,7 +113,10 @@ class Scene {
     this.#world = world;
     this.#books = books;
     this.#options = options;
-    this.#schedulers = ["scheduler a", "scheduler b", "scheduler c"].slice(0, options.calm === true ? 1 : this.#pick(2, 3));
+    this.#schedulers = ["scheduler a", "scheduler b", "scheduler c"].slice(
+      0,
+      options.calm === true ? 1 : this.#pick(2, 3),
+    );
   }
 
   /** No client waits and no trouble is to come. */
@@ -141,7 +145,7 @@ class Scene {
     });
     for (const name of ["gateway", ...this.#schedulers]) this.#cluster.bear(name);
     const jobs = calm ? KIND_STEPS.length : this.#pick(3, 7);
-    for (let number = 0; number < jobs; number++) this.#begin(this.#client(number, calm ? number : this.#pick(0, 3)));
+    for (let number = 0; number < jobs; number++) this.#begin(this.#client(number, calm ? number : this.#kind()));
     if (!calm) this.#begin(this.#trouble());
   }
 
@@ -152,6 +156,11 @@ class Scene {
 
   #pick(low: number, high: number): number {
     return low + Math.floor(this.#world.random() * (high - low + 1));
+  }
+
+  /** The long one is rare: it takes the time of all others together. */
+  #kind(): number {
+    return this.#world.chance(0.1) ? KIND_STEPS.length - 1 : this.#pick(0, KIND_STEPS.length - 2);
   }
 
   async #client(number: number, kind: number): Promise<void> {
@@ -194,7 +203,7 @@ class Scene {
       () => this.#drain(),
       () => this.#jump(),
     ];
-    const pauseMs = world.between(150, 1500);
+    const pauseMs = world.between(100, 1000);
     while (world.nowMs < TROUBLE_MS) {
       await world.wait(world.between(0, 2 * pauseMs));
       this.troubles += 1;

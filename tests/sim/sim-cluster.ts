@@ -12,8 +12,8 @@ import { simPeers } from "./sim-peers.ts";
 import type { SimServer } from "./sim-server.ts";
 import { SimProcess, type World } from "./world.ts";
 
-export const LEASE_MS = 1200;
-const RENEW_MS = 240;
+export const LEASE_MS = 800;
+const RENEW_MS = 160;
 /** What a scheduler may still say of a lease after it was told that it is lost: writes that were on their way. */
 const TOLD_MS_MAX = 700;
 
@@ -61,7 +61,7 @@ let surroundings: Promise<Surroundings> | undefined;
 
 async function surround(): Promise<Surroundings> {
   return {
-    log: await createLogger({ service: "sim", level: process.env.SIMLOG ?? "silent", format: "json" }),
+    log: await createLogger({ service: "sim", level: "silent", format: "json" }),
     metrics: NO_METRICS,
     tracing: await openTracing({ service: "sim", endpoint: "", sampleRatio: 0 }),
   };
@@ -113,7 +113,10 @@ export class SimCluster {
     const plain = simNats(server, link);
     const parts = mutation?.parts?.(plain, scene) ?? plain;
     const opened = startNatsStore(parts, { clock });
-    const store = opened.then((real) => heard(mutation?.store?.(real, scene) ?? real, process, books));
+    const store = opened.then((real) => {
+      const audible = heard(real, process, books);
+      return mutation?.store?.(audible, scene) ?? audible;
+    });
     const member = { process, link, store, drain: new AbortController() };
     this.members.set(name, member);
     store.catch(() => process.kill());

@@ -213,7 +213,8 @@ function filesOf(server: SimServer, link: Link): object {
 /** Chunks of one writer come in order; one that comes twice is kept once, as its message id does on a server. */
 function chunkOnce(server: SimServer, subject: string, chunk: Uint8Array, endsAt: number): void {
   let size = 0;
-  for (const message of server.files.messages.values()) if (message.subject === subject) size += message.data.byteLength;
+  for (const message of server.files.messages.values())
+    if (message.subject === subject) size += message.data.byteLength;
   if (size + chunk.byteLength === endsAt) server.files.publish(subject, chunk);
 }
 

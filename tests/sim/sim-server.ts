@@ -3,11 +3,7 @@ import type { SimProcess, World } from "./world.ts";
 import { SimStream, type StreamMessage } from "./sim-stream.ts";
 
 /** Hears of every record written, and by whom. */
-export type RecordObserver = (
-  writer: SimProcess,
-  before: StreamMessage | undefined,
-  after: StreamMessage,
-) => void;
+export type RecordObserver = (writer: SimProcess, before: StreamMessage | undefined, after: StreamMessage) => void;
 
 export interface Watcher {
   readonly filter: string;

@@ -177,6 +177,18 @@ const COMMANDS: readonly Description[] = [
     load: async () => (await import("./commands/soak.ts")).soak,
   },
   {
+    usage: "sim",
+    summary:
+      "play schedules of a simulated cluster: the real job store and scheduler, a network and clocks that misbehave",
+    example: "moevie sim --seed 4711 --schedules 1",
+    flags: [
+      ["--schedules <N>", "how many, one seed after another; 1 shows all that happens (default: 2000)"],
+      ["--seed <S>", "the first one's (default: 1)"],
+      ["--fault <NAME>", "a fault to plant, which must be found; a wrong name shows all"],
+    ],
+    load: async () => (await import("./commands/sim.ts")).sim,
+  },
+  {
     usage: "import <FOLDER>",
     summary: "make a bundle from a folder of weights; the weights stay where they are",
     example: "moevie import packages/starter-model/weights --out ./my-bundle",

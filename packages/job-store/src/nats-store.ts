@@ -118,11 +118,15 @@ class NatsStore implements JobStore {
     this.#table = new RecordTable(parts, this.#events, this.#changes, clock);
     this.#wakeUps = new WakeUps(parts, () => this.#changes.changed(), signal, clock);
     this.#requests = new RequestKeys(parts);
-    this.artefacts = new NatsArtefacts(parts, async ({ id, token }) => {
-      const job = await this.#table.read(id).catch(absent);
-      const state = job?.job.state ?? { kind: "deleted" };
-      return (state.kind === "running" || state.kind === "completed") && state.token === token;
-    }, clock);
+    this.artefacts = new NatsArtefacts(
+      parts,
+      async ({ id, token }) => {
+        const job = await this.#table.read(id).catch(absent);
+        const state = job?.job.state ?? { kind: "deleted" };
+        return (state.kind === "running" || state.kind === "completed") && state.token === token;
+      },
+      clock,
+    );
     const { artefacts } = this;
     const shared = { table: this.#table, wakeUps: this.#wakeUps, artefacts, changes: this.#changes };
     this.#jobs = new NatsJobs({ ...shared, wallClockMs: () => clock.wallMs() });
@@ -316,7 +320,10 @@ class NatsStore implements JobStore {
   async release(lease: Lease): Promise<void> {
     const changed = await this.#table
       .change(lease.id, ({ job }) =>
-        moved({ ...job, attempt: job.attempt - 1 }, { kind: "release", token: lease.token, atMs: this.#clock.wallMs() }),
+        moved(
+          { ...job, attempt: job.attempt - 1 },
+          { kind: "release", token: lease.token, atMs: this.#clock.wallMs() },
+        ),
       )
       .catch((thrown: unknown) => Promise.reject(lost(thrown)));
     await this.#jobs.left(changed);

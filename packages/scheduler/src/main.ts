@@ -39,7 +39,17 @@ runService({
         totalMsMax: limit("peerWaitMsMax"),
       },
     };
-    const scheduler = startScheduler({ store, model, peers, settings, log, metrics, tracing, clock: systemClock, signal });
+    const scheduler = startScheduler({
+      store,
+      model,
+      peers,
+      settings,
+      log,
+      metrics,
+      tracing,
+      clock: systemClock,
+      signal,
+    });
     return {
       async close() {
         await scheduler.stopped;

@@ -22,9 +22,12 @@ async function run(errors: readonly Error[], policy = POLICY, signal = new Abort
     const error = errors[calls++];
     return error === undefined ? Promise.resolve("done") : Promise.reject(error);
   };
-  const result = await retryPure(work, { policy, signal, clock: systemClock, onRetry: ({ reason }) => retries.push(reason) }).catch(
-    (thrown: unknown) => thrown,
-  );
+  const result = await retryPure(work, {
+    policy,
+    signal,
+    clock: systemClock,
+    onRetry: ({ reason }) => retries.push(reason),
+  }).catch((thrown: unknown) => thrown);
   return { calls, retries, result };
 }
 
@@ -86,7 +89,8 @@ describe("retryPure", () => {
     const inPause = retryPure(() => Promise.reject(away()), {
       policy: { firstPauseMs: 3_600_000, pauseMsMax: 3_600_000, totalMsMax: 7_200_000 },
       signal: later.signal,
-      clock: systemClock, onRetry: () => later.abort(reason),
+      clock: systemClock,
+      onRetry: () => later.abort(reason),
     });
     await expect(inPause).rejects.toBe(reason);
   });

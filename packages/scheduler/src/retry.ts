@@ -20,7 +20,10 @@ export interface RetryOptions {
 const PAUSE_GROWTH = 2;
 
 /** Runs `work` until it succeeds, fails for good, or the policy's time is over. */
-export async function retryPure<T>(work: () => Promise<T>, { policy, signal, clock, onRetry }: RetryOptions): Promise<T> {
+export async function retryPure<T>(
+  work: () => Promise<T>,
+  { policy, signal, clock, onRetry }: RetryOptions,
+): Promise<T> {
   let firstFailureMs: number | undefined;
   for (let pauseMs = policy.firstPauseMs; ; pauseMs = Math.min(pauseMs * PAUSE_GROWTH, policy.pauseMsMax)) {
     signal.throwIfAborted();

@@ -33,7 +33,15 @@ export function startScheduler(parts: SchedulerParts): Scheduler {
       metrics.set("moevie_jobs_in_state", { state }, jobs);
   };
   return {
-    stopped: leaseJobs({ store, settings, signal, log, clock, onTurn, run: (lease) => runJob({ ...parts, pace }, lease) }),
+    stopped: leaseJobs({
+      store,
+      settings,
+      signal,
+      log,
+      clock,
+      onTurn,
+      run: (lease) => runJob({ ...parts, pace }, lease),
+    }),
   };
 }
 

@@ -32,13 +32,13 @@ function force({ server, process }: MutationScene, id: string, change: (job: Sto
 /** The method, with an ear for a lost lease. */
 function whenLost<A extends unknown[], T>(
   method: (lease: Lease, ...rest: A) => Promise<T>,
-  hear: (lease: Lease, ...rest: NoInfer<A>) => Promise<NoInfer<T>> | undefined,
+  hear: (lease: Lease, rest: A) => Promise<T> | undefined,
 ): (lease: Lease, ...rest: A) => Promise<T> {
   return async (lease, ...rest) => {
     try {
       return await method(lease, ...rest);
     } catch (thrown) {
-      const instead = asMoevieError(thrown).reason === "LEASE_LOST" ? hear(lease, ...rest) : undefined;
+      const instead = asMoevieError(thrown).reason === "LEASE_LOST" ? hear(lease, rest) : undefined;
       if (instead === undefined) throw thrown;
       return await instead;
     }
@@ -123,7 +123,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "the end of a job is written without its fencing token",
     store: (store, scene) =>
       altered(store, {
-        finish: whenLost(store.finish.bind(store), (lease, outcome) => {
+        finish: whenLost(store.finish.bind(store), (lease, [outcome]) => {
           const { token, job } = lease;
           const end = { ...outcome, token, startedAtMs: 0, finishedAtMs: 0 };
           force(scene, lease.id, ({ event }) => ({ state: end, event: { ...event, number: event.number + 1 } }));
@@ -157,7 +157,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a checkpoint is taken from an owner that lost its lease",
     store: (store, scene) =>
       altered(store, {
-        saveCheckpoint: whenLost(store.saveCheckpoint.bind(store), ({ id, token }, _parts) => {
+        saveCheckpoint: whenLost(store.saveCheckpoint.bind(store), ({ id, token }) => {
           const late = { name: `${token}-99.checkpoint`, sizeBytes: 1, sha256: "" };
           force(scene, id, ({ checkpoints }) => ({ checkpoints: [late, ...checkpoints] }));
           return undefined;

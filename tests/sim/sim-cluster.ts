@@ -14,8 +14,8 @@ import { SimProcess, type World } from "./world.ts";
 
 export const LEASE_MS = 800;
 const RENEW_MS = 160;
-/** What a scheduler may still say of a lease after it was told that it is lost: writes that were on their way. */
-const TOLD_MS_MAX = 700;
+/** How long after it was told that a lease is lost a scheduler may begin a write with it. */
+const TOLD_MS_MAX = 20;
 
 export interface MutationScene {
   readonly world: World;

@@ -69,6 +69,8 @@ export class HeldLease {
 
   /** One write. A lost lease or a full disk stops the job; a store that fails otherwise is waited for as long as the lease lasts. */
   async #heard(write: () => Promise<LeaseAnswer>): Promise<boolean> {
+    // What waited its turn behind the write that was refused.
+    if (this.#abort.signal.aborted) return false;
     try {
       const { cancelRequested } = await write();
       this.#heardMs = this.#clock.monotonicMs();

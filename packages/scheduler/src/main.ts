@@ -17,7 +17,11 @@ runService({
       throw thrown;
     });
     const model = modelFacts(bundle.manifest, bundle.digest);
-    const store = await openJobStore(config, { retention: retentionOf(config), onNotice: (line) => log.warn(line) });
+    const store = await openJobStore(config, {
+      retention: retentionOf(config),
+      backupMs: config.MOEVIE_BACKUP_MINUTES * 60_000,
+      onNotice: (line) => log.warn(line),
+    });
     const peers = {
       textEncoder: new GrpcPeer("moevie.v1.TextEncoderService", config.MOEVIE_TEXT_ENCODER),
       router: new GrpcPeer("moevie.v1.DenoiseService", config.MOEVIE_ROUTER),

@@ -14,6 +14,7 @@ interface FileInfo {
   readonly size: number;
   readonly digest: string;
   readonly deleted: boolean;
+  readonly revision?: number;
 }
 
 const names = natsNames("sim");
@@ -169,7 +170,8 @@ function filesOf(server: SimServer, link: Link): object {
     META + Buffer.from(name).toString("base64").replaceAll("+", "-").replaceAll("/", "_");
   const info = (name: string): FileInfo | null => {
     const message = server.files.last.get(subjectOf(name));
-    return message === undefined ? null : (JSON.parse(Buffer.from(message.data).toString("utf8")) as FileInfo);
+    if (message === undefined) return null;
+    return { ...(JSON.parse(Buffer.from(message.data).toString("utf8")) as FileInfo), revision: message.seq };
   };
   const putInfo = (of: FileInfo): void => {
     const subject = subjectOf(of.name);
@@ -200,13 +202,6 @@ function filesOf(server: SimServer, link: Link): object {
       });
       return made;
     },
-    delete: (name: string) =>
-      link.call(() => {
-        const before = info(name);
-        if (before === null) return;
-        putInfo({ ...before, size: 0, deleted: true });
-        server.files.purge(CHUNK + before.nuid);
-      }),
   };
 }
 

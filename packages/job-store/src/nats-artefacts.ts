@@ -95,9 +95,11 @@ export class NatsArtefacts implements Artefacts {
     for (const name of names) {
       const info = await withNats(() => files.info(objectName(id, name)));
       if (info === null) continue;
+      // This very object, by its number and its parts: a removal that arrives late must not take what has its name by then.
+      const meta = { filter: `$O.${streams.files}.M.${encodedName(info.name)}`, seq: info.revision + 1 };
       await withNats(async () => {
-        if (!info.deleted) await files.delete(info.name);
-        await jsm.streams.purge(streams.filesStream, { filter: `$O.${streams.files}.M.${encodedName(info.name)}` });
+        await jsm.streams.purge(streams.filesStream, meta);
+        await jsm.streams.purge(streams.filesStream, { filter: `$O.${streams.files}.C.${info.nuid}` });
       });
     }
   }

@@ -12,7 +12,7 @@ interface Event {
 const STEPS_PER_TURN = 64;
 
 /** 32-bit mulberry generator: uniform in [0, 1). */
-export function seeded(seed: number): () => number {
+function seeded(seed: number): () => number {
   let state = (seed ^ 0x9e3779b9) >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

@@ -320,14 +320,6 @@ export class SqliteRecords {
     return translated(() => Number(this.#db.prepare("PRAGMA data_version").get()?.["data_version"]));
   }
 
-  /** Another text after any change, by whichever connection. */
-  changes(): string {
-    return translated(() => {
-      const own = this.#db.prepare("SELECT total_changes() AS changes").get()?.["changes"];
-      return `${Number(own)}:${this.dataVersion()}`;
-    });
-  }
-
   #remove(ids: readonly string[]): void {
     this.#write(() => {
       const remove = this.#db.prepare("DELETE FROM jobs WHERE id = ?");

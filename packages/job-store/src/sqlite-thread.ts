@@ -63,7 +63,8 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   let copied = "";
   let copying = Promise.resolve();
   const copyWhenDue = (): void => {
-    const changes = records.changes();
+    const own = db.prepare("SELECT total_changes() AS changes").get()?.["changes"];
+    const changes = `${Number(own)}:${records.dataVersion()}`;
     if (data.backupMs === 0 || performance.now() < copyAtMs || changes === copied) return;
     copyAtMs = performance.now() + data.backupMs;
     // The next look tries again when this one finds no room.

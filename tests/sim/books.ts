@@ -33,7 +33,7 @@ export class Books {
   readonly accounts = new Map<string, Account>();
   readonly jobs = new Map<string, StoredJob>();
   readonly deleted = new Set<string>();
-  /** Jobs that ended, in order: what an order of the queue promises is checked against it. */
+  /** Jobs in the order of their claims: what an order of the queue promises is checked against it. */
   readonly claimOrder: string[] = [];
   readonly #leases = new Map<string, SimProcess>();
   readonly #world: World;

@@ -31,7 +31,7 @@ export interface Mutation {
   readonly store?: (store: JobStore, scene: MutationScene) => JobStore;
 }
 
-export const MODEL: SchedulerParts["model"] = {
+const MODEL: SchedulerParts["model"] = {
   digest: "d1",
   frameRate: 8,
   latent: {
@@ -149,10 +149,13 @@ export class SimCluster {
   }
 }
 
+function keyOf({ id, token }: Lease): string {
+  return `${id}:${token}`;
+}
+
 /** The store as a scheduler has it, with an ear for two leases of one token and for owners that go on after they lost one. */
 function heard(store: JobStore, process: SimProcess, books: Books): JobStore {
   const lost = new Map<string, { readonly atMs: number; readonly stops: number }>();
-  const keyOf = ({ id, token }: Lease): string => `${id}:${token}`;
   const listen =
     <A extends unknown[], T>(what: string, call: (lease: Lease, ...rest: A) => Promise<T>) =>
     async (lease: Lease, ...rest: A): Promise<T> => {

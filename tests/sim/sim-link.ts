@@ -10,7 +10,7 @@ export interface Weather {
 }
 
 /** What the client waits for an answer. */
-export const CALL_MS_MAX = 300;
+const CALL_MS_MAX = 300;
 const DELAY_MS_MIN = 0.2;
 const DELAY_MS_MAX = 2;
 

@@ -22,6 +22,10 @@ const META = `$O.${names.files}.M.`;
 const CHUNK = `$O.${names.files}.C.`;
 const RECORD = `$KV.${names.records}.`;
 
+function nothing(): void {
+  // Replaced before it is called.
+}
+
 /** A client of `server` in the link's process. */
 export function simNats(server: SimServer, link: Link): NatsParts {
   const { process } = link;
@@ -118,7 +122,7 @@ function connectionOf(link: Link): object {
 function statuses<T>(listen: (hear: (value: T) => void, end: () => void) => void): AsyncIterable<T> {
   const waiting: T[] = [];
   let isEnded = false;
-  let wake: () => void = () => undefined;
+  let wake = nothing;
   listen(
     (value) => {
       waiting.push(value);
@@ -141,16 +145,19 @@ function statuses<T>(listen: (hear: (value: T) => void, end: () => void) => void
   };
 }
 
-function recordsOf(server: SimServer, link: Link): object {
-  const write = (key: string, value: Uint8Array | string, expected?: number): Promise<number> =>
-    link.call(() => server.writeRecord(link.process, RECORD + key, Buffer.from(value), expected).seq);
-  const entryOf = (message: StreamMessage): object => ({
+function entryOf(message: StreamMessage): object {
+  return {
     key: message.subject.slice(RECORD.length),
     value: message.data,
     revision: message.seq,
     operation: message.operation ?? "PUT",
     json: () => JSON.parse(Buffer.from(message.data).toString("utf8")) as unknown,
-  });
+  };
+}
+
+function recordsOf(server: SimServer, link: Link): object {
+  const write = (key: string, value: Uint8Array | string, expected?: number): Promise<number> =>
+    link.call(() => server.writeRecord(link.process, RECORD + key, Buffer.from(value), expected).seq);
   return {
     get: (key: string) =>
       link.call(() => {
@@ -165,9 +172,12 @@ function recordsOf(server: SimServer, link: Link): object {
   };
 }
 
+/** As the client encodes names in subjects: base64url with padding. */
+function subjectOf(name: string): string {
+  return META + Buffer.from(name).toString("base64").replaceAll("+", "-").replaceAll("/", "_");
+}
+
 function filesOf(server: SimServer, link: Link): object {
-  const subjectOf = (name: string): string =>
-    META + Buffer.from(name).toString("base64").replaceAll("+", "-").replaceAll("/", "_");
   const info = (name: string): FileInfo | null => {
     const message = server.files.last.get(subjectOf(name));
     if (message === undefined) return null;
@@ -251,7 +261,7 @@ function recordsConsumer(server: SimServer, link: Link): object {
           world.after(HEARTBEATS_MISSED_MS, () => link.process.deliver(() => hear({ type: "heartbeats_missed" })));
         }),
       );
-      let end: () => void = () => undefined;
+      let end = nothing;
       const messages = statuses<RecordMessage>((hear, finish) => {
         end = finish;
         const send = (message: StreamMessage, pending: number): void => {

@@ -65,8 +65,7 @@ function contextOf(text: string): object {
 function denoiseCall(work: () => Promise<void>): object {
   let head: DenoiseHead | undefined;
   let chunks: Buffer[] = [];
-  let cancel: (error: Error) => void = () => undefined;
-  const cancelled = new Promise<never>((_resolve, reject) => (cancel = reject));
+  const { promise: cancelled, reject: cancel } = Promise.withResolvers<never>();
   cancelled.catch(() => undefined);
   const answers: object[] = [];
   return {
@@ -102,6 +101,6 @@ async function received(requests: AsyncIterable<Part<DecodeHead>>): Promise<{ he
   return { head, bytes: Buffer.concat(chunks) };
 }
 
-export function sha256(bytes: Uint8Array): string {
+function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }

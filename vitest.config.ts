@@ -8,6 +8,7 @@ const crossing = [
   "tests/chart/**/*.test.ts",
   "tests/chaos/**/*.test.ts",
   "tests/store/**/*.test.ts",
+  "tests/sim/**/*.test.ts",
 ];
 
 export default defineConfig({

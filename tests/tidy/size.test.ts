@@ -10,7 +10,7 @@ import { ROOT, packageOf, packageSources, productionSources, withoutComments } f
  */
 const LINES_MAX: Readonly<Record<string, number>> = {
   bundle: 900,
-  cli: 3050,
+  cli: 3300,
   client: 350,
   contracts: 800,
   controller: 900,
@@ -20,7 +20,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   fabric: 2800,
   gateway: 900,
   importer: 2600,
-  "job-store": 3200,
+  "job-store": 3450,
   placement: 900,
   router: 1450,
   runtime: 1700,

@@ -12,7 +12,10 @@ export type CommandRunner = (
 type CommandFunction = (context: CommandContext, args: readonly string[], flags: RawFlags) => Promise<CommandResult>;
 
 /** Commands that only hold others, and what those are about. */
-const GROUPS = { experts: "show how experts are used and where they lie, and plan it" } as const;
+const GROUPS = {
+  experts: "show how experts are used and where they lie, and plan it",
+  store: "look over the jobs' folder, and put a copy in the place of a damaged database",
+} as const;
 
 const SERVER_DEFAULT = "127.0.0.1:7900";
 
@@ -54,6 +57,7 @@ const REFERENCE_FLAGS: Description["flags"] = [
   ["--save-frames <FILE>", "keep the frames as decoded, before finishing, in a safetensors file"],
 ];
 const SERVER_FLAG = ["--server <HOST:PORT>", "gRPC address of the server", SERVER_DEFAULT] as const;
+const STORE_DATA_FLAG = ["--data <DIR>", "folder of jobs and clips (default: the user's data folder)"] as const;
 const MODEL_FLAG = ["--model <BUNDLE>", "folder of the bundle to serve (default: the starter model)"] as const;
 const SHARDS_FLAG = ["--shards <N>", "expert-shard processes (default: 2)"] as const;
 const OUTPUT_FLAG = ["-o, --output <FILE>", "where the clip goes (default: ./moevie-WORDS-SEED.mp4)"] as const;
@@ -177,6 +181,18 @@ const COMMANDS: readonly Description[] = [
     load: async () => (await import("./commands/soak.ts")).soak,
   },
   {
+    usage: "sim",
+    summary:
+      "play schedules of a simulated cluster: the real job store and scheduler, a network and clocks that misbehave",
+    example: "moevie sim --seed 4711 --schedules 1",
+    flags: [
+      ["--schedules <N>", "how many, one seed after another; 1 shows all that happens (default: 2000)"],
+      ["--seed <S>", "the first one's (default: 1)"],
+      ["--fault <NAME>", "a fault to plant, which must be found; a wrong name shows all"],
+    ],
+    load: async () => (await import("./commands/sim.ts")).sim,
+  },
+  {
     usage: "import <FOLDER>",
     summary: "make a bundle from a folder of weights; the weights stay where they are",
     example: "moevie import packages/starter-model/weights --out ./my-bundle",
@@ -212,6 +228,23 @@ const COMMANDS: readonly Description[] = [
       ["--keep <PLAN>", "JSON file of the placement so far, or of an earlier plan: as little as can be moves"],
     ],
     load: async () => (await import("./commands/experts-plan.ts")).planExperts,
+  },
+  {
+    group: "store",
+    usage: "check",
+    isDefault: true,
+    summary: "read the jobs' database and its copies in full and say what is damaged; services must be stopped",
+    example: "moevie store check --data /var/lib/moevie",
+    flags: [STORE_DATA_FLAG],
+    load: async () => (await import("./commands/store.ts")).checkJobStore,
+  },
+  {
+    group: "store",
+    usage: "recover",
+    summary: "put the newest sound copy in the place of a damaged database, and say which jobs that costs",
+    example: "moevie store recover --data /var/lib/moevie --yes",
+    flags: [STORE_DATA_FLAG, ["--yes", "do it; without this, only say what would be done"]],
+    load: async () => (await import("./commands/store.ts")).recoverJobStore,
   },
   {
     usage: "version",

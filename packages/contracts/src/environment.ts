@@ -54,6 +54,7 @@ export const ENVIRONMENT = {
   MOEVIE_FINISHED_JOBS_MAX: "Finished jobs kept, with clips and events; beyond it those that ended first are removed.",
   MOEVIE_FINISHED_DAYS_MAX: "Days a finished job is kept.",
   MOEVIE_CLIPS_GIB_MAX: "Clips of finished jobs kept, in GiB; beyond it those that ended first are removed.",
+  MOEVIE_BACKUP_MINUTES: "Minutes between two copies of the SQLite job store, made when it changed; 0: none.",
   MOEVIE_LOG_PROMPTS: "1 to write prompts to the log.",
   MOEVIE_DECODE_TILE:
     "Pixels a side of the overlapping tiles in which the decoder decodes pictures, for devices without room for whole ones; 0, the default: whole.",

@@ -81,6 +81,8 @@ export const LIMITS = {
   metricsPeerMsMax: { value: 2_000, what: "Time a service has to show its metrics to the gateway." },
   metricsPeerBytesMax: { value: 4 * MIB, what: "Metrics of one service shown by the gateway." },
   finishedJobsMax: { value: 4000, what: "Finished jobs kept unless configured; the one that ended first goes first." },
+  storeBackupsMax: { value: 2, what: "Copies kept of the SQLite job store." },
+  storeBackupMinutes: { value: 5, what: "Minutes between two copies of the SQLite job store unless configured." },
   finishedDaysMax: { value: 30, what: "Days a finished job is kept unless configured." },
   clipsBytesMax: {
     value: 64 * GIB,

@@ -25,6 +25,8 @@ export const STORE_SETTINGS = {
 
 export interface OpenOptions {
   readonly retention?: Retention;
+  /** Pause between two copies of the file; a server's copies are its operator's. */
+  readonly backupMs?: number;
   /** Hears, a line each, of what an operator should look at. */
   readonly onNotice: (line: string) => void;
 }
@@ -32,7 +34,7 @@ export interface OpenOptions {
 /** The store on NATS when MOEVIE_NATS names servers, else the file in MOEVIE_DATA. Throws CONFIG_INVALID and what the stores throw. */
 export async function openJobStore(
   config: Settings<typeof STORE_SETTINGS>,
-  { retention, onNotice }: OpenOptions,
+  { retention, backupMs = 0, onNotice }: OpenOptions,
 ): Promise<JobStore> {
   const kept = retention === undefined ? {} : { retention };
   if (config.MOEVIE_NATS.length > 0) {
@@ -45,7 +47,7 @@ export async function openJobStore(
       "CONFIG_INVALID",
       "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place",
     );
-  return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), kept);
+  return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), { ...kept, backupMs });
 }
 
 function natsAccess(config: Settings<typeof STORE_SETTINGS>): NatsAccess {

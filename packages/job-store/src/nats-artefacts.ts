@@ -4,7 +4,7 @@ import { Readable } from "node:stream";
 import { createHash } from "node:crypto";
 import type { ObjectInfo } from "@nats-io/obj";
 import { MoevieError, limit } from "@moevie/contracts";
-import { pause } from "@moevie/runtime";
+import type { Clock } from "@moevie/runtime";
 import {
   artefactNames,
   fileMissing,
@@ -30,9 +30,11 @@ export interface StoredObject {
 export class NatsArtefacts implements Artefacts {
   readonly #parts: NatsParts;
   readonly #isNeeded: (attempt: AttemptName) => Promise<boolean>;
+  readonly #clock: Clock;
 
-  constructor(parts: NatsParts, isNeeded: (attempt: AttemptName) => Promise<boolean>) {
+  constructor(parts: NatsParts, isNeeded: (attempt: AttemptName) => Promise<boolean>, clock: Clock) {
     this.#parts = parts;
+    this.#clock = clock;
     this.#isNeeded = isNeeded;
   }
 
@@ -93,9 +95,11 @@ export class NatsArtefacts implements Artefacts {
     for (const name of names) {
       const info = await withNats(() => files.info(objectName(id, name)));
       if (info === null) continue;
+      // This very object, by its number and its parts: a removal that arrives late must not take what has its name by then.
+      const meta = { filter: `$O.${streams.files}.M.${encodedName(info.name)}`, seq: info.revision + 1 };
       await withNats(async () => {
-        if (!info.deleted) await files.delete(info.name);
-        await jsm.streams.purge(streams.filesStream, { filter: `$O.${streams.files}.M.${encodedName(info.name)}` });
+        await jsm.streams.purge(streams.filesStream, meta);
+        await jsm.streams.purge(streams.filesStream, { filter: `$O.${streams.files}.C.${info.nuid}` });
       });
     }
   }
@@ -126,7 +130,7 @@ export class NatsArtefacts implements Artefacts {
     for (let tries = 1; tries <= CHUNK_TRIES_MAX; tries += 1) {
       const found = await jsm.direct.getMessage(names.filesStream, query);
       if (found !== null) return found;
-      await pause(CHUNK_PAUSE_MS);
+      await this.#clock.pause(CHUNK_PAUSE_MS);
     }
     throw damaged(`${info.name} lacks a part`);
   }

@@ -2,7 +2,7 @@
 // its fencing token, and every write a compare-and-set. Streams wake claimants and carry events; files lie in the object store.
 import { createHash, randomUUID } from "node:crypto";
 import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
-import { pause } from "@moevie/runtime";
+import { pause, systemClock, type Clock } from "@moevie/runtime";
 import { artefactNames } from "./artefact-names.ts";
 import { newestSound } from "./checkpoint-file.ts";
 import { ChangeSignal } from "./change-signal.ts";
@@ -50,6 +50,8 @@ export interface NatsStoreOptions {
   readonly sweepMs?: number;
   /** Hears, a line each, of settings of streams found that are not those meant, of records it cannot read and of what a sweep removed. */
   readonly onNotice?: (line: string) => void;
+  /** Default: the system's. */
+  readonly clock?: Clock;
 }
 
 /** Connects and makes what is missing. Throws PEER_UNAVAILABLE, CONFIG_INVALID and DISK_FULL. */
@@ -59,13 +61,18 @@ export async function openNatsStore(access: NatsAccess, options: NatsStoreOption
     const onNotice = options.onNotice ?? (() => undefined);
     const { prefix = "moevie", replicas = 1 } = options;
     const parts = await openedStreams(() => openStreams(connection, prefix, replicas, onNotice));
-    const store = new NatsStore(parts, options);
-    await store.start();
-    return store;
+    return await startNatsStore(parts, options);
   } catch (thrown) {
     await connection.close();
     throw thrown;
   }
+}
+
+/** A store over streams that are open. */
+export async function startNatsStore(parts: NatsParts, options: NatsStoreOptions): Promise<JobStore> {
+  const store = new NatsStore(parts, options);
+  await store.start();
+  return store;
 }
 
 /** Servers that were just started have no leader yet: they are waited for. */
@@ -88,6 +95,7 @@ class NatsStore implements JobStore {
   readonly artefacts: NatsArtefacts;
   readonly #parts: NatsParts;
   readonly #options: NatsStoreOptions;
+  readonly #clock: Clock;
   readonly #changes = new ChangeSignal();
   readonly #ended = new AbortController();
   readonly #events: EventLog;
@@ -103,19 +111,25 @@ class NatsStore implements JobStore {
   constructor(parts: NatsParts, options: NatsStoreOptions) {
     this.#parts = parts;
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    const clock = this.#clock;
     const { signal } = this.#ended;
     this.#events = new EventLog(parts);
-    this.#table = new RecordTable(parts, this.#events, this.#changes);
-    this.#wakeUps = new WakeUps(parts, () => this.#changes.changed(), signal);
+    this.#table = new RecordTable(parts, this.#events, this.#changes, clock);
+    this.#wakeUps = new WakeUps(parts, () => this.#changes.changed(), signal, clock);
     this.#requests = new RequestKeys(parts);
-    this.artefacts = new NatsArtefacts(parts, async ({ id, token }) => {
-      const job = await this.#table.read(id).catch(absent);
-      const state = job?.job.state ?? { kind: "deleted" };
-      return (state.kind === "running" || state.kind === "completed") && state.token === token;
-    });
+    this.artefacts = new NatsArtefacts(
+      parts,
+      async ({ id, token }) => {
+        const job = await this.#table.read(id).catch(absent);
+        const state = job?.job.state ?? { kind: "deleted" };
+        return (state.kind === "running" || state.kind === "completed") && state.token === token;
+      },
+      clock,
+    );
     const { artefacts } = this;
     const shared = { table: this.#table, wakeUps: this.#wakeUps, artefacts, changes: this.#changes };
-    this.#jobs = new NatsJobs({ ...shared, wallClockMs: () => Date.now() });
+    this.#jobs = new NatsJobs({ ...shared, wallClockMs: () => clock.wallMs() });
     this.#upkeep = new Upkeep({
       parts,
       table: this.#table,
@@ -123,6 +137,7 @@ class NatsStore implements JobStore {
       retention: options.retention,
       sweepMs: options.sweepMs ?? limit("natsSweepMs"),
       signal,
+      clock,
       onNotice: options.onNotice ?? (() => undefined),
       expire: (id, dead) => this.#jobs.expire(id, dead),
       remove: (id) => this.delete(id),
@@ -155,7 +170,7 @@ class NatsStore implements JobStore {
       if (reserved.job !== undefined) return { ...recordOf(reserved.job.job), repeated: true };
       id = reserved.id;
     }
-    const given = { id, spec, bundleDigest, warnings, createdAtMs: Date.now() };
+    const given = { id, spec, bundleDigest, warnings, createdAtMs: this.#clock.wallMs() };
     const extra = {
       ...(traceparent !== undefined && { traceparent }),
       ...(requestKey !== undefined && { requestKey }),
@@ -280,7 +295,7 @@ class NatsStore implements JobStore {
     const changed = await this.#table.change(id, ({ job }) => {
       const { state } = job;
       if (isFinal(state) || (state.kind === "running" && state.cancelRequested)) return undefined;
-      return moved(job, { kind: "cancel", atMs: Date.now() });
+      return moved(job, { kind: "cancel", atMs: this.#clock.wallMs() });
     });
     await this.#jobs.tidy(changed);
     return recordOf(changed.after.job);
@@ -291,7 +306,7 @@ class NatsStore implements JobStore {
     try {
       const changed = await this.#table.change(lease.id, ({ job }) => {
         if (this.#unsure.has(key) && job.state.kind === outcome.kind) return undefined;
-        return finished(job, lease.token, outcome, Date.now());
+        return finished(job, lease.token, outcome, this.#clock.wallMs());
       });
       this.#unsure.delete(key);
       await this.#jobs.tidy(changed, lease.token);
@@ -305,7 +320,10 @@ class NatsStore implements JobStore {
   async release(lease: Lease): Promise<void> {
     const changed = await this.#table
       .change(lease.id, ({ job }) =>
-        moved({ ...job, attempt: job.attempt - 1 }, { kind: "release", token: lease.token, atMs: Date.now() }),
+        moved(
+          { ...job, attempt: job.attempt - 1 },
+          { kind: "release", token: lease.token, atMs: this.#clock.wallMs() },
+        ),
       )
       .catch((thrown: unknown) => Promise.reject(lost(thrown)));
     await this.#jobs.left(changed);
@@ -338,7 +356,7 @@ class NatsStore implements JobStore {
     await this.#upkeep.stopped;
     const { connection } = this.#parts;
     // Acknowledgements on their way; a server that is away is not waited for.
-    await Promise.race([connection.flush().catch(() => undefined), pause(limit("retryPauseMsMin"))]);
+    await Promise.race([connection.flush().catch(() => undefined), this.#clock.pause(limit("retryPauseMsMin"))]);
     await connection.close();
   }
 
@@ -352,7 +370,7 @@ class NatsStore implements JobStore {
   /** Another process wrote: a new job is left for a moment to the claimant that was woken for it. */
   async #heard({ job }: JobEntry): Promise<void> {
     if (job.state.kind === "queued" && this.#wakeUps.armed)
-      await pause(WAKE_GRACE_MS, this.#ended.signal).catch(() => undefined);
+      await this.#clock.pause(WAKE_GRACE_MS, this.#ended.signal).catch(() => undefined);
     this.#changes.changed();
   }
 }

@@ -30,7 +30,7 @@ interface NatsNames {
   readonly eventSubject: (id: string) => string;
 }
 
-function natsNames(prefix: string): NatsNames {
+export function natsNames(prefix: string): NatsNames {
   return {
     records: `${prefix}-records`,
     recordsStream: `KV_${prefix}-records`,

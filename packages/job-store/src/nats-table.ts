@@ -1,7 +1,7 @@
 // Records in the key-value bucket: read from the leader, written by compare-and-set, watched into the index. Knows no rules of jobs.
 import { DeliverPolicy, type JsMsg } from "@nats-io/jetstream";
 import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
-import { pause } from "@moevie/runtime";
+import type { Clock } from "@moevie/runtime";
 import type { ChangeSignal } from "./change-signal.ts";
 import { JobIndex } from "./job-index.ts";
 import { isConflict, withNats } from "./nats-connection.ts";
@@ -24,14 +24,16 @@ export class RecordTable {
   readonly #parts: NatsParts;
   readonly #events: EventLog;
   readonly #changes: ChangeSignal;
+  readonly #clock: Clock;
   /** Hears of a record that another process wrote. */
   onWatched: (entry: JobEntry) => void = () => this.#changes.changed();
   onProblem: (id: string, error: MoevieError) => void = () => undefined;
 
-  constructor(parts: NatsParts, events: EventLog, changes: ChangeSignal) {
+  constructor(parts: NatsParts, events: EventLog, changes: ChangeSignal, clock: Clock) {
     this.#parts = parts;
     this.#events = events;
     this.#changes = changes;
+    this.#clock = clock;
   }
 
   /** The record as the leader has it. Throws VIDEO_NOT_FOUND. */
@@ -124,10 +126,10 @@ export class RecordTable {
     void (async () => {
       while (!signal.aborted) {
         await this.#watchOnce(signal, synced.resolve).catch(() => undefined);
-        await pause(WATCH_PAUSE_MS, signal).catch(() => undefined);
+        await this.#clock.pause(WATCH_PAUSE_MS, signal).catch(() => undefined);
       }
     })();
-    const late = pause(limit("readyWaitMsMax"), signal).then(() => {
+    const late = this.#clock.pause(limit("readyWaitMsMax"), signal).then(() => {
       throw new MoevieError("PEER_UNAVAILABLE", "The NATS server did not show its records in time.");
     });
     await Promise.race([synced.promise, late]);

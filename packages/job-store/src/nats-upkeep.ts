@@ -1,7 +1,7 @@
 // What a NATS store does by itself: ends leases that died, removes finished jobs beyond what is kept, and compares records, streams and
 // files now and then. Every process may do all of it at once: each act is a compare-and-set or finds nothing left to do.
 import { asMoevieError, limit } from "@moevie/contracts";
-import { pause } from "@moevie/runtime";
+import type { Clock } from "@moevie/runtime";
 import { artefactNames } from "./artefact-names.ts";
 import { isFinal } from "./job-state.ts";
 import type { Retention } from "./job-store.ts";
@@ -19,6 +19,7 @@ export interface UpkeepParts {
   readonly retention: Retention | undefined;
   readonly sweepMs: number;
   readonly signal: AbortSignal;
+  readonly clock: Clock;
   readonly onNotice: (line: string) => void;
   readonly expire: (id: string, dead: LeaseSighting) => Promise<void>;
   readonly remove: (id: string) => Promise<void>;
@@ -60,7 +61,7 @@ export class Upkeep {
     const { signal } = this.#of;
     while (!signal.aborted) {
       await work().catch(() => undefined);
-      await pause(everyMs, signal).catch(() => undefined);
+      await this.#of.clock.pause(everyMs, signal).catch(() => undefined);
     }
   }
 
@@ -81,13 +82,13 @@ export class Upkeep {
   async #expireDead(): Promise<void> {
     const leases = this.#of.table.index.leases();
     const ids = new Map(leases.map(({ number, id }) => [number, id]));
-    for (const dead of this.#watch.observe(leases, performance.now()))
+    for (const dead of this.#watch.observe(leases, this.#of.clock.monotonicMs()))
       await this.#of.expire(ids.get(dead.number) ?? "", dead).catch(() => undefined);
   }
 
   async #removeFinished({ jobsMax, ageMsMax, clipsBytesMax }: Retention): Promise<void> {
     const finished = [...this.#of.table.index.finished()].sort((one, other) => finishedAtMs(other) - finishedAtMs(one));
-    const since = Date.now() - ageMsMax;
+    const since = this.#of.clock.wallMs() - ageMsMax;
     let bytes = 0;
     const beyond = finished.filter((entry, place) => {
       const { state } = entry.job;

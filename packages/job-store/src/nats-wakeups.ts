@@ -2,7 +2,7 @@
 // then acknowledged. They decide nothing: the record does. A lost one costs only the time until the watch is heard.
 import type { JsMsg } from "@nats-io/jetstream";
 import { limit } from "@moevie/contracts";
-import { pause } from "@moevie/runtime";
+import type { Clock } from "@moevie/runtime";
 import type { NatsParts } from "./nats-streams.ts";
 
 export interface WakeUp {
@@ -16,13 +16,15 @@ export class WakeUps {
   readonly #parts: NatsParts;
   readonly #onWake: () => void;
   readonly #signal: AbortSignal;
+  readonly #clock: Clock;
   #held: JsMsg | undefined;
   #pulling = false;
 
-  constructor(parts: NatsParts, onWake: () => void, signal: AbortSignal) {
+  constructor(parts: NatsParts, onWake: () => void, signal: AbortSignal, clock: Clock) {
     this.#parts = parts;
     this.#onWake = onWake;
     this.#signal = signal;
+    this.#clock = clock;
   }
 
   /** Is a pull open that will hear of new jobs? */
@@ -57,7 +59,7 @@ export class WakeUps {
       this.#held = message;
       this.#onWake();
       // A claimant that does not come lets another have it.
-      await pause(limit("natsWakeMsMax") / 2, this.#signal).catch(() => undefined);
+      await this.#clock.pause(limit("natsWakeMsMax") / 2, this.#signal).catch(() => undefined);
       if (this.#held !== message) return;
       this.#held = undefined;
       message.nak();

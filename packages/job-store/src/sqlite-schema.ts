@@ -69,24 +69,28 @@ export function openDatabase(path: string, bytesMax: number): DatabaseSync {
   return translated(() => {
     const db = new DatabaseSync(path, { timeout: limit("storeBusyMsMax"), enableForeignKeyConstraints: true });
     try {
-      prepare(db, bytesMax);
+      prepare(db, path, bytesMax);
       return db;
     } catch (thrown) {
       db.close();
       throw thrown;
     }
-  });
+  }, path);
 }
 
-function prepare(db: DatabaseSync, bytesMax: number): void {
+function prepare(db: DatabaseSync, path: string, bytesMax: number): void {
   db.exec("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
   const pageBytes = Number(db.prepare("PRAGMA page_size").get()?.["page_size"] ?? 4096);
   db.exec(`PRAGMA max_page_count = ${Math.max(1, Math.floor(bytesMax / pageBytes))}`);
   const check = db.prepare("PRAGMA quick_check(1)").get()?.["quick_check"];
   if (check !== "ok")
-    throw new MoevieError("STORE_CORRUPT", "The job store's file failed its integrity check.", {
-      detail: String(check),
-    });
+    throw new MoevieError(
+      "STORE_CORRUPT",
+      `${path} failed its integrity check (${String(check)}): see moevie store check.`,
+      {
+        detail: String(check),
+      },
+    );
   // The write lock first: two processes may open a new file at once.
   db.exec("BEGIN IMMEDIATE");
   try {
@@ -116,15 +120,15 @@ const SQLITE_CANTOPEN = 14;
 const SQLITE_NOTADB = 26;
 
 /** Runs `work` and throws what SQLite reports as a MoevieError that says what an operator can do. */
-export function translated<T>(work: () => T): T {
+export function translated<T>(work: () => T, path = "the job store's file"): T {
   try {
     return work();
   } catch (thrown) {
-    throw translate(thrown);
+    throw translate(thrown, path);
   }
 }
 
-function translate(thrown: unknown): unknown {
+function translate(thrown: unknown, path: string): unknown {
   if (!(thrown instanceof Error) || !("errcode" in thrown) || typeof thrown.errcode !== "number") return thrown;
   const options = { cause: thrown, detail: `sqlite ${thrown.errcode}: ${thrown.message}` };
   switch (thrown.errcode & 0xff) {
@@ -141,7 +145,11 @@ function translate(thrown: unknown): unknown {
       return new MoevieError("DISK_FULL", "There is no room left for the job store.", options);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return new MoevieError("STORE_CORRUPT", "The job store's file is not a sound SQLite database.", options);
+      return new MoevieError(
+        "STORE_CORRUPT",
+        `${path} is not a sound SQLite database: see moevie store check.`,
+        options,
+      );
     case SQLITE_IOERR:
       return new MoevieError("INTERNAL", "The job store's file could not be read or written.", options);
     default:

@@ -33,6 +33,8 @@ export interface SqliteStoreOptions {
   readonly bytesMax?: number;
   /** What is kept of finished jobs. Default: all. */
   readonly retention?: Retention;
+  /** Pause between two copies of the file, made when it changed. Default: none are made. */
+  readonly backupMs?: number;
   /** Folder of clips and checkpoints. Default: artefacts/ beside the file. */
   readonly artefactsFolder?: string;
 }
@@ -57,6 +59,7 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
     queuedMax: options.queuedMax ?? limit("jobsQueuedMax"),
     bytesMax: options.bytesMax ?? limit("storeBytesMax"),
     retention: options.retention,
+    backupMs: options.backupMs ?? 0,
   });
   const artefacts = new FileArtefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
   const store = new SqliteStore(thread, artefacts);

@@ -5,6 +5,7 @@ import { performance } from "node:perf_hooks";
 import { asMoevieError, type MoevieErrorOptions, type Reason } from "@moevie/contracts";
 import type { Retention } from "./job-store.ts";
 import { LeaseWatch } from "./lease-watch.ts";
+import { takeBackup } from "./sqlite-backup.ts";
 import { SqliteRecords } from "./sqlite-records.ts";
 import { openDatabase } from "./sqlite-schema.ts";
 
@@ -13,6 +14,8 @@ export interface ThreadData {
   readonly queuedMax: number;
   readonly bytesMax: number;
   readonly retention: Retention | undefined;
+  /** Pause between two copies of the file; 0: none are made. */
+  readonly backupMs: number;
 }
 
 /** A MoevieError on its way between threads. */
@@ -56,6 +59,20 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   const db = openDatabase(data.path, data.bytesMax);
   const records = new SqliteRecords(db, () => Date.now(), data.queuedMax);
   const watch = new LeaseWatch();
+  let copyAtMs = performance.now() + data.backupMs;
+  let copied = "";
+  let copying = Promise.resolve();
+  const copyWhenDue = (): void => {
+    const own = db.prepare("SELECT total_changes() AS changes").get()?.["changes"];
+    const changes = `${Number(own)}:${records.dataVersion()}`;
+    if (data.backupMs === 0 || performance.now() < copyAtMs || changes === copied) return;
+    copyAtMs = performance.now() + data.backupMs;
+    // The next look tries again when this one finds no room.
+    copying = takeBackup(db, data.path, Date.now()).then(
+      () => void (copied = changes),
+      () => undefined,
+    );
+  };
   let lookAtMs = performance.now();
   let version = records.dataVersion();
   const poll = setInterval(() => {
@@ -67,6 +84,7 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
         const id = records.expire(dead);
         if (id !== undefined) post({ kind: "taken", id });
       }
+      copyWhenDue();
       if (data.retention === undefined || performance.now() < lookAtMs) return;
       lookAtMs = performance.now() + RETENTION_LOOK_MS;
       for (const id of records.removeFinished(data.retention)) post({ kind: "taken", id });
@@ -77,8 +95,10 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   port.on("message", ({ call, method, values }: ThreadCall) => {
     if (method === "close") {
       clearInterval(poll);
-      db.close();
-      port.close();
+      void copying.then(() => {
+        db.close();
+        port.close();
+      });
       return;
     }
     try {

@@ -1,5 +1,6 @@
 // Public entry of runtime: what a service process needs around its own work.
 export { formatAddress, parseAddress, type Address } from "./address.ts";
+export { systemClock, type Clock } from "./clock.ts";
 export { DEVICE_SETTINGS, SERVICE_SETTINGS, readConfig, type Settings, type SettingSpec } from "./config.ts";
 export type { BidiCall } from "./grpc-call.ts";
 export { GrpcPeer, type CallOptions } from "./grpc-client.ts";

@@ -13,6 +13,7 @@ import {
   Metrics,
   openTracing,
   serveGrpc,
+  systemClock,
   type GrpcServer,
   type GrpcService,
   type Loose,
@@ -212,6 +213,7 @@ export class FakeCluster implements RouterLog {
       log: await createLogger({ service: "test", level: "silent", format: "json" }),
       metrics: this.metrics,
       tracing: await openTracing({ service: "test", endpoint: "", sampleRatio: 0 }),
+      clock: systemClock,
       signal: drain.signal,
     });
     const stop = async (): Promise<void> => {

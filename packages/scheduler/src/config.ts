@@ -7,6 +7,7 @@ const JOBS_RUNNING_CEILING = 64;
 const FINISHED_JOBS_CEILING = 1_000_000;
 const FINISHED_DAYS_CEILING = 36_500;
 const CLIPS_GIB_CEILING = 1_000_000;
+const BACKUP_MINUTES_CEILING = 10_080;
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
 
@@ -23,6 +24,7 @@ const SETTINGS = {
   MOEVIE_PREVIEW_STEPS: { kind: "int", min: 0, max: limit("stepsMax"), default: 4 },
   MOEVIE_FINISHED_JOBS_MAX: { kind: "int", min: 1, max: FINISHED_JOBS_CEILING, default: limit("finishedJobsMax") },
   MOEVIE_FINISHED_DAYS_MAX: { kind: "int", min: 1, max: FINISHED_DAYS_CEILING, default: limit("finishedDaysMax") },
+  MOEVIE_BACKUP_MINUTES: { kind: "int", min: 0, max: BACKUP_MINUTES_CEILING, default: limit("storeBackupMinutes") },
   MOEVIE_CLIPS_GIB_MAX: { kind: "int", min: 1, max: CLIPS_GIB_CEILING, default: limit("clipsBytesMax") / GIB },
 } as const satisfies Readonly<Record<string, SettingSpec>>;
 

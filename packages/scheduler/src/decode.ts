@@ -3,8 +3,7 @@ import { createHash } from "node:crypto";
 import { MoevieError, limit, type ClipFacts } from "@moevie/contracts";
 import type { ArtefactAttempt, JobStore } from "@moevie/job-store";
 import { clipFrames, decodeProgress } from "./job-progress.ts";
-import { retriesOf, type JobRun } from "./job-run.ts";
-import { retryPure } from "./retry.ts";
+import type { JobRun } from "./job-run.ts";
 import type { LatentShape } from "./start-latent.ts";
 import { bytesOf, f32Head, headAndChunks } from "./tensor-stream.ts";
 
@@ -17,28 +16,26 @@ export interface DecodedClip {
 /** What comes beside the clip. */
 const STILLS = { thumbnailJpeg: "thumbnail.jpg", spritesJpeg: "sprites.jpg" } as const;
 
-/** A decoder that goes away begins again from the latent, in a file begun again. */
-export function decode(
+/** One Decode call into a file begun anew; what a call that fails has written is removed. Its caller repeats it. */
+export async function decode(
   run: JobRun,
   store: JobStore,
   latent: Float32Array,
   shape: LatentShape,
   traceparent: string,
 ): Promise<DecodedClip> {
-  return retryPure(
-    async () => {
-      const attempt = await store.artefacts.createAttempt(run.held.lease);
-      try {
-        return { attempt, facts: await receive(run, attempt, latent, shape, traceparent) };
-      } catch (thrown) {
-        await attempt
-          .discard()
-          .catch((left: unknown) => run.log.warn({ err: left }, "a broken-off clip was left behind"));
-        throw thrown;
-      }
-    },
-    retriesOf(run, "decoder"),
-  );
+  const attempt = await store.artefacts.createAttempt(run.held.lease);
+  try {
+    return { attempt, facts: await receive(run, attempt, latent, shape, traceparent) };
+  } catch (thrown) {
+    await discard(run, attempt);
+    throw thrown;
+  }
+}
+
+/** Never rejects: a sweep removes what stays. */
+export async function discard(run: JobRun, attempt: ArtefactAttempt): Promise<void> {
+  await attempt.discard().catch((left: unknown) => run.log.warn({ err: left }, "a broken-off clip was left behind"));
 }
 
 async function receive(

@@ -1,9 +1,9 @@
 // Step finish-job: the fenced end of a job, whatever the end is. Nothing is visible before, nothing is written after.
 import { asMoevieError, type MoevieError } from "@moevie/contracts";
 import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
-import type { Logger, Metrics } from "@moevie/runtime";
+import type { Clock, Logger, Metrics } from "@moevie/runtime";
 import { credentials } from "./credentials.ts";
-import type { DecodedClip } from "./decode.ts";
+import { discard, type DecodedClip } from "./decode.ts";
 import { commitProgress } from "./job-progress.ts";
 import type { JobRun } from "./job-run.ts";
 import { retryPure, type RetryPolicy } from "./retry.ts";
@@ -11,8 +11,14 @@ import { retryPure, type RetryPolicy } from "./retry.ts";
 /** Makes the clip's file durable and answers the outcome that will make it visible. */
 export async function commitClip(run: JobRun, { attempt, facts }: DecodedClip): Promise<JobOutcome> {
   await run.held.progress(commitProgress(run), run.stages.timings);
-  await attempt.writeCompanion("credentials.json", credentials(run, facts));
-  const sizeBytes = await attempt.commit();
+  let sizeBytes: number;
+  try {
+    await attempt.writeCompanion("credentials.json", credentials(run, facts));
+    sizeBytes = await attempt.commit();
+  } catch (thrown) {
+    await discard(run, attempt);
+    throw thrown;
+  }
   const { sha256, codec, pixelFormat, width, height, fps, frameCount } = facts;
   return { kind: "completed", artefact: { sizeBytes, sha256, codec, pixelFormat, width, height, fps, frameCount } };
 }
@@ -31,6 +37,7 @@ export interface Conclusion {
   readonly lease: Lease;
   readonly outcome: JobOutcome | "release" | "abandon";
   readonly retry: RetryPolicy;
+  readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly startMs: number;
@@ -38,7 +45,7 @@ export interface Conclusion {
 
 /** Writes the end. A store that is away is waited for; a lease lost meanwhile means the job is another's. */
 export async function finishJob(conclusion: Conclusion): Promise<void> {
-  const { store, lease, outcome, retry, log, metrics } = conclusion;
+  const { store, lease, outcome, retry, clock, log, metrics } = conclusion;
   if (outcome === "abandon") {
     log.warn("the lease was lost: another scheduler goes on");
     return;
@@ -48,7 +55,7 @@ export async function finishJob(conclusion: Conclusion): Promise<void> {
     // No signal: the end must be written even while the service drains; the policy bounds it.
     const onRetry = (error: MoevieError): void =>
       log.warn({ reason: error.reason, detail: error.detail }, "writing the end again");
-    await retryPure(write, { policy: retry, signal: new AbortController().signal, onRetry });
+    await retryPure(write, { policy: retry, signal: new AbortController().signal, clock, onRetry });
   } catch (thrown) {
     const error = asMoevieError(thrown);
     log.error(
@@ -63,7 +70,7 @@ export async function finishJob(conclusion: Conclusion): Promise<void> {
   }
   const reason = outcome.kind === "failed" ? outcome.error.reason : "";
   metrics.add("moevie_jobs_finished_total", { outcome: outcome.kind, reason });
-  const seconds = (performance.now() - conclusion.startMs) / 1000;
+  const seconds = (clock.monotonicMs() - conclusion.startMs) / 1000;
   metrics.observe("moevie_job_duration_seconds", { outcome: outcome.kind }, seconds);
   if (outcome.kind === "completed") {
     metrics.add("moevie_frames_generated_total", {}, outcome.artefact.frameCount);

@@ -1,7 +1,7 @@
 // A lease while its job runs: renews it, hears cancel requests and loss, and is the only way a running job writes to the store.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import type { JobProgress, JobStore, Lease, LeaseAnswer, StageTiming } from "@moevie/job-store";
-import { pause, type Logger } from "@moevie/runtime";
+import type { Clock, Logger } from "@moevie/runtime";
 
 export interface HeldLeaseOptions {
   readonly store: JobStore;
@@ -10,6 +10,7 @@ export interface HeldLeaseOptions {
   /** Aborts when the service drains. */
   readonly drain: AbortSignal;
   readonly log: Logger;
+  readonly clock: Clock;
 }
 
 export class HeldLease {
@@ -18,15 +19,18 @@ export class HeldLease {
   readonly signal: AbortSignal;
   readonly #store: JobStore;
   readonly #log: Logger;
+  readonly #clock: Clock;
   readonly #abort = new AbortController();
   readonly #ended = new AbortController();
   readonly #renewing: Promise<void>;
-  #heardMs = performance.now();
+  #heardMs: number;
 
-  constructor({ store, lease, leaseRenewMs, drain, log }: HeldLeaseOptions) {
+  constructor({ store, lease, leaseRenewMs, drain, log, clock }: HeldLeaseOptions) {
     this.lease = lease;
     this.#store = store;
     this.#log = log;
+    this.#clock = clock;
+    this.#heardMs = clock.monotonicMs();
     this.signal = AbortSignal.any([this.#abort.signal, drain]);
     this.#renewing = this.#renewUntilEnded(leaseRenewMs);
   }
@@ -57,7 +61,7 @@ export class HeldLease {
 
   async #renewUntilEnded(leaseRenewMs: number): Promise<void> {
     while (!this.#ended.signal.aborted && !this.#abort.signal.aborted) {
-      await pause(leaseRenewMs, this.#ended.signal).catch(() => undefined);
+      await this.#clock.pause(leaseRenewMs, this.#ended.signal).catch(() => undefined);
       if (this.#ended.signal.aborted) return;
       await this.#heard(() => this.#store.renew(this.lease));
     }
@@ -65,14 +69,16 @@ export class HeldLease {
 
   /** One write. A lost lease or a full disk stops the job; a store that fails otherwise is waited for as long as the lease lasts. */
   async #heard(write: () => Promise<LeaseAnswer>): Promise<boolean> {
+    // What waited its turn behind the write that was refused.
+    if (this.#abort.signal.aborted) return false;
     try {
       const { cancelRequested } = await write();
-      this.#heardMs = performance.now();
+      this.#heardMs = this.#clock.monotonicMs();
       if (cancelRequested) this.#abort.abort(new MoevieError("CANCELLED", "The job was cancelled."));
       return true;
     } catch (thrown) {
       const error = asMoevieError(thrown);
-      const silentMs = performance.now() - this.#heardMs;
+      const silentMs = this.#clock.monotonicMs() - this.#heardMs;
       if (error.reason === "LEASE_LOST" || error.reason === "DISK_FULL") this.#abort.abort(error);
       else if (silentMs > this.lease.leaseMs) {
         const detail = `no renewal for ${Math.round(silentMs)} ms`;

@@ -1,6 +1,6 @@
 // What the steps of one running job share. Data only.
 import type { JobSpec } from "@moevie/job-store";
-import type { GrpcPeer, Logger, Metrics, Tracing } from "@moevie/runtime";
+import type { Clock, GrpcPeer, Logger, Metrics, Tracing } from "@moevie/runtime";
 import type { HeldLease } from "./held-lease.ts";
 import type { ModelFacts } from "./model-facts.ts";
 import type { RetryOptions, RetryPolicy } from "./retry.ts";
@@ -43,6 +43,7 @@ export interface JobRun {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
+  readonly clock: Clock;
   /** The job's span. */
   readonly traceparent: string;
 }
@@ -52,6 +53,7 @@ export function retriesOf(run: JobRun, peer: keyof Peers, signal: AbortSignal = 
   return {
     policy: run.settings.retry,
     signal,
+    clock: run.clock,
     onRetry: (error) => {
       run.metrics.add("moevie_peer_retries_total", { peer, reason: error.reason });
       run.log.warn({ peer, reason: error.reason, detail: error.detail }, "calling again");

@@ -1,7 +1,7 @@
 // Step lease-job: takes queued jobs while there is room, and waits for news when there is none.
 import { asMoevieError } from "@moevie/contracts";
 import type { JobStore, Lease } from "@moevie/job-store";
-import { pause, type Logger } from "@moevie/runtime";
+import type { Clock, Logger } from "@moevie/runtime";
 import type { SchedulerSettings } from "./job-run.ts";
 
 export interface ClaimLoop {
@@ -9,6 +9,7 @@ export interface ClaimLoop {
   readonly settings: SchedulerSettings;
   readonly signal: AbortSignal;
   readonly log: Logger;
+  readonly clock: Clock;
   /** Runs a job to its end; never rejects. */
   readonly run: (lease: Lease) => Promise<void>;
   /** Called whenever the store may have changed. */
@@ -16,7 +17,7 @@ export interface ClaimLoop {
 }
 
 /** Takes back what an earlier life of this owner held, claims until the signal aborts, then waits for the running jobs to stop. */
-export async function leaseJobs({ store, settings, signal, log, run, onTurn }: ClaimLoop): Promise<void> {
+export async function leaseJobs({ store, settings, signal, log, clock, run, onTurn }: ClaimLoop): Promise<void> {
   const running = new Set<Promise<void>>();
   let takenBack = false;
   while (!signal.aborted) {
@@ -38,9 +39,9 @@ export async function leaseJobs({ store, settings, signal, log, run, onTurn }: C
     } catch (thrown) {
       const error = asMoevieError(thrown);
       log.error({ reason: error.reason, detail: error.detail }, "the job store failed");
-      await pause(settings.leaseRenewMs, signal).catch(() => undefined);
+      await clock.pause(settings.leaseRenewMs, signal).catch(() => undefined);
     }
-    await news(store, seen, running, settings.leaseRenewMs, signal);
+    await news(store, seen, running, settings.leaseRenewMs, signal, clock);
   }
   await Promise.all(running);
 }
@@ -52,13 +53,14 @@ async function news(
   running: ReadonlySet<Promise<void>>,
   lookMs: number,
   signal: AbortSignal,
+  clock: Clock,
 ): Promise<void> {
   const over = new AbortController();
   const either = AbortSignal.any([signal, over.signal]);
   await Promise.race([
     ...running,
     quiet(store.waitForChange({ after: seen, signal: either })),
-    quiet(pause(lookMs, either)),
+    quiet(clock.pause(lookMs, either)),
   ]);
   over.abort();
 }

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { BundleError, openBundle } from "@moevie/bundle";
 import { MoevieError, limit } from "@moevie/contracts";
 import { openJobStore } from "@moevie/job-store";
-import { GrpcPeer, runService } from "@moevie/runtime";
+import { GrpcPeer, runService, systemClock } from "@moevie/runtime";
 import { readSchedulerConfig, retentionOf } from "./config.ts";
 import { modelFacts } from "./model-facts.ts";
 import { startScheduler } from "./service.ts";
@@ -17,7 +17,11 @@ runService({
       throw thrown;
     });
     const model = modelFacts(bundle.manifest, bundle.digest);
-    const store = await openJobStore(config, { retention: retentionOf(config), onNotice: (line) => log.warn(line) });
+    const store = await openJobStore(config, {
+      retention: retentionOf(config),
+      backupMs: config.MOEVIE_BACKUP_MINUTES * 60_000,
+      onNotice: (line) => log.warn(line),
+    });
     const peers = {
       textEncoder: new GrpcPeer("moevie.v1.TextEncoderService", config.MOEVIE_TEXT_ENCODER),
       router: new GrpcPeer("moevie.v1.DenoiseService", config.MOEVIE_ROUTER),
@@ -39,7 +43,17 @@ runService({
         totalMsMax: limit("peerWaitMsMax"),
       },
     };
-    const scheduler = startScheduler({ store, model, peers, settings, log, metrics, tracing, signal });
+    const scheduler = startScheduler({
+      store,
+      model,
+      peers,
+      settings,
+      log,
+      metrics,
+      tracing,
+      clock: systemClock,
+      signal,
+    });
     return {
       async close() {
         await scheduler.stopped;

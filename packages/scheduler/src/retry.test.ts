@@ -1,6 +1,7 @@
 // Repeating a call: what is repeated, how long, and what ends it.
 import { describe, expect, it } from "vitest";
 import { MoevieError } from "@moevie/contracts";
+import { systemClock } from "@moevie/runtime";
 import { retryPure, type RetryPolicy } from "./retry.ts";
 
 const POLICY: RetryPolicy = { firstPauseMs: 1, pauseMsMax: 4, totalMsMax: 60_000 };
@@ -21,9 +22,12 @@ async function run(errors: readonly Error[], policy = POLICY, signal = new Abort
     const error = errors[calls++];
     return error === undefined ? Promise.resolve("done") : Promise.reject(error);
   };
-  const result = await retryPure(work, { policy, signal, onRetry: ({ reason }) => retries.push(reason) }).catch(
-    (thrown: unknown) => thrown,
-  );
+  const result = await retryPure(work, {
+    policy,
+    signal,
+    clock: systemClock,
+    onRetry: ({ reason }) => retries.push(reason),
+  }).catch((thrown: unknown) => thrown);
   return { calls, retries, result };
 }
 
@@ -78,13 +82,14 @@ describe("retryPure", () => {
         abort.abort(reason);
         return Promise.reject(away());
       },
-      { policy: POLICY, signal: abort.signal, onRetry: () => undefined },
+      { policy: POLICY, signal: abort.signal, clock: systemClock, onRetry: () => undefined },
     );
     await expect(inCall).rejects.toBe(reason);
     const later = new AbortController();
     const inPause = retryPure(() => Promise.reject(away()), {
       policy: { firstPauseMs: 3_600_000, pauseMsMax: 3_600_000, totalMsMax: 7_200_000 },
       signal: later.signal,
+      clock: systemClock,
       onRetry: () => later.abort(reason),
     });
     await expect(inPause).rejects.toBe(reason);

@@ -1,6 +1,6 @@
 // The one owner of retries: pure calls to peers are repeated with back-off while the peer is away. Nothing beneath repeats.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
-import { pause } from "@moevie/runtime";
+import type { Clock } from "@moevie/runtime";
 
 export interface RetryPolicy {
   readonly firstPauseMs: number;
@@ -13,13 +13,17 @@ export interface RetryOptions {
   readonly policy: RetryPolicy;
   /** Ends waiting and working; its reason is thrown. */
   readonly signal: AbortSignal;
+  readonly clock: Clock;
   readonly onRetry: (error: MoevieError) => void;
 }
 
 const PAUSE_GROWTH = 2;
 
 /** Runs `work` until it succeeds, fails for good, or the policy's time is over. */
-export async function retryPure<T>(work: () => Promise<T>, { policy, signal, onRetry }: RetryOptions): Promise<T> {
+export async function retryPure<T>(
+  work: () => Promise<T>,
+  { policy, signal, clock, onRetry }: RetryOptions,
+): Promise<T> {
   let firstFailureMs: number | undefined;
   for (let pauseMs = policy.firstPauseMs; ; pauseMs = Math.min(pauseMs * PAUSE_GROWTH, policy.pauseMsMax)) {
     signal.throwIfAborted();
@@ -28,11 +32,11 @@ export async function retryPure<T>(work: () => Promise<T>, { policy, signal, onR
     } catch (thrown) {
       signal.throwIfAborted();
       const error = peerError(thrown);
-      firstFailureMs ??= performance.now();
+      firstFailureMs ??= clock.monotonicMs();
       const waitMs = Math.max(pauseMs, error.retryAfterMs ?? 0);
-      if (!error.retryable || performance.now() - firstFailureMs + waitMs > policy.totalMsMax) throw error;
+      if (!error.retryable || clock.monotonicMs() - firstFailureMs + waitMs > policy.totalMsMax) throw error;
       onRetry(error);
-      await pause(waitMs, signal);
+      await clock.pause(waitMs, signal);
     }
   }
 }

@@ -1,14 +1,14 @@
 // One leased job from encode to its end, in the order of the steps; each step is a file of its name.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
-import { traceIdOf, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
+import { traceIdOf, type Clock, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
 import { decode } from "./decode.ts";
 import { denoise } from "./denoise.ts";
 import { encode } from "./encode.ts";
 import { commitClip, finishJob, outcomeOf } from "./finish-job.ts";
 import { HeldLease } from "./held-lease.ts";
 import { encodeProgress } from "./job-progress.ts";
-import type { DecodePace, JobRun, Peers, SchedulerSettings } from "./job-run.ts";
+import { retriesOf, type DecodePace, type JobRun, type Peers, type SchedulerSettings } from "./job-run.ts";
 import type { ModelFacts } from "./model-facts.ts";
 import { retryPure } from "./retry.ts";
 import { StageClock } from "./stage-clock.ts";
@@ -23,15 +23,16 @@ export interface RunParts {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly pace: DecodePace;
+  readonly clock: Clock;
   readonly signal: AbortSignal;
 }
 
 /** Runs the job and writes its end. Never rejects. */
 export async function runJob(parts: RunParts, lease: Lease): Promise<void> {
-  const { store, settings, metrics, tracing } = parts;
+  const { store, settings, metrics, tracing, clock } = parts;
   const log = parts.log.child({ job: lease.id, trace: traceIdOf(lease.job.traceparent) });
-  const startMs = performance.now();
-  const held = new HeldLease({ store, lease, leaseRenewMs: settings.leaseRenewMs, drain: parts.signal, log });
+  const startMs = clock.monotonicMs();
+  const held = new HeldLease({ store, lease, leaseRenewMs: settings.leaseRenewMs, drain: parts.signal, log, clock });
   const queueSeconds = queueWait(lease);
   metrics.observe("moevie_job_queue_wait_seconds", {}, queueSeconds);
   if (lease.job.attempt > 1) metrics.add("moevie_job_redeliveries_total");
@@ -51,7 +52,7 @@ export async function runJob(parts: RunParts, lease: Lease): Promise<void> {
     }
   }
   await held.end();
-  await finishJob({ store, lease, outcome, retry: settings.retry, log, metrics, startMs });
+  await finishJob({ store, lease, outcome, retry: settings.retry, clock, log, metrics, startMs });
 }
 
 async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
@@ -65,15 +66,21 @@ async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
   const contexts = await stages.time("encode", (traceparent) => encode(run, traceparent));
   const saved = await loadCheckpoint(run, store);
   const latent = await stages.time("denoise", (traceparent) => denoise(run, contexts, shape, saved, traceparent));
-  const clip = await stages.time("decode", (traceparent) => decode(run, store, latent, shape, traceparent));
-  return await stages.time("commit", () => commitClip(run, clip));
+  // A decoder that goes away, or a store that does while it takes the clip: the clip is made again, in a file begun again.
+  return await retryPure(
+    async () => {
+      const clip = await stages.time("decode", (traceparent) => decode(run, store, latent, shape, traceparent));
+      return await stages.time("commit", () => commitClip(run, clip));
+    },
+    retriesOf(run, "decoder"),
+  );
 }
 
 /** A store that is busy is asked again: the job must not begin anew for that, only for a checkpoint that is damaged. */
-async function loadCheckpoint({ held, settings, log }: JobRun, store: JobStore): Promise<Uint8Array | null> {
+async function loadCheckpoint({ held, settings, log, clock }: JobRun, store: JobStore): Promise<Uint8Array | null> {
   const onRetry = (error: MoevieError): void =>
     log.warn({ reason: error.reason, detail: error.detail }, "reading the checkpoint again");
-  const options = { policy: settings.retry, signal: held.signal, onRetry };
+  const options = { policy: settings.retry, signal: held.signal, clock, onRetry };
   try {
     return await retryPure(() => store.loadCheckpoint(held.lease.id), options);
   } catch (thrown) {

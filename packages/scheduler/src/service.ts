@@ -1,6 +1,6 @@
 // The scheduler's life: claims jobs and runs several side by side until it drains. It answers no calls but health.
 import type { JobStore } from "@moevie/job-store";
-import type { Logger, Metrics, Tracing } from "@moevie/runtime";
+import type { Clock, Logger, Metrics, Tracing } from "@moevie/runtime";
 import type { DecodePace, Peers, SchedulerSettings } from "./job-run.ts";
 import { leaseJobs } from "./lease-job.ts";
 import type { ModelFacts } from "./model-facts.ts";
@@ -14,6 +14,7 @@ export interface SchedulerParts {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
+  readonly clock: Clock;
   /** Aborts when the service drains. */
   readonly signal: AbortSignal;
 }
@@ -24,7 +25,7 @@ export interface Scheduler {
 }
 
 export function startScheduler(parts: SchedulerParts): Scheduler {
-  const { store, settings, signal, log, metrics } = parts;
+  const { store, settings, signal, log, metrics, clock } = parts;
   declareMetrics(metrics);
   const pace: DecodePace = { secondsPerFrame: undefined };
   const onTurn = async (): Promise<void> => {
@@ -32,7 +33,15 @@ export function startScheduler(parts: SchedulerParts): Scheduler {
       metrics.set("moevie_jobs_in_state", { state }, jobs);
   };
   return {
-    stopped: leaseJobs({ store, settings, signal, log, onTurn, run: (lease) => runJob({ ...parts, pace }, lease) }),
+    stopped: leaseJobs({
+      store,
+      settings,
+      signal,
+      log,
+      clock,
+      onTurn,
+      run: (lease) => runJob({ ...parts, pace }, lease),
+    }),
   };
 }
 

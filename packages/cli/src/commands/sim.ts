@@ -1,0 +1,63 @@
+// `moevie sim`: schedules of a simulated cluster, by the program in tests/sim.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
+import { CommandError, UsageError } from "../failure.ts";
+import { runNode } from "../run-child.ts";
+import { parseWholeNumber } from "../video-flags.ts";
+
+interface Report {
+  readonly schedules: number;
+  readonly jobs: number;
+  readonly troubles: number;
+  readonly virtualSeconds: number;
+  readonly perSecond: number;
+  /** Seed of the schedule that broke a promise, and which ones. */
+  readonly broken?: number;
+  readonly violations?: readonly string[];
+}
+
+type Told =
+  | { readonly line: string }
+  | { readonly report: Report }
+  | { readonly unknownFault: string; readonly known: readonly string[] };
+
+export async function sim(context: CommandContext, _args: readonly string[], flags: RawFlags): Promise<CommandResult> {
+  const schedules = parseWholeNumber(flags, "schedules", "--schedules", { min: 1, max: 10_000_000, default: 2000 });
+  const seed = parseWholeNumber(flags, "seed", "--seed", { min: 1, max: 2 ** 31 - 1, default: 1 });
+  const fault = textFlag(flags, "fault") ?? "";
+  const program = join(context.config.root, "tests", "sim", "main.ts");
+  if (!existsSync(program)) throw new CommandError(`${program} is missing: sim runs from the repository`);
+  const told: { report?: Report; known?: readonly string[] } = {};
+  const { exitCode, stderr } = await runNode(context, [program, `${schedules}`, `${seed}`, fault], {
+    capture: true,
+    interruption: context.interruption,
+    onLine(text) {
+      const line = JSON.parse(text) as Told;
+      if ("line" in line) context.output.note(line.line);
+      else if ("report" in line) told.report = line.report;
+      else told.known = line.known;
+    },
+  });
+  if (told.known !== undefined)
+    throw new UsageError([
+      { flag: "--fault", value: fault, allowed: told.known.map((name) => `"${name}"`).join(", ") },
+    ]);
+  const { report } = told;
+  if (report === undefined)
+    throw new CommandError(`sim ended with ${exitCode}: ${stderr.trim().split("\n").at(-1) ?? "no reason given"}`);
+  return { json: { ...report }, failed: report.broken !== undefined, lines: linesOf(report, fault) };
+}
+
+function linesOf(
+  { schedules, jobs, troubles, virtualSeconds, perSecond, broken, violations = [] }: Report,
+  fault: string,
+): string[] {
+  const again = `moevie sim --seed ${broken} --schedules 1${fault === "" ? "" : ` --fault "${fault}"`}`;
+  return [
+    `${schedules} schedules, ${jobs} jobs, ${troubles} troubles, ${Math.round(virtualSeconds)} virtual seconds, ${perSecond.toFixed(1)} schedules a second`,
+    ...(broken === undefined
+      ? ["every promise was kept"]
+      : [...violations.map((what) => `broken: ${what}`), `again: ${again}`]),
+  ];
+}

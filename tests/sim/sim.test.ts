@@ -1,0 +1,32 @@
+// Schedules of a simulated cluster keep every promise, and each planted fault is found. `moevie sim` plays more, or one again.
+import { expect, test } from "vitest";
+import { MUTATIONS } from "./mutations.ts";
+import { runSchedule } from "./run-schedule.ts";
+import { runSchedules } from "./run-schedules.ts";
+
+const SCHEDULES = Number(process.env["MOEVIE_SIM_SCHEDULES"] ?? 1000);
+/** Each run plays others; a seed names its first. */
+const SEED = Number(process.env["MOEVIE_SIM_SEED"] ?? 1 + (Math.floor(Date.now() / 1000) % 1e6) * 1000);
+const FAULT_SEEDS = 150;
+
+test(
+  "no accepted job is lost, none completes twice, no late owner's write counts, every job ends with the clip of a calm run",
+  async () => {
+    const { broken, violations = [], ...report } = await runSchedules({ schedules: SCHEDULES, seed: SEED });
+    console.log(`from seed ${SEED}: ${JSON.stringify(report)}`);
+    expect(violations, `again: ./moevie sim --schedules 1 --seed ${broken}`).toEqual([]);
+  },
+  20 * 60_000,
+);
+
+test("a seed is a schedule: the same things happen at the same times", async () => {
+  const [one, other] = [await runSchedule({ seed: 3, traced: true }), await runSchedule({ seed: 3, traced: true })];
+  expect(other.trace).toEqual(one.trace);
+  expect(one.trace.length).toBeGreaterThan(20);
+});
+
+test.each(MUTATIONS)("a planted fault is found: $name", async (mutation) => {
+  const { broken, violations = [] } = await runSchedules({ schedules: FAULT_SEEDS, seed: 1, mutation });
+  console.log(`at seed ${broken}: ${violations[0]}`);
+  expect(broken).toBeDefined();
+});

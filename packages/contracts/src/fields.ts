@@ -44,6 +44,13 @@ export function qualityName(quality: Quality | undefined): QualityName | undefin
   return (Object.keys(QUALITIES) as QualityName[]).find((name) => QUALITIES[name] === quality);
 }
 
+/** Name of a tenant, as the metadata TENANT_KEY of a call gives it. */
+export function isTenant(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name);
+}
+export const TENANT_ALLOWED = '1 to 63 letters, digits, ".", "_" and "-", the first a letter or digit';
+export const TENANT_KEY = "x-moevie-tenant";
+
 /** page_size: an int32 on the wire, capped by the service. */
 export const PAGE_SIZE: NumberRule = {
   min: 0,

@@ -6,4 +6,5 @@ export type { ArtefactAttempt, Artefacts, AttemptName, Companion, OpenArtefact }
 export { openSqliteStore, type SqliteJobStore, type SqliteStoreOptions } from "./sqlite-store.ts";
 export { openNatsStore, type NatsStoreOptions } from "./nats-store.ts";
 export type { NatsAccess } from "./nats-connection.ts";
+export { DEFAULT_TENANT, JOB_PRIORITIES, type JobPriority, type TenantShares } from "./queue-order.ts";
 export { openJobStore, STORE_SETTINGS } from "./config.ts";

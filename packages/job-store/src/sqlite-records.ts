@@ -6,8 +6,6 @@ import { MoevieError, limit } from "@moevie/contracts";
 import { artefactNames } from "./artefact-names.ts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
 import {
-  CALLERS_REASONS,
-  JOB_STATE_KINDS,
   held,
   isFinal,
   transition,
@@ -15,7 +13,6 @@ import {
   type JobTransition,
 } from "./job-state.ts";
 import { COLUMNS, recordOf, stateOf, type FixedFacts, type JobRow } from "./job-row.ts";
-import { cursorOf, tokenOf } from "./page-token.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
 import type {
   JobEvent,
@@ -35,6 +32,7 @@ import { DEFAULT_TENANT, turnMs, type TenantShares } from "./queue-order.ts";
 import { remaining, requestKeyOf } from "./queue-room.ts";
 import { addEvent, readEvents } from "./sqlite-events.ts";
 import { SqliteQueue } from "./sqlite-queue.ts";
+import { countsOf, finishedBeyond, leasesOf, overdueOf, pageOf } from "./sqlite-reads.ts";
 import { translated } from "./sqlite-schema.ts";
 
 /** What names a lease on the way to the thread. */
@@ -61,8 +59,6 @@ export interface FilesNeeded {
 function waiting({ steps }: JobSpec): JobProgress {
   return { stage: "queue", step: 0, stepCount: steps, percent: 0 };
 }
-
-const DEAD = `state = 'failed' AND number < ? AND state_json ->> '$.error.reason' NOT IN (${CALLERS_REASONS.map(() => "?").join(", ")})`;
 
 export class SqliteRecords {
   readonly #db: DatabaseSync;
@@ -121,19 +117,7 @@ export class SqliteRecords {
   }
 
   list(pageSize: number, pageToken: string, deadOnly: boolean): JobPage {
-    return translated(() => {
-      const before = pageToken === "" ? Number.MAX_SAFE_INTEGER : cursorOf(pageToken);
-      const size = Math.min(Math.max(1, pageSize), limit("listPageSizeMax"));
-      const which = deadOnly ? DEAD : "number < ?";
-      const query = this.#db.prepare(`SELECT ${COLUMNS} FROM jobs WHERE ${which} ORDER BY number DESC LIMIT ?`);
-      const rows = query.all(before, ...(deadOnly ? CALLERS_REASONS : []), size + 1) as unknown as JobRow[];
-      const page = rows.slice(0, size);
-      const last = page.at(-1);
-      return {
-        jobs: page.map(recordOf),
-        nextPageToken: rows.length > size && last !== undefined ? tokenOf(last.number) : "",
-      };
-    });
+    return translated(() => pageOf(this.#db, pageSize, pageToken, deadOnly));
   }
 
   claimNext(owner: string, leaseMs: number): Lease | null {
@@ -239,12 +223,7 @@ export class SqliteRecords {
 
   /** Waiting jobs whose deadline is over by the wall clock. */
   overdue(): readonly LeaseSighting[] {
-    return translated(() => {
-      const query = "SELECT number, token FROM jobs WHERE state = 'queued' AND deadline_at_ms IS NOT NULL AND deadline_at_ms < ?";
-      const rows = this.#db.prepare(query).all(this.#wallClockMs());
-      const leaseMs = limit("deadlineToleranceMs");
-      return rows.map((row) => ({ number: Number(row["number"]), token: Number(row["token"]), revision: 0, leaseMs }));
-    });
+    return translated(() => overdueOf(this.#db, this.#wallClockMs()));
   }
 
   /** Ends a job that still waits after its deadline. */
@@ -287,27 +266,14 @@ export class SqliteRecords {
   }
 
   /** Removes finished jobs beyond `kept`, a few at a time, and answers their ids. */
-  removeFinished({ jobsMax, ageMsMax, clipsBytesMax }: Retention): readonly string[] {
-    const beyond = this.#db.prepare(
-      `SELECT id FROM (
-         SELECT id, finished_at_ms, row_number() OVER newest AS place, sum(clip_bytes) OVER newest AS bytes
-         FROM jobs WHERE finished_at_ms IS NOT NULL WINDOW newest AS (ORDER BY finished_at_ms DESC, id)
-       ) WHERE place > ? OR finished_at_ms < ? OR (bytes > ? AND place > 1) ORDER BY place DESC LIMIT ?`,
-    );
-    const since = this.#wallClockMs() - ageMsMax;
-    const rows = translated(() => beyond.all(jobsMax, since, clipsBytesMax, limit("finishedPerLookMax")));
-    const ids = rows.map((row) => String(row["id"]));
+  removeFinished(kept: Retention): readonly string[] {
+    const ids = translated(() => finishedBeyond(this.#db, kept, this.#wallClockMs()));
     if (ids.length > 0) this.#remove(ids);
     return ids;
   }
 
   counts(): Record<JobStateKind, number> {
-    return translated(() => {
-      const counts = Object.fromEntries(JOB_STATE_KINDS.map((kind) => [kind, 0])) as Record<JobStateKind, number>;
-      const rows = this.#db.prepare("SELECT state, count(*) AS jobs FROM jobs GROUP BY state").all();
-      for (const row of rows) counts[row["state"] as JobStateKind] = Number(row["jobs"]);
-      return counts;
-    });
+    return translated(() => countsOf(this.#db));
   }
 
   /** Which files of each job its record still needs. */
@@ -330,17 +296,7 @@ export class SqliteRecords {
 
   /** Every running job's lease, for the observer. */
   leases(): readonly LeaseSighting[] {
-    return translated(() => {
-      const rows = this.#db
-        .prepare("SELECT number, token, lease_revision, lease_ms FROM jobs WHERE state = 'running'")
-        .all();
-      return rows.map((row) => ({
-        number: Number(row["number"]),
-        token: Number(row["token"]),
-        revision: Number(row["lease_revision"]),
-        leaseMs: Number(row["lease_ms"]),
-      }));
-    });
+    return translated(() => leasesOf(this.#db));
   }
 
   /** Takes a dead lease's job back and answers its id; undefined when its owner wrote after all. */

@@ -77,7 +77,8 @@ beforeEach(async () => {
     GetVideo: ({ name }) => Promise.resolve({ name }),
     ListVideos: unused,
     DeleteVideo: unused,
-    WatchVideo: (request, call) => watch(request, call),
+    RetryVideo: () => Promise.reject(new Error("not asked for")),
+        WatchVideo: (request, call) => watch(request, call),
     DownloadVideo: (request, call) => download(request, call),
   };
   server = await serveGrpc({

@@ -1,6 +1,6 @@
 // Public entry of job-store: the interface, the stores and the state machine's types.
 export * from "./job-store.ts";
-export { isFinal, JOB_STATE_KINDS } from "./job-state.ts";
+export { DEADLINE_PASSED, isFinal, JOB_STATE_KINDS } from "./job-state.ts";
 export type { ArtefactFacts, JobError, JobState, JobStateKind } from "./job-state.ts";
 export type { ArtefactAttempt, Artefacts, AttemptName, Companion, OpenArtefact } from "./artefact-names.ts";
 export { openSqliteStore, type SqliteJobStore, type SqliteStoreOptions } from "./sqlite-store.ts";

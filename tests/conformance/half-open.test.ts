@@ -78,7 +78,7 @@ beforeEach(async () => {
     ListVideos: unused,
     DeleteVideo: unused,
     RetryVideo: unused,
-        WatchVideo: (request, call) => watch(request, call),
+    WatchVideo: (request, call) => watch(request, call),
     DownloadVideo: (request, call) => download(request, call),
   };
   server = await serveGrpc({

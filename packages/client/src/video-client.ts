@@ -121,10 +121,7 @@ export class VideoClient {
   }
 
   /** Submits a prompt; fields left out get the server's defaults. The same requestId with the same spec is one job. */
-  async createVideo(
-    spec: Partial<VideoSpec>,
-    options: CallOptions & CreateOptions = {},
-  ): Promise<Operation> {
+  async createVideo(spec: Partial<VideoSpec>, options: CallOptions & CreateOptions = {}): Promise<Operation> {
     // Checked here, too: the wire's types would turn -1, 1.5 and NaN into other numbers, and a quality they do not know into none.
     checkFields([
       ...Object.entries(VIDEO_NUMBERS).flatMap(([name, rule]) =>

@@ -72,7 +72,8 @@ export const ERRORS = {
   TENANT_QUEUE_FULL: {
     code: "RESOURCE_EXHAUSTED",
     retry: true,
-    meaning: "The tenant has as many jobs waiting as it may have; tenant and limit are named; retry after the time given.",
+    meaning:
+      "The tenant has as many jobs waiting as it may have; tenant and limit are named; retry after the time given.",
   },
   TOO_MANY_OPEN_CALLS: {
     code: "RESOURCE_EXHAUSTED",
@@ -97,7 +98,11 @@ export const ERRORS = {
   PEER_UNAVAILABLE: { code: "UNAVAILABLE", retry: true, meaning: "A service this call depends on does not answer." },
   DRAINING: { code: "UNAVAILABLE", retry: true, meaning: "The service is going away and takes no new work." },
   EXPERT_MISSING: { code: "UNAVAILABLE", retry: true, meaning: "No connected shard holds an expert the step needs." },
-  DEADLINE: { code: "DEADLINE_EXCEEDED", retry: true, meaning: "The call, or the job that was given a deadline, did not finish in its time." },
+  DEADLINE: {
+    code: "DEADLINE_EXCEEDED",
+    retry: true,
+    meaning: "The call, or the job that was given a deadline, did not finish in its time.",
+  },
   CANCELLED: { code: "CANCELLED", retry: false, meaning: "The caller or a user cancelled the work." },
   LEASE_LOST: {
     code: "ABORTED",

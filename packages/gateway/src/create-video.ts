@@ -29,9 +29,7 @@ export async function createVideo(
   const priority = priorityName(request.priority);
   checkFields([
     ...(isTenant(tenant) ? [] : [violation(TENANT_KEY, tenant, TENANT_ALLOWED)]),
-    ...(priority === undefined
-      ? [violation("priority", request.priority, Object.values(PRIORITIES).join(", "))]
-      : []),
+    ...(priority === undefined ? [violation("priority", request.priority, Object.values(PRIORITIES).join(", "))] : []),
     ...wrongNumber("deadline_seconds", request.deadlineSeconds, DEADLINE_SECONDS),
   ]);
   const { spec, warnings } = parseVideoSpec(request.spec, gateway.model);

@@ -1,7 +1,16 @@
 // What every job store must do about tenants, turns, deadlines and dead jobs: cases of the contract suite.
 import { expect, test } from "vitest";
 import { limit } from "@moevie/contracts";
-import { FACTS, LONG_LEASE_MS, SPEC, claimed, reasonOf, until, type Again, type Start } from "./contract-parts.fixture.ts";
+import {
+  FACTS,
+  LONG_LEASE_MS,
+  SPEC,
+  claimed,
+  reasonOf,
+  until,
+  type Again,
+  type Start,
+} from "./contract-parts.fixture.ts";
 import { EQUAL_SHARES } from "./queue-order.ts";
 
 export function queueCases(start: Start, again: Again): void {

@@ -160,7 +160,9 @@ class NatsStore implements JobStore {
     if (requestKey === undefined) this.#checkRoom(tenant);
     else {
       const reserve = { requestKey, digest: requestDigest, newId: id, read: (of: string) => this.#table.read(of) };
-      const reserved = await withNats(() => this.#requests.reserve({ ...reserve, checkRoom: () => this.#checkRoom(tenant) }));
+      const reserved = await withNats(() =>
+        this.#requests.reserve({ ...reserve, checkRoom: () => this.#checkRoom(tenant) }),
+      );
       if (reserved.job !== undefined) return { ...recordOf(reserved.job.job), repeated: true };
       id = reserved.id;
     }

@@ -52,7 +52,17 @@ describe("one choice", () => {
     const shares = { ...EQUAL_SHARES, runningMax: 2 };
     expect(nextJob(jobs, NO_ACCOUNTS, new Map(), shares)?.number).toBe(3);
     expect(nextJob(jobs, NO_ACCOUNTS, new Map([["b", 2]]), shares)?.number).toBe(1);
-    expect(nextJob(jobs, NO_ACCOUNTS, new Map([["a", 2], ["b", 2]]), shares)).toBeUndefined();
+    expect(
+      nextJob(
+        jobs,
+        NO_ACCOUNTS,
+        new Map([
+          ["a", 2],
+          ["b", 2],
+        ]),
+        shares,
+      ),
+    ).toBeUndefined();
   });
 
   test("among a tenant's jobs priority and length count for a while and age for ever", () => {
@@ -106,7 +116,11 @@ describe("in virtual time", () => {
   test("ten tenants that always have jobs get equal service, short jobs or long; with weights, in proportion", () => {
     const names = ["flooder", ...NINE];
     const jobs = names.flatMap((name, at) =>
-      Array.from({ length: name === "flooder" ? 1000 : 200 }, () => ({ tenant: name, at: 0, service: 2 + (at % 4) * 6 })),
+      Array.from({ length: name === "flooder" ? 1000 : 200 }, () => ({
+        tenant: name,
+        at: 0,
+        service: 2 + (at % 4) * 6,
+      })),
     );
     const equal = simulate(jobs, EQUAL_SHARES, 4000).served(names);
     const jain = jainIndex(equal);

@@ -71,10 +71,7 @@ export function turnMs(job: {
 }
 
 /** Orders one tenant's jobs. */
-export function byTurn(
-  one: Pick<Waiting, "turnMs" | "number">,
-  other: Pick<Waiting, "turnMs" | "number">,
-): number {
+export function byTurn(one: Pick<Waiting, "turnMs" | "number">, other: Pick<Waiting, "turnMs" | "number">): number {
   return one.turnMs - other.turnMs || one.number - other.number;
 }
 
@@ -117,7 +114,10 @@ export function charged(
   return {
     claim: accounts.claim + 1,
     now: start,
-    ahead: kept([...Object.entries(accounts.ahead).filter(([name]) => name !== tenant), [tenant, start + cost / weight]], start),
+    ahead: kept(
+      [...Object.entries(accounts.ahead).filter(([name]) => name !== tenant), [tenant, start + cost / weight]],
+      start,
+    ),
   };
 }
 

@@ -51,7 +51,9 @@ export class SqliteQueue {
   next(): Waiting | undefined {
     const running = new Map<string, number>();
     if (this.#shares.runningMax !== Infinity) {
-      const rows = this.#db.prepare("SELECT tenant, count(*) AS jobs FROM jobs WHERE state = 'running' GROUP BY tenant");
+      const rows = this.#db.prepare(
+        "SELECT tenant, count(*) AS jobs FROM jobs WHERE state = 'running' GROUP BY tenant",
+      );
       for (const { tenant, jobs } of rows.all()) running.set(String(tenant), Number(jobs));
     }
     const waiting = this.#db.prepare(CANDIDATES).all() as unknown as readonly Waiting[];

@@ -5,13 +5,7 @@ import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
 import { artefactNames } from "./artefact-names.ts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
-import {
-  held,
-  isFinal,
-  transition,
-  type JobStateKind,
-  type JobTransition,
-} from "./job-state.ts";
+import { held, isFinal, transition, type JobStateKind, type JobTransition } from "./job-state.ts";
 import { COLUMNS, recordOf, stateOf, type FixedFacts, type JobRow } from "./job-row.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
 import type {
@@ -99,13 +93,7 @@ export class SqliteRecords {
          VALUES (?, ?, ?, 'queued', '{"kind":"queued"}', ?, ?, '[]', 0, 0, 0, 0)`,
       );
       const id = randomUUID();
-      insert.run(
-        id,
-        requestKey,
-        options.requestDigest ?? null,
-        JSON.stringify(record),
-        JSON.stringify(waiting(spec)),
-      );
+      insert.run(id, requestKey, options.requestDigest ?? null, JSON.stringify(record), JSON.stringify(waiting(spec)));
       const row = this.#existing(id);
       addEvent(this.#db, row.number, recordOf(row));
       return { ...recordOf(row), repeated: false };

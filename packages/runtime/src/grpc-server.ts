@@ -11,7 +11,14 @@ import {
   type UntypedServiceImplementation,
   type sendUnaryData,
 } from "@grpc/grpc-js";
-import { MoevieError, TENANT_KEY, asMoevieError, limit, protoDefinitions, type ServiceMethods } from "@moevie/contracts";
+import {
+  MoevieError,
+  TENANT_KEY,
+  asMoevieError,
+  limit,
+  protoDefinitions,
+  type ServiceMethods,
+} from "@moevie/contracts";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import { formatAddress, parseAddress } from "./address.ts";

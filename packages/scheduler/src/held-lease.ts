@@ -1,6 +1,13 @@
 // A lease while its job runs: renews it, hears cancel requests and loss, and is the only way a running job writes to the store.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
-import { DEADLINE_PASSED, type JobProgress, type JobStore, type Lease, type LeaseAnswer, type StageTiming } from "@moevie/job-store";
+import {
+  DEADLINE_PASSED,
+  type JobProgress,
+  type JobStore,
+  type Lease,
+  type LeaseAnswer,
+  type StageTiming,
+} from "@moevie/job-store";
 import { pause, type Logger } from "@moevie/runtime";
 
 /** One pause at most: timers take no more than 2^31 - 1 ms. */

@@ -4,11 +4,7 @@ import { videoName, withServer } from "../server-connection.ts";
 import { videoJson, videoLines } from "../video-result.ts";
 import { list } from "./list.ts";
 
-export function deadJobs(
-  context: CommandContext,
-  args: readonly string[],
-  flags: RawFlags,
-): Promise<CommandResult> {
+export function deadJobs(context: CommandContext, args: readonly string[], flags: RawFlags): Promise<CommandResult> {
   return list(context, args, { ...flags, deadOnly: true });
 }
 

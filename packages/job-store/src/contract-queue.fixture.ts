@@ -13,7 +13,7 @@ import {
 } from "./contract-parts.fixture.ts";
 import { EQUAL_SHARES } from "./queue-order.ts";
 
-export function queueCases(start: Start, again: Again): void {
+export function turnCases(start: Start, again: Again): void {
   test("tenants take turns, whoever came first with many; inside a tenant high goes before normal before low", async () => {
     const one = await start();
     const names = new Map<string, string>();
@@ -67,6 +67,9 @@ export function queueCases(start: Start, again: Again): void {
     const order = [await claimed(store), await claimed(store), await claimed(store)].map(({ id }) => id);
     expect(order).toEqual([begun.id, theirs.id, next.id]);
   });
+}
+
+export function deadlineCases(start: Start): void {
   test("a job that waits past its deadline fails with the reason; a claimed one carries the time left", async () => {
     const { store } = await start();
     const soon = await store.submit(SPEC, { deadlineMs: 3_600_000 });

@@ -56,11 +56,10 @@ export async function openJobStore(
 }
 
 function sharesOf(config: Settings<typeof STORE_SETTINGS>): TenantShares {
-  const bound = (max: number): number => (max === 0 ? Infinity : max);
   return {
     weights: Object.fromEntries(config.MOEVIE_TENANT_WEIGHTS.map(checkedWeight)),
-    queuedMax: bound(config.MOEVIE_TENANT_QUEUED_MAX),
-    runningMax: bound(config.MOEVIE_TENANT_RUNNING_MAX),
+    queuedMax: config.MOEVIE_TENANT_QUEUED_MAX || Infinity,
+    runningMax: config.MOEVIE_TENANT_RUNNING_MAX || Infinity,
   };
 }
 

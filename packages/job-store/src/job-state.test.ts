@@ -44,12 +44,11 @@ test("a job given back or lost with the cancel flag set is cancelled", () => {
   expect(transition(flagged, { kind: "expire", attempt: 1, atMs: 3 }).kind).toBe("cancelled");
 });
 
+function failed(reason: "PEER_UNAVAILABLE" | "UNSUPPORTED"): JobState {
+  return { kind: "failed", finishedAtMs: 1, error: { reason, message: "x" } };
+}
+
 test("only a job that failed for no fault of its caller is queued again, and only one that waits lapses", () => {
-  const failed = (reason: "PEER_UNAVAILABLE" | "UNSUPPORTED"): JobState => ({
-    kind: "failed",
-    finishedAtMs: 1,
-    error: { reason, message: "x" },
-  });
   expect(transition(failed("PEER_UNAVAILABLE"), { kind: "retry" })).toEqual({ kind: "queued" });
   const lapsed = transition({ kind: "queued" }, { kind: "lapse", atMs: 3 });
   expect(lapsed).toMatchObject({ kind: "failed", finishedAtMs: 3, error: { reason: "DEADLINE" } });

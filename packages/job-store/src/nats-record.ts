@@ -137,7 +137,15 @@ export function recordOf(job: StoredJob): JobRecord {
   const { id, spec, bundleDigest, warnings, traceparent, state, attempt, progress, stageTimings, createdAtMs } = job;
   const { priority = "normal", deadlineAtMs } = job;
   return {
-    ...{ id, spec, bundleDigest, warnings, state, attempt, progress, stageTimings, createdAtMs },
+    id,
+    spec,
+    bundleDigest,
+    warnings,
+    state,
+    attempt,
+    progress,
+    stageTimings,
+    createdAtMs,
     ...(traceparent === undefined ? {} : { traceparent }),
     ...(deadlineAtMs === undefined ? {} : { deadlineAtMs }),
     tenant: tenantOf(job),

@@ -21,6 +21,10 @@ const accounts = fc
   .array(fc.record({ tenant, cost: fc.integer({ min: 1, max: 9 }) }), { maxLength: 12 })
   .map((claims) => claims.reduce((sum, claim) => charged(sum, claim, EQUAL_SHARES), NO_ACCOUNTS));
 
+function turn(spec: typeof SPEC, priority: "high" | "normal" | "low", createdAtMs: number): number {
+  return turnMs({ spec, priority, createdAtMs });
+}
+
 function withIds(jobs: readonly Omit<Waiting, "id">[]): Waiting[] {
   return jobs.map((job) => ({ ...job, id: String(job.number) }));
 }
@@ -67,8 +71,6 @@ describe("one choice", () => {
 
   test("among a tenant's jobs priority and length count for a while and age for ever", () => {
     const long = { ...SPEC, seconds: 30, steps: 100 };
-    const turn = (spec: typeof SPEC, priority: "high" | "normal" | "low", createdAtMs: number): number =>
-      turnMs({ spec, priority, createdAtMs });
     expect(turn(SPEC, "high", HOUR_MS / 12)).toBeLessThan(turn(SPEC, "normal", 0));
     expect(turn(SPEC, "normal", 60_000)).toBeLessThan(turn(long, "normal", 0));
     expect(turn(long, "low", 0)).toBeLessThan(turn({ ...SPEC, width: 32, height: 32 }, "high", 1.5 * HOUR_MS));

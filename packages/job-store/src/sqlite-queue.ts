@@ -56,9 +56,11 @@ export class SqliteQueue {
       );
       for (const { tenant, jobs } of rows.all()) running.set(String(tenant), Number(jobs));
     }
-    const waiting = this.#db.prepare(CANDIDATES).all() as unknown as readonly Waiting[];
+    const waiting = this.#db.prepare(CANDIDATES).all() as unknown as readonly (Omit<Waiting, "isBegun"> & {
+      isBegun: number;
+    })[];
     return nextJob(
-      waiting.map((job) => ({ ...job, isBegun: Boolean(job.isBegun) })),
+      waiting.map((job) => ({ ...job, isBegun: job.isBegun === 1 })),
       this.#accounts(),
       running,
       this.#shares,

@@ -77,6 +77,7 @@ beforeEach(async () => {
     GetVideo: ({ name }) => Promise.resolve({ name }),
     ListVideos: unused,
     DeleteVideo: unused,
+    RetryVideo: unused,
     WatchVideo: (request, call) => watch(request, call),
     DownloadVideo: (request, call) => download(request, call),
   };

@@ -33,7 +33,7 @@ describe.each(CASES)("on $name", ({ name, replicas, start }) => {
   jobStoreContract(name, async (): Promise<OpenedStore> => {
     const prefix = `test-${randomUUID().slice(0, 8)}`;
     const access = { servers: servers.map(({ url }) => url) };
-    const open = (options: { readonly queuedMax?: number } = {}): Promise<JobStore> =>
+    const open = (options: Parameters<OpenedStore["reopen"]>[0] = {}): Promise<JobStore> =>
       openNatsStore(access, { prefix, replicas, ...options });
     return {
       store: await open(),

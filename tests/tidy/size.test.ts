@@ -10,17 +10,17 @@ import { ROOT, packageOf, packageSources, productionSources, withoutComments } f
  */
 const LINES_MAX: Readonly<Record<string, number>> = {
   bundle: 900,
-  cli: 3300,
-  client: 350,
-  contracts: 800,
+  cli: 3400,
+  client: 400,
+  contracts: 850,
   controller: 900,
   decoder: 1600,
   diffusion: 700,
   "expert-shard": 950,
   fabric: 2800,
-  gateway: 900,
+  gateway: 950,
   importer: 2600,
-  "job-store": 3450,
+  "job-store": 3950,
   placement: 900,
   router: 1450,
   runtime: 1700,
@@ -28,7 +28,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   tensor: 400,
   "text-encoder": 300,
 };
-const LINES_OF_PRODUCT_MAX = 24_000;
+const LINES_OF_PRODUCT_MAX = 25_500;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>

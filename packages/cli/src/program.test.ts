@@ -40,6 +40,8 @@ const COMMANDS = [
   "import",
   "experts show",
   "experts plan",
+  "jobs dead",
+  "jobs retry",
   "version",
 ];
 

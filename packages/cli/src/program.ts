@@ -14,6 +14,7 @@ type CommandFunction = (context: CommandContext, args: readonly string[], flags:
 /** Commands that only hold others, and what those are about. */
 const GROUPS = {
   experts: "show how experts are used and where they lie, and plan it",
+  jobs: "show videos that failed for no fault of their caller, and queue them again",
   store: "look over the jobs' folder, and put a copy in the place of a damaged database",
 } as const;
 
@@ -98,6 +99,9 @@ const COMMANDS: readonly Description[] = [
       ...VIDEO_FLAGS,
       ["--model <NAME>", "name of the bundle (default: the one served)"],
       ["--request-id <UUID>", "makes a repeated submit answer the first video"],
+      ["--priority <NAME>", "high, normal or low, among the tenant's own videos (default: normal)"],
+      ["--deadline <S>", "seconds from now after which it fails (default: none)"],
+      ["--tenant <NAME>", "whose video it is, on a server that nobody stands before (default: default)"],
       SERVER_FLAG,
     ],
     load: async () => (await import("./commands/submit.ts")).submit,
@@ -245,6 +249,26 @@ const COMMANDS: readonly Description[] = [
     example: "moevie store recover --data /var/lib/moevie --yes",
     flags: [STORE_DATA_FLAG, ["--yes", "do it; without this, only say what would be done"]],
     load: async () => (await import("./commands/store.ts")).recoverJobStore,
+  },
+  {
+    group: "jobs",
+    usage: "dead",
+    summary: "show videos that failed for no fault of their caller, with the cause",
+    example: "moevie jobs dead",
+    flags: [
+      ["--page-size <N>", "videos in one page, 1 to 100 (default: 20)"],
+      ["--page-token <TOKEN>", "the next page, as the last one printed it"],
+      SERVER_FLAG,
+    ],
+    load: async () => (await import("./commands/jobs.ts")).deadJobs,
+  },
+  {
+    group: "jobs",
+    usage: "retry <VIDEO>",
+    summary: "queue such a video again, its attempts and its deadline counted anew",
+    example: "moevie jobs retry videos/6f0d1c2e-3b4a-4c5d-8e9f-0a1b2c3d4e5f",
+    flags: [SERVER_FLAG],
+    load: async () => (await import("./commands/jobs.ts")).retryJob,
   },
   {
     usage: "version",

@@ -1,4 +1,5 @@
 // The commands' way to a server: address checked, client loaded late, closed after use, interrupted with the command.
+import { TENANT_ALLOWED, isTenant } from "@moevie/contracts";
 import type { VideoClient } from "@moevie/client";
 import { textFlag, type CommandContext, type RawFlags } from "./command.ts";
 import { InterruptedError, UsageError } from "./failure.ts";
@@ -19,7 +20,10 @@ export async function withServer<T>(
 ): Promise<T> {
   const address = serverAddress(flags);
   const { VideoClient } = await import("@moevie/client");
-  const client = new VideoClient(address);
+  const tenant = textFlag(flags, "tenant");
+  if (tenant !== undefined && !isTenant(tenant))
+    throw new UsageError([{ flag: "--tenant", value: tenant, allowed: TENANT_ALLOWED }]);
+  const client = new VideoClient(address, tenant === undefined ? {} : { tenant });
   const { signal } = context.interruption;
   try {
     return await work(client, signal);

@@ -1,5 +1,7 @@
 // PROMPT and the flags that describe a clip: parsed once, every problem named together. The server checks again what it alone knows.
 import {
+  DEADLINE_SECONDS,
+  PRIORITIES,
   QUALITIES,
   VIDEO_NUMBERS,
   allowedNumbers,
@@ -8,6 +10,7 @@ import {
   wrongNumber,
   type FieldViolation,
   type NumberRule,
+  type PriorityName,
   type QualityName,
   type VideoSpec,
 } from "@moevie/contracts";
@@ -99,6 +102,18 @@ export function parseVideoSpec(prompt: string, flags: RawFlags): VideoSpec {
     ...(flags["colorCorrection"] === false ? { colorCorrection: false } : {}),
     ...(flags["exact"] === true ? { exact: true } : {}),
     ...numbers,
+  };
+}
+
+/** When the video is to be made. Throws UsageError. */
+export function parseTurn(flags: RawFlags): { readonly priority?: PriorityName; readonly deadlineSeconds?: number } {
+  const problems: UsageProblem[] = [];
+  const priority = checkName("--priority", textFlag(flags, "priority"), Object.keys(PRIORITIES), problems);
+  const deadlineSeconds = readNumber(flags, "deadline", "--deadline", DEADLINE_SECONDS, problems);
+  if (problems.length > 0) throw new UsageError(problems);
+  return {
+    ...(priority === "" ? {} : { priority: priority as PriorityName }),
+    ...(deadlineSeconds === undefined ? {} : { deadlineSeconds }),
   };
 }
 

@@ -33,6 +33,9 @@ export function videoJson(video: Video): Record<string, unknown> {
     bundleDigest: video.bundleDigest,
     attempt: video.attempt,
     warnings: video.warnings,
+    tenant: video.tenant,
+    priority: video.priority.replace(/^VIDEO_PRIORITY_/, "").toLowerCase(),
+    deadlineTime: isoTime(video.deadlineTime),
   };
 }
 

@@ -12,13 +12,18 @@ import {
 } from "@grpc/grpc-js";
 import type { ChannelCredentials, MethodDefinition, ServiceDefinition } from "@grpc/grpc-js";
 import {
+  DEADLINE_SECONDS,
   MoevieError,
   PAGE_SIZE,
+  PRIORITIES,
   QUALITIES,
   STATUS_DETAILS_KEY,
+  TENANT_ALLOWED,
+  TENANT_KEY,
   VIDEO_NUMBERS,
   checkFields,
   decodeStatusDetails,
+  isTenant,
   limit,
   protoDefinitions,
   qualityName,
@@ -28,6 +33,7 @@ import {
   type ListVideosResponse,
   type NumberRule,
   type Operation,
+  type PriorityName,
   type ServiceMethods,
   type Video,
   type VideoEvent,
@@ -39,9 +45,19 @@ export interface CallOptions {
   /** Milliseconds from now; default 30 s for answers, none for streams. */
   readonly timeoutMs?: number;
 }
+export interface CreateOptions {
+  readonly requestId?: string;
+  readonly validateOnly?: boolean;
+  /** Among the tenant's own videos. Default "normal". */
+  readonly priority?: PriorityName;
+  /** Seconds from now after which the video fails with DEADLINE. Default: none. */
+  readonly deadlineSeconds?: number;
+}
 export interface VideoClientOptions {
   /** Default: plaintext. */
   readonly credentials?: ChannelCredentials;
+  /** Whose calls these are, for a server that is told so by nothing else. Default: the server's "default". */
+  readonly tenant?: string;
   /** Milliseconds without a sign of life after which a connection or a watch counts as dead; default 30 s. */
   readonly silenceMs?: number;
 }
@@ -71,12 +87,16 @@ export class VideoClient {
   readonly #address: string;
   readonly #credentials: ChannelCredentials;
   readonly #silenceMs: number;
+  readonly #tenant: string | undefined;
   #client: Client;
   #closed = false;
 
   constructor(address: string, options: VideoClientOptions = {}) {
     this.#address = address;
     this.#credentials = options.credentials ?? credentials.createInsecure();
+    this.#tenant = options.tenant;
+    if (options.tenant !== undefined && !isTenant(options.tenant))
+      checkFields([violation("tenant", options.tenant, TENANT_ALLOWED)]);
     this.#silenceMs = options.silenceMs ?? limit("silenceMsMax");
     this.#client = this.#connection();
   }
@@ -101,10 +121,7 @@ export class VideoClient {
   }
 
   /** Submits a prompt; fields left out get the server's defaults. The same requestId with the same spec is one job. */
-  async createVideo(
-    spec: Partial<VideoSpec>,
-    options: CallOptions & { readonly requestId?: string; readonly validateOnly?: boolean } = {},
-  ): Promise<Operation> {
+  async createVideo(spec: Partial<VideoSpec>, options: CallOptions & CreateOptions = {}): Promise<Operation> {
     // Checked here, too: the wire's types would turn -1, 1.5 and NaN into other numbers, and a quality they do not know into none.
     checkFields([
       ...Object.entries(VIDEO_NUMBERS).flatMap(([name, rule]) =>
@@ -113,8 +130,11 @@ export class VideoClient {
       ...(qualityName(spec.quality) === undefined
         ? [violation("spec.quality", spec.quality, Object.values(QUALITIES).join(", "))]
         : []),
+      ...wrongNumber("deadline_seconds", options.deadlineSeconds, DEADLINE_SECONDS),
     ]);
-    const request = { spec, requestId: options.requestId ?? "", validateOnly: options.validateOnly ?? false };
+    const { requestId = "", validateOnly = false, priority = "normal", deadlineSeconds } = options;
+    const deadline = deadlineSeconds === undefined ? {} : { deadlineSeconds };
+    const request = { spec, requestId, validateOnly, priority: PRIORITIES[priority], ...deadline };
     return await this.#unary("moevie.v1.VideoService", "CreateVideo", request, options);
   }
 
@@ -125,12 +145,22 @@ export class VideoClient {
 
   /** One page, newest first; an empty nextPageToken is the end. */
   async listVideos(
-    page: { readonly pageSize?: number | undefined; readonly pageToken?: string | undefined } = {},
+    page: {
+      readonly pageSize?: number | undefined;
+      readonly pageToken?: string | undefined;
+      readonly deadOnly?: boolean;
+    } = {},
     options: CallOptions = {},
   ): Promise<ListVideosResponse> {
     checkFields(wrongNumber("page_size", page.pageSize, PAGE_SIZE));
-    const request = { pageSize: page.pageSize ?? 0, pageToken: page.pageToken ?? "" };
+    const { pageSize = 0, pageToken = "", deadOnly = false } = page;
+    const request = { pageSize, pageToken, deadOnly };
     return await this.#unary("moevie.v1.VideoService", "ListVideos", request, options);
+  }
+
+  /** Queues a video again that failed for no fault of its caller. Throws VIDEO_NOT_DEAD, QUEUE_FULL and TENANT_QUEUE_FULL. */
+  retryVideo(name: string, options: CallOptions = {}): Promise<Video> {
+    return this.#unary("moevie.v1.VideoService", "RetryVideo", { name }, options);
   }
 
   /** Cancels the work if it runs and removes record and file. */
@@ -196,6 +226,12 @@ export class VideoClient {
     this.#client.close();
   }
 
+  #metadata(): Metadata {
+    const metadata = new Metadata();
+    if (this.#tenant !== undefined) metadata.set(TENANT_KEY, this.#tenant);
+    return metadata;
+  }
+
   #unary<K extends ServiceKey, M extends keyof ServiceMethods[K] & string>(
     service: K,
     method: M,
@@ -212,7 +248,7 @@ export class VideoClient {
         requestSerialize,
         responseDeserialize,
         request,
-        new Metadata(),
+        this.#metadata(),
         { deadline },
         (error, response) => {
           options.signal?.removeEventListener("abort", onAbort);
@@ -241,7 +277,7 @@ export class VideoClient {
       requestSerialize,
       responseDeserialize,
       request,
-      new Metadata(),
+      this.#metadata(),
       deadline,
     );
     const onAbort = (): void => call.cancel();

@@ -59,10 +59,21 @@ export const ERRORS = {
     retry: false,
     meaning: "The video has no finished file: it is queued, running, failed or cancelled.",
   },
+  VIDEO_NOT_DEAD: {
+    code: "FAILED_PRECONDITION",
+    retry: false,
+    meaning: "Only a video that failed for no fault of its caller can be queued again.",
+  },
   QUEUE_FULL: {
     code: "RESOURCE_EXHAUSTED",
     retry: true,
     meaning: "The queue of jobs is at its limit; retry after the time given.",
+  },
+  TENANT_QUEUE_FULL: {
+    code: "RESOURCE_EXHAUSTED",
+    retry: true,
+    meaning:
+      "The tenant has as many jobs waiting as it may have; tenant and limit are named; retry after the time given.",
   },
   TOO_MANY_OPEN_CALLS: {
     code: "RESOURCE_EXHAUSTED",
@@ -87,7 +98,11 @@ export const ERRORS = {
   PEER_UNAVAILABLE: { code: "UNAVAILABLE", retry: true, meaning: "A service this call depends on does not answer." },
   DRAINING: { code: "UNAVAILABLE", retry: true, meaning: "The service is going away and takes no new work." },
   EXPERT_MISSING: { code: "UNAVAILABLE", retry: true, meaning: "No connected shard holds an expert the step needs." },
-  DEADLINE: { code: "DEADLINE_EXCEEDED", retry: true, meaning: "The call did not finish in its time." },
+  DEADLINE: {
+    code: "DEADLINE_EXCEEDED",
+    retry: true,
+    meaning: "The call, or the job that was given a deadline, did not finish in its time.",
+  },
   CANCELLED: { code: "CANCELLED", retry: false, meaning: "The caller or a user cancelled the work." },
   LEASE_LOST: {
     code: "ABORTED",

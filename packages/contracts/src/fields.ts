@@ -1,6 +1,6 @@
 // Wrong fields, told the same way everywhere: field, value and what is allowed; and what the numbers of the public API may be. Pure.
 import { MoevieError, type FieldViolation } from "./errors.ts";
-import type { Quality } from "./gen/messages.ts";
+import type { Quality, VideoPriority } from "./gen/messages.ts";
 import { limit } from "./limits.ts";
 
 export interface NumberRule {
@@ -43,6 +43,30 @@ export function qualityName(quality: Quality | undefined): QualityName | undefin
   if (quality === undefined || quality === "QUALITY_UNSPECIFIED") return "standard";
   return (Object.keys(QUALITIES) as QualityName[]).find((name) => QUALITIES[name] === quality);
 }
+
+/** Names of priorities, as people write them, and what the public API calls them. */
+export const PRIORITIES = {
+  high: "VIDEO_PRIORITY_HIGH",
+  normal: "VIDEO_PRIORITY_NORMAL",
+  low: "VIDEO_PRIORITY_LOW",
+} as const satisfies Record<string, VideoPriority>;
+export type PriorityName = keyof typeof PRIORITIES;
+
+/** The name of what a request asks for; nothing said is normal. Undefined for what this build does not know. */
+export function priorityName(priority: VideoPriority | undefined): PriorityName | undefined {
+  if (priority === undefined || priority === "VIDEO_PRIORITY_UNSPECIFIED") return "normal";
+  return (Object.keys(PRIORITIES) as PriorityName[]).find((name) => PRIORITIES[name] === priority);
+}
+
+/** deadline_seconds. */
+export const DEADLINE_SECONDS: NumberRule = { min: 0, max: limit("deadlineSecondsMax"), minExcluded: true };
+
+/** Name of a tenant, as the metadata TENANT_KEY of a call gives it. */
+export function isTenant(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name);
+}
+export const TENANT_ALLOWED = '1 to 63 letters, digits, ".", "_" and "-", the first a letter or digit';
+export const TENANT_KEY = "x-moevie-tenant";
 
 /** page_size: an int32 on the wire, capped by the service. */
 export const PAGE_SIZE: NumberRule = {

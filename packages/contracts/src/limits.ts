@@ -19,6 +19,11 @@ export const LIMITS = {
   listPageSizeDefault: { value: 20, what: "Videos in a page when none is asked for." },
   jobsQueuedMax: { value: 1000, what: "Jobs waiting in the store; beyond it CreateVideo answers QUEUE_FULL." },
   jobsRunningMax: { value: 2, what: "Jobs one scheduler runs side by side unless configured." },
+  deadlineSecondsMax: { value: 2_592_000, what: "Deadline of a job, from its submit." },
+  deadlineToleranceMs: {
+    value: 2_000,
+    what: "Time a waiting job is seen past its deadline before it fails: a clock that was set back within it does no harm.",
+  },
   jobAttemptsMax: { value: 4, what: "Times a job is started before it fails for good." },
   eventsPerReadMax: { value: 256, what: "Events a watcher reads from the store at once." },
   grpcMessageBytesMax: { value: 4 * MIB, what: "One protobuf message on any gRPC call." },

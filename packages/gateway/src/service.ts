@@ -16,14 +16,15 @@ export function videoHandlers(gateway: Gateway): Handlers<"moevie.v1.VideoServic
       return "state" in accepted ? operationMessage(accepted) : checkedOperation(accepted);
     },
     GetVideo: async ({ name }) => videoMessage(await store.get(jobIdOf(name, "videos"))),
-    ListVideos: async ({ pageSize, pageToken }) => {
-      const page = await store.list({ pageSize: pageSizeOf(pageSize), pageToken });
+    ListVideos: async ({ pageSize, pageToken, deadOnly }) => {
+      const page = await store.list({ pageSize: pageSizeOf(pageSize), pageToken, deadOnly });
       return { videos: page.jobs.map(videoMessage), nextPageToken: page.nextPageToken };
     },
     DeleteVideo: async ({ name }) => {
       await store.delete(jobIdOf(name, "videos"));
       return {};
     },
+    RetryVideo: async ({ name }) => videoMessage(await store.retry(jobIdOf(name, "videos"))),
     WatchVideo: (request, call) => calls.stream("watches", () => watchVideo(gateway, request, call)),
     DownloadVideo: ({ name }) => calls.stream("downloads", () => clipChunks(gateway, jobIdOf(name, "videos"))),
   };

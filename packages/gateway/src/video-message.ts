@@ -3,6 +3,7 @@ import {
   ERRORS,
   ERROR_DOMAIN,
   GRPC_CODE,
+  PRIORITIES,
   QUALITIES,
   type AnyMessage,
   type Artefact,
@@ -78,6 +79,9 @@ export function videoMessage(job: JobRecord): Loose<Video> {
     bundleDigest: job.bundleDigest,
     attempt: job.attempt,
     warnings: [...job.warnings],
+    tenant: job.tenant,
+    priority: PRIORITIES[job.priority],
+    deadlineTime: timestamp(job.deadlineAtMs),
   };
 }
 

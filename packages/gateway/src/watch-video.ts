@@ -32,6 +32,11 @@ export async function* watchVideo(
     const seen = store.changeCount;
     const events = await store.eventsAfter(id, after);
     for (const event of events) {
+      // A failure that was followed by a retry is not the end.
+      if (FINAL.has(event.state) && (await store.eventsAfter(id, event.sequence, 1)).length > 0) {
+        after = event.sequence;
+        continue;
+      }
       yield eventMessage(event);
       after = event.sequence;
       spokeMs = performance.now();

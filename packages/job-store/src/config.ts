@@ -1,12 +1,16 @@
 // Which job store a service uses, from its settings: the one place that knows there are two. Services read STORE_SETTINGS with their own.
 import { join } from "node:path";
-import { MoevieError, type EnvironmentName } from "@moevie/contracts";
+import { MoevieError, TENANT_ALLOWED, isTenant, limit, type EnvironmentName } from "@moevie/contracts";
 import type { Settings, SettingSpec } from "@moevie/runtime";
 import type { JobStore, Retention } from "./job-store.ts";
 import type { NatsAccess } from "./nats-connection.ts";
-import { openNatsStore } from "./nats-store.ts";
+import { openNatsStore } from "./open-nats-store.ts";
+import type { TenantShares } from "./queue-order.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 
+const TENANT_RUNNING_CEILING = 10_000;
+const WEIGHT_MIN = 0.01;
+const WEIGHT_MAX = 100;
 const REPLICAS = ["1", "3", "5"] as const;
 
 export const STORE_SETTINGS = {
@@ -21,6 +25,9 @@ export const STORE_SETTINGS = {
   MOEVIE_NATS_TLS_CA_FILE: { kind: "path", default: "" },
   MOEVIE_NATS_TLS_CERTIFICATE_FILE: { kind: "path", default: "" },
   MOEVIE_NATS_TLS_KEY_FILE: { kind: "path", default: "" },
+  MOEVIE_TENANT_WEIGHTS: { kind: "list", default: [] },
+  MOEVIE_TENANT_QUEUED_MAX: { kind: "int", min: 0, max: limit("jobsQueuedMax"), default: 0 },
+  MOEVIE_TENANT_RUNNING_MAX: { kind: "int", min: 0, max: TENANT_RUNNING_CEILING, default: 0 },
 } as const satisfies Partial<Record<EnvironmentName, SettingSpec>>;
 
 export interface OpenOptions {
@@ -36,7 +43,7 @@ export async function openJobStore(
   config: Settings<typeof STORE_SETTINGS>,
   { retention, backupMs = 0, onNotice }: OpenOptions,
 ): Promise<JobStore> {
-  const kept = retention === undefined ? {} : { retention };
+  const kept = { shares: sharesOf(config), ...(retention === undefined ? {} : { retention }) };
   if (config.MOEVIE_NATS.length > 0) {
     const prefix = checkedPrefix(config.MOEVIE_NATS_PREFIX);
     const replicas = Number(config.MOEVIE_NATS_REPLICAS);
@@ -48,6 +55,22 @@ export async function openJobStore(
       "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place",
     );
   return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), { ...kept, backupMs });
+}
+
+function sharesOf(config: Settings<typeof STORE_SETTINGS>): TenantShares {
+  return {
+    weights: Object.fromEntries(config.MOEVIE_TENANT_WEIGHTS.map(checkedWeight)),
+    queuedMax: config.MOEVIE_TENANT_QUEUED_MAX || Infinity,
+    runningMax: config.MOEVIE_TENANT_RUNNING_MAX || Infinity,
+  };
+}
+
+function checkedWeight(entry: string): readonly [string, number] {
+  const [, tenant = "", text = ""] = /^([^=]+)=(\d+(?:\.\d+)?)$/.exec(entry) ?? [];
+  const weight = Number(text);
+  if (isTenant(tenant) && weight >= WEIGHT_MIN && weight <= WEIGHT_MAX) return [tenant, weight];
+  const allowed = `tenant=weight, comma separated; a tenant is ${TENANT_ALLOWED}, a weight a number from ${WEIGHT_MIN} to ${WEIGHT_MAX}`;
+  throw new MoevieError("CONFIG_INVALID", `MOEVIE_TENANT_WEIGHTS has "${entry}"; allowed: ${allowed}`);
 }
 
 function natsAccess(config: Settings<typeof STORE_SETTINGS>): NatsAccess {

@@ -1,11 +1,17 @@
 // What the cases of the contract suite share: a spec, ways to claim, wait and follow. No case here.
 import type { Reason } from "@moevie/contracts";
+import type { TenantShares } from "./queue-order.ts";
 import type { JobEvent, JobSpec, JobStore, Lease } from "./job-store.ts";
+
+export interface ReopenOptions {
+  readonly queuedMax?: number;
+  readonly shares?: TenantShares;
+}
 
 export interface OpenedStore {
   readonly store: JobStore;
   /** Opens the same records again, as another process would. */
-  reopen(options?: { readonly queuedMax?: number }): Promise<JobStore>;
+  reopen(options?: ReopenOptions): Promise<JobStore>;
   readonly folder: string;
   /** Lays hands on a stored file as a broken disk would. */
   damage(id: string, name: string, how: Damage): Promise<void>;
@@ -51,7 +57,7 @@ export async function reasonOf(work: Promise<unknown>): Promise<Reason | "none">
 }
 
 export type Start = () => Promise<OpenedStore>;
-export type Again = (one: OpenedStore, options?: { queuedMax: number }) => Promise<JobStore>;
+export type Again = (one: OpenedStore, options?: ReopenOptions) => Promise<JobStore>;
 
 /** Claims the next job, which must be there. */
 export async function claimed(store: JobStore, leaseMs: number = LONG_LEASE_MS): Promise<Lease> {

@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { limit } from "@moevie/contracts";
 import { checkpointCases, clipCases, leftClipCases } from "./contract-files.fixture.ts";
+import { deadlineCases, turnCases } from "./contract-queue.fixture.ts";
 import {
   FACTS,
   LONG_LEASE_MS,
@@ -13,6 +14,7 @@ import {
   until,
   type Again,
   type OpenedStore,
+  type ReopenOptions,
   type Start,
 } from "./contract-parts.fixture.ts";
 import type { JobStore } from "./job-store.ts";
@@ -27,7 +29,7 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
     opened.push(one);
     return one;
   };
-  const again = async (one: OpenedStore, options?: { queuedMax: number }): Promise<JobStore> => {
+  const again = async (one: OpenedStore, options?: ReopenOptions): Promise<JobStore> => {
     const other = await one.reopen(options);
     others.push(other);
     return other;
@@ -41,6 +43,8 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
   });
   describe(`${name}: submit and read`, () => submitCases(start, again));
   describe(`${name}: lists and deletes`, () => listCases(start, again));
+  describe(`${name}: turns`, () => turnCases(start, again));
+  describe(`${name}: deadlines and dead jobs`, () => deadlineCases(start));
   describe(`${name}: leases`, () => leaseCases(start, again));
   describe(`${name}: ends`, () => endCases(start));
   describe(`${name}: events`, () => eventCases(start, again));

@@ -1,12 +1,23 @@
 // All records of the bucket as this process last saw them, kept by a watch and by its own writes: the order of the queue, lists,
 // counts and the leases to be observed come from it. A stale entry costs a refused write, never a wrong one.
-import { JOB_STATE_KINDS, isFinal, type JobStateKind } from "./job-state.ts";
-import type { JobEntry } from "./nats-record.ts";
+import { JOB_STATE_KINDS, isDead, isFinal, type JobStateKind } from "./job-state.ts";
+import { tenantOf, type JobEntry } from "./nats-record.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
+import {
+  NO_ACCOUNTS,
+  joined,
+  nextJob,
+  turnMs,
+  type QueueAccounts,
+  type TenantShares,
+  type Waiting,
+} from "./queue-order.ts";
+import { TenantQueues } from "./tenant-queues.ts";
 
 export class JobIndex {
   readonly #entries = new Map<string, JobEntry>();
-  readonly #queued = new Set<string>();
+  readonly #queues = new TenantQueues();
+  #accounts = NO_ACCOUNTS;
   readonly #running = new Set<string>();
   /** Revision at which a job was removed, until the watch has passed it. */
   readonly #removed = new Map<string, number>();
@@ -22,7 +33,10 @@ export class JobIndex {
     this.#removed.delete(id);
     this.#entries.set(id, entry);
     const { kind } = entry.job.state;
-    this.#queued[kind === "queued" ? "add" : "delete"](id);
+    if (kind === "queued") this.#queues.add(waitingOf(entry));
+    else this.#queues.remove(id);
+    const { accounts } = entry.job;
+    if (accounts !== undefined) this.#accounts = joined(this.#accounts, accounts);
     this.#running[kind === "running" ? "add" : "delete"](id);
     return true;
   }
@@ -32,7 +46,7 @@ export class JobIndex {
     if ((this.#entries.get(id)?.revision ?? 0) > revision) return false;
     if (keepMark) this.#removed.set(id, revision);
     else this.#removed.delete(id);
-    this.#queued.delete(id);
+    this.#queues.remove(id);
     this.#running.delete(id);
     return this.#entries.delete(id);
   }
@@ -41,9 +55,28 @@ export class JobIndex {
     return this.#entries.keys();
   }
 
-  /** Waiting jobs, the one that was submitted first in front. */
-  queued(): readonly JobEntry[] {
-    return this.#sorted(this.#queued);
+  /** What all claims seen hold together; those of jobs removed since still count. */
+  get accounts(): QueueAccounts {
+    return this.#accounts;
+  }
+
+  /** The waiting job whose turn it is. */
+  next(shares: TenantShares): JobEntry | undefined {
+    const running = new Map<string, number>();
+    for (const { job } of this.running()) running.set(tenantOf(job), (running.get(tenantOf(job)) ?? 0) + 1);
+    const next = nextJob(this.#queues.candidates(), this.#accounts, running, shares);
+    return next === undefined ? undefined : this.#entries.get(next.id);
+  }
+
+  /** Waiting jobs, of one tenant or of all. */
+  queuedCount(tenant?: string): number {
+    return tenant === undefined ? this.#queues.size : this.#queues.lengthOf(tenant);
+  }
+
+  /** Waiting jobs whose deadline is over at `nowMs` of the wall clock. */
+  overdue(nowMs: number): readonly JobEntry[] {
+    const waiting = [...this.#queues.ids()].flatMap((id) => this.#entries.get(id) ?? []);
+    return waiting.filter(({ job }) => (job.deadlineAtMs ?? Infinity) < nowMs);
   }
 
   running(): readonly JobEntry[] {
@@ -55,8 +88,10 @@ export class JobIndex {
   }
 
   /** Jobs submitted before `number`, newest first, at most `jobsMax`. */
-  before(number: number, jobsMax: number): readonly JobEntry[] {
-    const earlier = [...this.#entries.values()].filter((entry) => numberOf(entry) < number);
+  before(number: number, jobsMax: number, deadOnly: boolean): readonly JobEntry[] {
+    const earlier = [...this.#entries.values()].filter(
+      (entry) => numberOf(entry) < number && (!deadOnly || isDead(entry.job.state)),
+    );
     return earlier.sort((one, other) => numberOf(other) - numberOf(one)).slice(0, jobsMax);
   }
 
@@ -79,6 +114,17 @@ export class JobIndex {
     const entries = [...ids].flatMap((id) => this.#entries.get(id) ?? []);
     return entries.sort((one, other) => numberOf(one) - numberOf(other));
   }
+}
+
+function waitingOf(entry: JobEntry): Waiting {
+  const { job } = entry;
+  return {
+    id: job.id,
+    number: numberOf(entry),
+    tenant: tenantOf(job),
+    turnMs: turnMs(job),
+    isBegun: job.isBegun ?? false,
+  };
 }
 
 export function numberOf({ job, revision }: JobEntry): number {

@@ -1,6 +1,7 @@
 // A job as the SQLite file holds it, and the record it stands for. Pure: no queries here.
 import type { JobState } from "./job-state.ts";
 import type { JobProgress, JobRecord, StageTiming } from "./job-store.ts";
+import { DEFAULT_TENANT } from "./queue-order.ts";
 
 export interface JobRow {
   readonly number: number;
@@ -24,13 +25,21 @@ export function stateOf(row: JobRow): JobState {
 /** What jobs do not say that were stored when there was nothing else. */
 const UNSAID = { quality: "standard", colorCorrection: true } as const;
 
+/** What is fixed when the job is submitted, but for a retry that moves the deadline. */
+export type FixedFacts = Pick<
+  JobRecord,
+  "spec" | "bundleDigest" | "warnings" | "traceparent" | "createdAtMs" | "tenant" | "priority" | "deadlineAtMs"
+> & {
+  /** For the index of the queue. */
+  readonly turnMs: number;
+};
+
 export function recordOf(row: JobRow): JobRecord {
-  const fixed = JSON.parse(row.record_json) as Pick<
-    JobRecord,
-    "spec" | "bundleDigest" | "warnings" | "traceparent" | "createdAtMs"
-  >;
+  const { turnMs: _turnMs, ...fixed } = JSON.parse(row.record_json) as FixedFacts;
   return {
     ...fixed,
+    tenant: fixed.tenant ?? DEFAULT_TENANT,
+    priority: fixed.priority ?? "normal",
     spec: { ...UNSAID, ...fixed.spec },
     id: row.id,
     state: stateOf(row),

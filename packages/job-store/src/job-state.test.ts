@@ -43,3 +43,22 @@ test("a job given back or lost with the cancel flag set is cancelled", () => {
   expect(transition(flagged, { kind: "release", token: 2, atMs: 3 }).kind).toBe("cancelled");
   expect(transition(flagged, { kind: "expire", attempt: 1, atMs: 3 }).kind).toBe("cancelled");
 });
+
+function failed(reason: "PEER_UNAVAILABLE" | "UNSUPPORTED"): JobState {
+  return { kind: "failed", finishedAtMs: 1, error: { reason, message: "x" } };
+}
+
+test("only a job that failed for no fault of its caller is queued again, and only one that waits lapses", () => {
+  expect(transition(failed("PEER_UNAVAILABLE"), { kind: "retry" })).toEqual({ kind: "queued" });
+  const lapsed = transition({ kind: "queued" }, { kind: "lapse", atMs: 3 });
+  expect(lapsed).toMatchObject({ kind: "failed", finishedAtMs: 3, error: { reason: "DEADLINE" } });
+  const others: JobState[] = [
+    failed("UNSUPPORTED"),
+    lapsed,
+    { kind: "queued" },
+    { kind: "cancelled", finishedAtMs: 1 },
+  ];
+  for (const state of others)
+    expect(() => transition(state, { kind: "retry" })).toThrow("failed for no fault of its caller");
+  expect(() => transition(failed("UNSUPPORTED"), { kind: "lapse", atMs: 3 })).toThrow("needs a queued job");
+});

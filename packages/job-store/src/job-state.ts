@@ -54,29 +54,42 @@ export type JobTransition =
   | { readonly kind: "claim"; readonly owner: string; readonly token: number; readonly atMs: number }
   | { readonly kind: "release"; readonly token: number; readonly atMs: number }
   | { readonly kind: "expire"; readonly attempt: number; readonly atMs: number }
+  | { readonly kind: "lapse"; readonly atMs: number }
+  | { readonly kind: "retry" }
   | { readonly kind: "cancel"; readonly atMs: number }
   | { readonly kind: "complete"; readonly token: number; readonly atMs: number; readonly artefact: ArtefactFacts }
   | { readonly kind: "fail"; readonly token: number; readonly atMs: number; readonly error: JobError }
   | { readonly kind: "stop"; readonly token: number; readonly atMs: number };
 
-/** Has the job reached a state it never leaves? */
+/** Has the job reached a state it leaves no more, but for a dead one that an operator queues again? */
 export function isFinal(state: JobState): boolean {
   return state.kind !== "queued" && state.kind !== "running";
+}
+
+export const DEADLINE_PASSED = "The job's deadline passed before it was finished.";
+
+/** Failures that another try does not mend, or that the caller asked for; all others make a job dead. */
+export const CALLERS_REASONS: readonly Reason[] = ["INVALID_FIELD", "UNSUPPORTED", "DEADLINE", "CANCELLED"];
+
+/** Did the job fail for no fault of its caller? An operator may look into it and queue it again. */
+export function isDead(state: JobState): boolean {
+  return state.kind === "failed" && !CALLERS_REASONS.includes(state.error.reason);
 }
 
 /**
  * The only way from one state to the next.
  *
- * | from      | claim   | release  | expire                          | cancel           | complete   | fail    | stop       |
- * |-----------|---------|----------|---------------------------------|------------------|------------|---------|------------|
- * | queued    | running | lost     | –                               | cancelled        | lost       | lost    | lost       |
- * | running   | –       | queued * | queued, failed at the last      | running, flagged | completed *| failed *| cancelled *|
- * |           |         |          | attempt, cancelled when flagged |                  |            |         |            |
- * | completed | –       | lost     | –                               | unchanged        | lost       | lost    | lost       |
- * | failed    | –       | lost     | –                               | unchanged        | lost       | lost    | lost       |
- * | cancelled | –       | lost     | –                               | unchanged        | lost       | lost    | lost       |
+ * | from      | claim   | release  | expire                          | cancel           | complete   | fail    | stop       | lapse  | retry   |
+ * |-----------|---------|----------|---------------------------------|------------------|------------|---------|------------|--------|---------|
+ * | queued    | running | lost     | –                               | cancelled        | lost       | lost    | lost       | failed | refused |
+ * | running   | –       | queued * | queued, failed at the last      | running, flagged | completed *| failed *| cancelled *| –      | refused |
+ * |           |         |          | attempt, cancelled when flagged |                  |            |         |            |        |         |
+ * | completed | –       | lost     | –                               | unchanged        | lost       | lost    | lost       | –      | refused |
+ * | failed    | –       | lost     | –                               | unchanged        | lost       | lost    | lost       | –      | queued †|
+ * | cancelled | –       | lost     | –                               | unchanged        | lost       | lost    | lost       | –      | refused |
  *
- * `*`: only with the token of the lease. lost: MoevieError LEASE_LOST. –: a programmer's error. A job that completes before its
+ * `*`: only with the token of the lease. `†`: only when it is dead, else refused: MoevieError VIDEO_NOT_DEAD. lost: LEASE_LOST.
+ * –: a programmer's error. lapse: the deadline of a waiting job passed. A job that completes before its
  * owner saw the cancel flag stays completed; one that its owner gives back with the flag set is cancelled.
  */
 export function transition(state: JobState, event: JobTransition): JobState {
@@ -98,6 +111,14 @@ export function transition(state: JobState, event: JobTransition): JobState {
     }
     case "expire":
       return expired(state, event);
+    case "lapse":
+      assertState(state, "queued", event);
+      return { kind: "failed", finishedAtMs: event.atMs, error: { reason: "DEADLINE", message: DEADLINE_PASSED } };
+    case "retry":
+      if (isDead(state)) return { kind: "queued" };
+      throw new MoevieError("VIDEO_NOT_DEAD", "Only a video that failed for no fault of its caller is queued again.", {
+        detail: `state ${state.kind}`,
+      });
     case "cancel":
       if (state.kind === "queued") return { kind: "cancelled", finishedAtMs: event.atMs };
       return state.kind === "running" ? { ...state, cancelRequested: true } : state;

@@ -2,6 +2,7 @@
 import type { QualityName } from "@moevie/contracts";
 import type { Artefacts } from "./artefact-names.ts";
 import type { ArtefactFacts, JobError, JobState, JobStateKind } from "./job-state.ts";
+import type { JobPriority } from "./queue-order.ts";
 
 /** A spec with every default filled in; the gateway makes it, nothing after it re-checks it. */
 export interface JobSpec {
@@ -64,10 +65,20 @@ export interface JobRecord {
   readonly progress: JobProgress;
   readonly stageTimings: readonly StageTiming[];
   readonly createdAtMs: number;
+  readonly tenant: string;
+  readonly priority: JobPriority;
+  /** By the wall clock of the process that took it; absent: none. */
+  readonly deadlineAtMs?: number;
 }
 
 export interface SubmitOptions {
-  /** Makes submit idempotent together with requestDigest. */
+  /** Whose it is: letters, digits, "." "_" "-". Default "default". */
+  readonly tenant?: string;
+  /** Among the tenant's own jobs. Default "normal". */
+  readonly priority?: JobPriority;
+  /** Milliseconds from now after which the job fails with DEADLINE. Default: none. */
+  readonly deadlineMs?: number;
+  /** Makes submit idempotent together with tenant and requestDigest. */
   readonly requestId?: string;
   /** Digest of the body as the caller sent it. */
   readonly requestDigest?: string;
@@ -96,6 +107,8 @@ export interface Lease {
   readonly token: number;
   readonly owner: string;
   readonly leaseMs: number;
+  /** Time to the job's deadline when it was claimed, for the owner's monotonic clock; absent: none. */
+  readonly remainingMs?: number;
   readonly job: JobRecord;
 }
 
@@ -119,6 +132,13 @@ export interface JobEvent {
   readonly previewPng?: Uint8Array;
 }
 
+export interface ListOptions {
+  readonly pageSize: number;
+  readonly pageToken?: string;
+  /** Only jobs that failed for no fault of their caller. Default false. */
+  readonly deadOnly?: boolean;
+}
+
 export interface JobPage {
   readonly jobs: readonly JobRecord[];
   /** Empty: the end. */
@@ -130,13 +150,13 @@ export interface JobPage {
  * All calls throw DISK_FULL when there is no room and STORE_CORRUPT when the file fails its checks.
  */
 export interface JobStore {
-  /** Throws QUEUE_FULL at the bound and REQUEST_ID_REUSED for a used requestId with another body. */
+  /** Throws QUEUE_FULL at the bound, TENANT_QUEUE_FULL at the tenant's, and REQUEST_ID_REUSED for a used requestId with another body. */
   submit(spec: JobSpec, options?: SubmitOptions): Promise<Submission>;
   /** Throws VIDEO_NOT_FOUND. */
   get(id: string): Promise<JobRecord>;
   /** Newest first. Throws INVALID_FIELD for a token it did not make. */
-  list(page: { readonly pageSize: number; readonly pageToken?: string }): Promise<JobPage>;
-  /** Takes the oldest queued job, or null when none waits. Jobs whose owner died are queued again before that. */
+  list(page: ListOptions): Promise<JobPage>;
+  /** Takes the queued job whose turn it is (queue-order.ts), or null when none may run. Jobs whose owner died are queued again before that. */
   claimNext(claim: { readonly owner: string; readonly leaseMs: number }): Promise<Lease | null>;
   /** Ends every lease of an owner's earlier life at once, as if it had run out, and answers how many there were. */
   takeBack(owner: string): Promise<number>;
@@ -153,6 +173,11 @@ export interface JobStore {
   eventsAfter(id: string, after: number, eventsMax?: number): Promise<readonly JobEvent[]>;
   /** Queued: cancelled at once. Running: a flag its owner sees. Ended: nothing. Answers the record after it. */
   requestCancel(id: string): Promise<JobRecord>;
+  /**
+   * Queues a job again that failed for no fault of its caller, its attempts and its deadline counted anew. Throws VIDEO_NOT_DEAD, and what
+   * submit throws of a full queue.
+   */
+  retry(id: string): Promise<JobRecord>;
   /** Ends the job, drops its checkpoint and makes the artefact of this lease visible when completed. */
   finish(lease: Lease, outcome: JobOutcome): Promise<JobRecord>;
   /** Gives the job back to the queue with its checkpoint, e.g. at drain. */

@@ -2,21 +2,24 @@
 // from it; when to do which is the store's matter.
 import { artefactNames } from "./artefact-names.ts";
 import type { ChangeSignal } from "./change-signal.ts";
-import { held } from "./job-state.ts";
-import type { Lease, LeaseAnswer } from "./job-store.ts";
+import { held, transition } from "./job-state.ts";
+import type { JobRecord, Lease, LeaseAnswer } from "./job-store.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
 import type { NatsArtefacts } from "./nats-artefacts.ts";
 import { lost, moved } from "./nats-moves.ts";
-import { recordOf, type JobEntry, type StoredJob } from "./nats-record.ts";
+import { recordOf, tenantOf, waitingProgress, type JobEntry, type StoredJob } from "./nats-record.ts";
 import type { Changed, RecordTable } from "./nats-table.ts";
 import type { WakeUps } from "./nats-wakeups.ts";
+import { charged, costOf, type TenantShares } from "./queue-order.ts";
+import { remaining } from "./queue-room.ts";
 
 export interface NatsJobsParts {
   readonly table: RecordTable;
   readonly wakeUps: WakeUps;
   readonly artefacts: NatsArtefacts;
   readonly changes: ChangeSignal;
-  /** Milliseconds since 1970, for people. */
+  readonly shares: TenantShares;
+  /** Milliseconds since 1970, for people and for deadlines. */
   readonly wallClockMs: () => number;
 }
 
@@ -25,9 +28,11 @@ export class NatsJobs {
   readonly #wakeUps: WakeUps;
   readonly #artefacts: NatsArtefacts;
   readonly #changes: ChangeSignal;
+  readonly #shares: TenantShares;
   readonly #wallClockMs: () => number;
 
-  constructor({ table, wakeUps, artefacts, changes, wallClockMs }: NatsJobsParts) {
+  constructor({ table, wakeUps, artefacts, changes, shares, wallClockMs }: NatsJobsParts) {
+    this.#shares = shares;
     this.#table = table;
     this.#wakeUps = wakeUps;
     this.#artefacts = artefacts;
@@ -40,12 +45,37 @@ export class NatsJobs {
     { owner, leaseMs }: { readonly owner: string; readonly leaseMs: number },
   ): Promise<Lease | undefined> {
     const { job, revision: token } = entry;
-    const started = { ...job, attempt: job.attempt + 1, leaseMs };
-    const after = await this.#table.write(
-      entry,
-      moved(started, { kind: "claim", owner, token, atMs: this.#wallClockMs() }),
+    const charge = { tenant: tenantOf(job), cost: costOf(job.spec) };
+    const isCharged = job.isBegun === true && job.accounts !== undefined;
+    const accounts = isCharged ? job.accounts : charged(this.#table.index.accounts, charge, this.#shares);
+    const started = { ...job, attempt: job.attempt + 1, leaseMs, isBegun: true, accounts };
+    const atMs = this.#wallClockMs();
+    const after = await this.#table.write(entry, moved(started, { kind: "claim", owner, token, atMs }));
+    if (after === undefined) return undefined;
+    return { id: job.id, token, owner, leaseMs, ...remaining(job, atMs), job: recordOf(after.job) };
+  }
+
+  /** Queues a dead job again. Throws VIDEO_NOT_DEAD and what `checkRoom` throws. */
+  async retry(id: string, checkRoom: (tenant: string) => void): Promise<JobRecord> {
+    const changed = await this.#table.change(id, ({ job }) => {
+      transition(job.state, { kind: "retry" });
+      checkRoom(tenantOf(job));
+      const { deadlineAtMs, createdAtMs } = job;
+      const deadline =
+        deadlineAtMs === undefined ? {} : { deadlineAtMs: this.#wallClockMs() + deadlineAtMs - createdAtMs };
+      const again = { attempt: 0, isBegun: false, progress: waitingProgress(job.spec), stageTimings: [] };
+      return moved({ ...job, ...again, ...deadline }, { kind: "retry" });
+    });
+    await this.left(changed);
+    return recordOf(changed.after.job);
+  }
+
+  /** Ends a job that still waits after its deadline, if nothing happened to it since `revision`. */
+  async lapse(id: string, revision: number): Promise<void> {
+    const changed = await this.#table.change(id, (now) =>
+      now.revision === revision ? moved(now.job, { kind: "lapse", atMs: this.#wallClockMs() }) : undefined,
     );
-    return after === undefined ? undefined : { id: job.id, token, owner, leaseMs, job: recordOf(after.job) };
+    await this.tidy(changed);
   }
 
   async held(lease: Lease, next: ((job: StoredJob) => StoredJob) | undefined): Promise<LeaseAnswer> {

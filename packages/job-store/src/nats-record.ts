@@ -3,6 +3,7 @@
 import { MoevieError } from "@moevie/contracts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
 import { JOB_STATE_KINDS, isFinal, type JobState } from "./job-state.ts";
+import { DEFAULT_TENANT, type JobPriority, type QueueAccounts } from "./queue-order.ts";
 import type { JobEvent, JobProgress, JobRecord, JobSpec, StageTiming } from "./job-store.ts";
 
 /** Version this build writes. */
@@ -36,6 +37,14 @@ export interface StoredJob {
   readonly traceparent?: string;
   readonly requestKey?: string;
   readonly createdAtMs: number;
+  /** Absent in records of before there were tenants: the default tenant's, of normal priority. */
+  readonly tenant?: string;
+  readonly priority?: JobPriority;
+  readonly deadlineAtMs?: number;
+  /** It ran, and its tenant was charged for it. */
+  readonly isBegun?: boolean;
+  /** As they were with this job's claim. */
+  readonly accounts?: QueueAccounts;
   readonly state: JobState;
   readonly attempt: number;
   readonly progress: JobProgress;
@@ -54,11 +63,29 @@ export interface JobEntry {
 
 export type NewJob = Pick<
   StoredJob,
-  "id" | "spec" | "bundleDigest" | "warnings" | "traceparent" | "requestKey" | "createdAtMs"
+  | "id"
+  | "spec"
+  | "bundleDigest"
+  | "warnings"
+  | "traceparent"
+  | "requestKey"
+  | "createdAtMs"
+  | "tenant"
+  | "priority"
+  | "deadlineAtMs"
 >;
 
+/** Progress of a job that waits for its first step. */
+export function waitingProgress({ steps }: JobSpec): JobProgress {
+  return { stage: "queue", step: 0, stepCount: steps, percent: 0 };
+}
+
+export function tenantOf({ tenant = DEFAULT_TENANT }: Pick<StoredJob, "tenant">): string {
+  return tenant;
+}
+
 export function newJob(given: NewJob): StoredJob {
-  const progress: JobProgress = { stage: "queue", step: 0, stepCount: given.spec.steps, percent: 0 };
+  const progress = waitingProgress(given.spec);
   return {
     version: VERSION,
     readableFrom: VERSION,
@@ -106,20 +133,24 @@ export function encodeJob(job: StoredJob): Uint8Array {
   return Buffer.from(JSON.stringify(job));
 }
 
-export function recordOf({
-  id,
-  spec,
-  bundleDigest,
-  warnings,
-  traceparent,
-  state,
-  attempt,
-  progress,
-  stageTimings,
-  createdAtMs,
-}: StoredJob): JobRecord {
-  const trace = traceparent === undefined ? {} : { traceparent };
-  return { id, spec, bundleDigest, warnings, ...trace, state, attempt, progress, stageTimings, createdAtMs };
+export function recordOf(job: StoredJob): JobRecord {
+  const { id, spec, bundleDigest, warnings, traceparent, state, attempt, progress, stageTimings, createdAtMs } = job;
+  const { priority = "normal", deadlineAtMs } = job;
+  return {
+    id,
+    spec,
+    bundleDigest,
+    warnings,
+    state,
+    attempt,
+    progress,
+    stageTimings,
+    createdAtMs,
+    ...(traceparent === undefined ? {} : { traceparent }),
+    ...(deadlineAtMs === undefined ? {} : { deadlineAtMs }),
+    tenant: tenantOf(job),
+    priority,
+  };
 }
 
 /** Names of the files that the record needs; those of a live lease are never named here. */

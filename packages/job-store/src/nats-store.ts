@@ -2,7 +2,7 @@
 // its fencing token, and every write a compare-and-set. Streams wake claimants and carry events; files lie in the object store.
 import { createHash, randomUUID } from "node:crypto";
 import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
-import { pause, systemClock, type Clock } from "@moevie/runtime";
+import { systemClock, type Clock } from "@moevie/runtime";
 import { artefactNames } from "./artefact-names.ts";
 import { newestSound } from "./checkpoint-file.ts";
 import { ChangeSignal } from "./change-signal.ts";
@@ -18,22 +18,25 @@ import type {
   JobStore,
   Lease,
   LeaseAnswer,
+  ListOptions,
   Retention,
   StageTiming,
   Submission,
   SubmitOptions,
 } from "./job-store.ts";
 import { NatsArtefacts, streamOf } from "./nats-artefacts.ts";
-import { connectNats, withNats, type NatsAccess } from "./nats-connection.ts";
+import { withNats } from "./nats-connection.ts";
 import { EventLog } from "./nats-events.ts";
 import { newJob, recordOf, withEvent, type JobEntry } from "./nats-record.ts";
 import { RequestKeys, absent } from "./nats-requests.ts";
-import { openStreams, removeKey, type NatsParts } from "./nats-streams.ts";
+import { removeKey, type NatsParts } from "./nats-streams.ts";
 import { RecordTable } from "./nats-table.ts";
 import { Upkeep } from "./nats-upkeep.ts";
 import { NatsJobs } from "./nats-jobs.ts";
 import { WakeUps } from "./nats-wakeups.ts";
 import { cursorOf, tokenOf } from "./page-token.ts";
+import { DEFAULT_TENANT, EQUAL_SHARES, type TenantShares } from "./queue-order.ts";
+import { queueFull, requestKeyOf, tenantQueueFull } from "./queue-room.ts";
 import { bounded } from "./bounded.ts";
 import { finished, lost, moved } from "./nats-moves.ts";
 
@@ -44,6 +47,8 @@ export interface NatsStoreOptions {
   readonly replicas?: number;
   /** Jobs that may wait; gateways that submit at the same moment may go over it by one each. Default jobsQueuedMax. */
   readonly queuedMax?: number;
+  /** What tenants are granted; bounds of theirs are kept as `queuedMax` is. Default: all the same. */
+  readonly shares?: TenantShares;
   /** What is kept of finished jobs; a store that has it also sweeps. Default: all. */
   readonly retention?: Retention;
   /** Pause between two sweeps. Default natsSweepMs. */
@@ -54,38 +59,11 @@ export interface NatsStoreOptions {
   readonly clock?: Clock;
 }
 
-/** Connects and makes what is missing. Throws PEER_UNAVAILABLE, CONFIG_INVALID and DISK_FULL. */
-export async function openNatsStore(access: NatsAccess, options: NatsStoreOptions = {}): Promise<JobStore> {
-  const connection = await connectNats(access, "moevie job store");
-  try {
-    const onNotice = options.onNotice ?? (() => undefined);
-    const { prefix = "moevie", replicas = 1 } = options;
-    const parts = await openedStreams(() => openStreams(connection, prefix, replicas, onNotice));
-    return await startNatsStore(parts, options);
-  } catch (thrown) {
-    await connection.close();
-    throw thrown;
-  }
-}
-
 /** A store over streams that are open. */
 export async function startNatsStore(parts: NatsParts, options: NatsStoreOptions): Promise<JobStore> {
   const store = new NatsStore(parts, options);
   await store.start();
   return store;
-}
-
-/** Servers that were just started have no leader yet: they are waited for. */
-async function openedStreams(open: () => Promise<NatsParts>): Promise<NatsParts> {
-  const endMs = performance.now() + limit("natsFirstConnectMsMax");
-  for (;;) {
-    try {
-      return await withNats(open);
-    } catch (thrown) {
-      if (asMoevieError(thrown).reason !== "PEER_UNAVAILABLE" || performance.now() > endMs) throw thrown;
-      await pause(limit("connectRetryMsMax") / 4);
-    }
-  }
 }
 
 /** How long an idle claimant leaves a new job to the one that was woken for it. */
@@ -104,6 +82,7 @@ class NatsStore implements JobStore {
   readonly #requests: RequestKeys;
   readonly #jobs: NatsJobs;
   readonly #upkeep: Upkeep;
+  readonly #shares: TenantShares;
   /** Leases whose end may have been written although no answer came. */
   readonly #unsure = new Set<string>();
   #checkpoints = 0;
@@ -129,7 +108,8 @@ class NatsStore implements JobStore {
     );
     const { artefacts } = this;
     const shared = { table: this.#table, wakeUps: this.#wakeUps, artefacts, changes: this.#changes };
-    this.#jobs = new NatsJobs({ ...shared, wallClockMs: () => clock.wallMs() });
+    this.#shares = options.shares ?? EQUAL_SHARES;
+    this.#jobs = new NatsJobs({ ...shared, shares: this.#shares, wallClockMs: () => clock.wallMs() });
     this.#upkeep = new Upkeep({
       parts,
       table: this.#table,
@@ -139,6 +119,7 @@ class NatsStore implements JobStore {
       signal,
       clock,
       onNotice: options.onNotice ?? (() => undefined),
+      lapse: (id, revision) => this.#jobs.lapse(id, revision),
       expire: (id, dead) => this.#jobs.expire(id, dead),
       remove: (id) => this.delete(id),
     });
@@ -161,17 +142,22 @@ class NatsStore implements JobStore {
 
   async submit(spec: JobSpec, options: SubmitOptions = {}): Promise<Submission> {
     const { requestId, requestDigest = "", bundleDigest = "", warnings = [], traceparent } = options;
-    const requestKey = requestId === undefined ? undefined : createHash("sha256").update(requestId).digest("hex");
+    const { tenant = DEFAULT_TENANT, priority = "normal", deadlineMs } = options;
+    const requestKey = requestId === undefined ? undefined : hashed(requestKeyOf(tenant, requestId));
     let id: string = randomUUID();
-    if (requestKey === undefined) this.#checkRoom();
+    if (requestKey === undefined) this.#checkRoom(tenant);
     else {
       const reserve = { requestKey, digest: requestDigest, newId: id, read: (of: string) => this.#table.read(of) };
-      const reserved = await withNats(() => this.#requests.reserve({ ...reserve, checkRoom: () => this.#checkRoom() }));
+      const reserved = await withNats(() =>
+        this.#requests.reserve({ ...reserve, checkRoom: () => this.#checkRoom(tenant) }),
+      );
       if (reserved.job !== undefined) return { ...recordOf(reserved.job.job), repeated: true };
       id = reserved.id;
     }
-    const given = { id, spec, bundleDigest, warnings, createdAtMs: this.#clock.wallMs() };
+    const createdAtMs = this.#clock.wallMs();
+    const given = { id, spec, bundleDigest, warnings, tenant, priority, createdAtMs };
     const extra = {
+      ...(deadlineMs !== undefined && { deadlineAtMs: createdAtMs + deadlineMs }),
       ...(traceparent !== undefined && { traceparent }),
       ...(requestKey !== undefined && { requestKey }),
     };
@@ -186,11 +172,11 @@ class NatsStore implements JobStore {
     return recordOf((await this.#table.read(id)).job);
   }
 
-  list({ pageSize, pageToken = "" }: { readonly pageSize: number; readonly pageToken?: string }): Promise<JobPage> {
+  list({ pageSize, pageToken = "", deadOnly = false }: ListOptions): Promise<JobPage> {
     return Promise.resolve().then(() => {
       const before = pageToken === "" ? Number.MAX_SAFE_INTEGER : cursorOf(pageToken);
       const size = Math.min(Math.max(1, pageSize), limit("listPageSizeMax"));
-      const entries = this.#table.index.before(before, size + 1);
+      const entries = this.#table.index.before(before, size + 1, deadOnly);
       const page = entries.slice(0, size);
       const last = page.at(-1);
       const nextPageToken = entries.length > size && last !== undefined ? tokenOf(numberOf(last)) : "";
@@ -203,7 +189,8 @@ class NatsStore implements JobStore {
     try {
       // The watch may be behind the wake-up.
       if (wakeUp !== undefined) await this.#table.read(wakeUp.id).catch(() => undefined);
-      for (let [next] = this.#table.index.queued(); next !== undefined; [next] = this.#table.index.queued()) {
+      const { index } = this.#table;
+      for (let next = index.next(this.#shares); next !== undefined; next = index.next(this.#shares)) {
         const lease = await this.#jobs.claim(next, claim);
         if (lease !== undefined) return lease;
         await this.#table.read(next.job.id).catch((thrown: unknown) => {
@@ -301,6 +288,10 @@ class NatsStore implements JobStore {
     return recordOf(changed.after.job);
   }
 
+  retry(id: string): Promise<JobRecord> {
+    return this.#jobs.retry(id, (tenant) => this.#checkRoom(tenant));
+  }
+
   async finish(lease: Lease, outcome: JobOutcome): Promise<JobRecord> {
     const key = `${lease.id}:${lease.token}`;
     try {
@@ -360,11 +351,11 @@ class NatsStore implements JobStore {
     await connection.close();
   }
 
-  #checkRoom(): void {
+  #checkRoom(tenant: string): void {
     const queuedMax = this.#options.queuedMax ?? limit("jobsQueuedMax");
-    if (this.#table.index.counts().queued < queuedMax) return;
-    const message = `The queue is full: ${queuedMax} jobs wait.`;
-    throw new MoevieError("QUEUE_FULL", message, { retryAfterMs: limit("queueRetryAfterMs") });
+    const { index } = this.#table;
+    if (index.queuedCount() >= queuedMax) throw queueFull(queuedMax);
+    if (index.queuedCount(tenant) >= this.#shares.queuedMax) throw tenantQueueFull(tenant, this.#shares.queuedMax);
   }
 
   /** Another process wrote: a new job is left for a moment to the claimant that was woken for it. */
@@ -373,6 +364,10 @@ class NatsStore implements JobStore {
       await this.#clock.pause(WAKE_GRACE_MS, this.#ended.signal).catch(() => undefined);
     this.#changes.changed();
   }
+}
+
+function hashed(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }
 
 function previewKey(id: string): string {

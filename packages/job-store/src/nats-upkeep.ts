@@ -3,6 +3,7 @@
 import { asMoevieError, limit } from "@moevie/contracts";
 import type { Clock } from "@moevie/runtime";
 import { artefactNames } from "./artefact-names.ts";
+import { numberOf } from "./job-index.ts";
 import { isFinal } from "./job-state.ts";
 import type { Retention } from "./job-store.ts";
 import { LeaseWatch, type LeaseSighting } from "./lease-watch.ts";
@@ -21,16 +22,19 @@ export interface UpkeepParts {
   readonly signal: AbortSignal;
   readonly clock: Clock;
   readonly onNotice: (line: string) => void;
+  readonly lapse: (id: string, revision: number) => Promise<void>;
   readonly expire: (id: string, dead: LeaseSighting) => Promise<void>;
   readonly remove: (id: string) => Promise<void>;
 }
 
 const LEASE_LOOK_MS = 25;
+const DEADLINE_LOOK_MS = 250;
 const RETENTION_LOOK_MS = 1000;
 
 export class Upkeep {
   readonly #of: UpkeepParts;
   #watch = new LeaseWatch();
+  readonly #deadlines = new LeaseWatch();
   /** Chunks without an object, as the look before saw them: subject → number of chunks. */
   #strays: ReadonlyMap<string, number> = new Map();
   /** Removed keys, as the look before saw them: key → revision. */
@@ -45,6 +49,7 @@ export class Upkeep {
     const { retention } = this.#of;
     const loops = [
       this.#repeat(LEASE_LOOK_MS, () => this.#expireDead()),
+      this.#repeat(DEADLINE_LOOK_MS, () => this.#lapseOverdue()),
       this.#followConnection(),
       ...(retention === undefined
         ? []
@@ -84,6 +89,17 @@ export class Upkeep {
     const ids = new Map(leases.map(({ number, id }) => [number, id]));
     for (const dead of this.#watch.observe(leases, this.#of.clock.monotonicMs()))
       await this.#of.expire(ids.get(dead.number) ?? "", dead).catch(() => undefined);
+  }
+
+  async #lapseOverdue(): Promise<void> {
+    const overdue = this.#of.table.index.overdue(this.#of.clock.wallMs());
+    const sightings = overdue.map((entry) => {
+      const { revision } = entry;
+      return { number: numberOf(entry), token: 0, revision, leaseMs: limit("deadlineToleranceMs") };
+    });
+    const ids = new Map(overdue.map((entry) => [entry.revision, entry.job.id]));
+    for (const { revision } of this.#deadlines.observe(sightings, this.#of.clock.monotonicMs()))
+      await this.#of.lapse(ids.get(revision) ?? "", revision).catch(() => undefined);
   }
 
   async #removeFinished({ jobsMax, ageMsMax, clipsBytesMax }: Retention): Promise<void> {

@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { SPEC } from "./contract-suite.fixture.ts";
 import { LeaseWatch } from "./lease-watch.ts";
+import { EQUAL_SHARES } from "./queue-order.ts";
 import { SqliteRecords } from "./sqlite-records.ts";
 import { openDatabase } from "./sqlite-schema.ts";
 
@@ -10,7 +11,7 @@ const LEASE_MS = 10_000;
 
 test.each([HOUR_MS, -HOUR_MS])("a jump of %i ms neither ends a lease nor keeps a dead one", (jumpMs) => {
   let wallMs = 1_700_000_000_000;
-  const records = new SqliteRecords(openDatabase(":memory:", 2 ** 26), () => wallMs, 10);
+  const records = new SqliteRecords(openDatabase(":memory:", 2 ** 26), () => wallMs, 10, EQUAL_SHARES);
   const watch = new LeaseWatch();
   records.submit(SPEC, {});
   const lease = records.claimNext("a", LEASE_MS);

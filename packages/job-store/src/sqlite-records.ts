@@ -5,9 +5,8 @@ import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
 import { artefactNames } from "./artefact-names.ts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
-import { held, isFinal, transition, JOB_STATE_KINDS, type JobStateKind, type JobTransition } from "./job-state.ts";
-import { COLUMNS, recordOf, stateOf, type JobRow } from "./job-row.ts";
-import { cursorOf, tokenOf } from "./page-token.ts";
+import { held, isFinal, transition, type JobStateKind, type JobTransition } from "./job-state.ts";
+import { COLUMNS, recordOf, stateOf, type FixedFacts, type JobRow } from "./job-row.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
 import type {
   JobEvent,
@@ -23,6 +22,11 @@ import type {
   Submission,
   SubmitOptions,
 } from "./job-store.ts";
+import { DEFAULT_TENANT, turnMs, type TenantShares } from "./queue-order.ts";
+import { remaining, requestKeyOf } from "./queue-room.ts";
+import { addEvent, readEvents } from "./sqlite-events.ts";
+import { SqliteQueue } from "./sqlite-queue.ts";
+import { countsOf, finishedBeyond, leasesOf, overdueOf, pageOf } from "./sqlite-reads.ts";
 import { translated } from "./sqlite-schema.ts";
 
 /** What names a lease on the way to the thread. */
@@ -46,52 +50,52 @@ export interface FilesNeeded {
   readonly final: boolean;
 }
 
-const WAITING: JobProgress = { stage: "queue", step: 0, stepCount: 0, percent: 0 };
+function waiting({ steps }: JobSpec): JobProgress {
+  return { stage: "queue", step: 0, stepCount: steps, percent: 0 };
+}
 
 export class SqliteRecords {
   readonly #db: DatabaseSync;
   readonly #wallClockMs: () => number;
-  readonly #queuedMax: number;
+  readonly #queue: SqliteQueue;
 
-  constructor(db: DatabaseSync, wallClockMs: () => number, queuedMax: number) {
+  constructor(db: DatabaseSync, wallClockMs: () => number, queuedMax: number, shares: TenantShares) {
     this.#db = db;
     this.#wallClockMs = wallClockMs;
-    this.#queuedMax = queuedMax;
+    this.#queue = new SqliteQueue(db, queuedMax, shares);
   }
 
   submit(spec: JobSpec, options: SubmitOptions): Submission {
     return this.#write(() => {
-      const earlier = options.requestId === undefined ? undefined : this.#row("request_id = ?", options.requestId);
+      const { bundleDigest = "", warnings = [], tenant = DEFAULT_TENANT, priority = "normal" } = options;
+      const requestKey = options.requestId === undefined ? null : requestKeyOf(tenant, options.requestId);
+      const earlier = requestKey === null ? undefined : this.#row("request_id = ?", requestKey);
       if (earlier !== undefined) {
         if (earlier.request_digest === (options.requestDigest ?? null)) return { ...recordOf(earlier), repeated: true };
         throw new MoevieError("REQUEST_ID_REUSED", "This request_id was used before with another body.");
       }
-      if (this.counts().queued >= this.#queuedMax) {
-        const message = `The queue is full: ${this.#queuedMax} jobs wait.`;
-        throw new MoevieError("QUEUE_FULL", message, { retryAfterMs: limit("queueRetryAfterMs") });
-      }
-      const { bundleDigest = "", warnings = [], traceparent } = options;
-      const record = {
+      this.#queue.checkRoom(tenant);
+      const createdAtMs = this.#wallClockMs();
+      const { traceparent, deadlineMs } = options;
+      const record: FixedFacts = {
         spec,
         bundleDigest,
         warnings,
         ...(traceparent === undefined ? {} : { traceparent }),
-        createdAtMs: this.#wallClockMs(),
+        createdAtMs,
+        tenant,
+        priority,
+        ...(deadlineMs === undefined ? {} : { deadlineAtMs: createdAtMs + deadlineMs }),
+        turnMs: turnMs({ spec, priority, createdAtMs }),
       };
       const insert = this.#db.prepare(
         `INSERT INTO jobs (id, request_id, request_digest, state, state_json, record_json, progress_json, timings_json, attempt, token, lease_ms, lease_revision)
          VALUES (?, ?, ?, 'queued', '{"kind":"queued"}', ?, ?, '[]', 0, 0, 0, 0)`,
       );
       const id = randomUUID();
-      insert.run(
-        id,
-        options.requestId ?? null,
-        options.requestDigest ?? null,
-        JSON.stringify(record),
-        JSON.stringify({ ...WAITING, stepCount: spec.steps }),
-      );
+      insert.run(id, requestKey, options.requestDigest ?? null, JSON.stringify(record), JSON.stringify(waiting(spec)));
       const row = this.#existing(id);
-      this.#event(row.number, recordOf(row));
+      addEvent(this.#db, row.number, recordOf(row));
       return { ...recordOf(row), repeated: false };
     });
   }
@@ -100,33 +104,25 @@ export class SqliteRecords {
     return translated(() => recordOf(this.#existing(id)));
   }
 
-  list(pageSize: number, pageToken: string): JobPage {
-    return translated(() => {
-      const before = pageToken === "" ? Number.MAX_SAFE_INTEGER : cursorOf(pageToken);
-      const size = Math.min(Math.max(1, pageSize), limit("listPageSizeMax"));
-      const query = this.#db.prepare(`SELECT ${COLUMNS} FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?`);
-      const rows = query.all(before, size + 1) as unknown as JobRow[];
-      const page = rows.slice(0, size);
-      const last = page.at(-1);
-      return {
-        jobs: page.map(recordOf),
-        nextPageToken: rows.length > size && last !== undefined ? tokenOf(last.number) : "",
-      };
-    });
+  list(pageSize: number, pageToken: string, deadOnly: boolean): JobPage {
+    return translated(() => pageOf(this.#db, pageSize, pageToken, deadOnly));
   }
 
   claimNext(owner: string, leaseMs: number): Lease | null {
-    const waiting = this.#db.prepare("SELECT id FROM jobs WHERE state = 'queued' LIMIT 1");
-    if (translated(() => waiting.get()) === undefined) return null;
+    // A look without the write lock: idle claimants do not hold each other up.
+    if (translated(() => this.#queue.next()) === undefined) return null;
     return this.#write(() => {
-      const row = this.#row("state = 'queued' ORDER BY number LIMIT 1");
-      if (row === undefined) return null;
+      const next = this.#queue.next();
+      if (next === undefined) return null;
+      const row = this.#existing(next.id);
       const token = row.token + 1;
+      this.#queue.charge(next, recordOf(row).spec);
       this.#db
         .prepare("UPDATE jobs SET attempt = attempt + 1, token = ?, lease_ms = ?, lease_revision = 0 WHERE number = ?")
         .run(token, leaseMs, row.number);
-      const job = this.#move(this.#existing(row.id), { kind: "claim", owner, token, atMs: this.#wallClockMs() });
-      return { id: row.id, token, owner, leaseMs, job };
+      const atMs = this.#wallClockMs();
+      const job = this.#move(this.#existing(row.id), { kind: "claim", owner, token, atMs });
+      return { id: row.id, token, owner, leaseMs, ...remaining(job, atMs), job };
     });
   }
 
@@ -143,7 +139,7 @@ export class SqliteRecords {
           .prepare("UPDATE jobs SET timings_json = ? WHERE number = ?")
           .run(JSON.stringify(stageTimings), row.number);
       }
-      this.#event(row.number, { ...recordOf(row), progress });
+      addEvent(this.#db, row.number, { ...recordOf(row), progress });
       return answer;
     });
   }
@@ -152,7 +148,7 @@ export class SqliteRecords {
     return this.#write(() => {
       const { row, answer } = this.#renewed(lease);
       this.#db.prepare("UPDATE events SET preview = NULL WHERE job = ? AND preview IS NOT NULL").run(row.number);
-      this.#event(row.number, recordOf(row), previewPng);
+      addEvent(this.#db, row.number, recordOf(row), previewPng);
       return answer;
     });
   }
@@ -184,14 +180,7 @@ export class SqliteRecords {
   eventsAfter(id: string, after: number, eventsMax: number): readonly JobEvent[] {
     return translated(() => {
       const { number } = this.#existing(id);
-      const query = this.#db.prepare(
-        "SELECT sequence, body_json, preview FROM events WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?",
-      );
-      return query.all(number, after, Math.min(eventsMax, limit("eventsPerReadMax"))).map((row) => ({
-        ...(JSON.parse(String(row["body_json"])) as Omit<JobEvent, "sequence" | "previewPng">),
-        sequence: Number(row["sequence"]),
-        ...(row["preview"] instanceof Uint8Array ? { previewPng: row["preview"] } : {}),
-      }));
+      return readEvents(this.#db, number, after, eventsMax);
     });
   }
 
@@ -201,6 +190,35 @@ export class SqliteRecords {
       const state = stateOf(row);
       if (isFinal(state) || (state.kind === "running" && state.cancelRequested)) return recordOf(row);
       return this.#move(row, { kind: "cancel", atMs: this.#wallClockMs() });
+    });
+  }
+
+  retry(id: string): JobRecord {
+    return this.#write(() => {
+      const row = this.#existing(id);
+      const { spec, createdAtMs, deadlineAtMs, tenant } = recordOf(row);
+      transition(stateOf(row), { kind: "retry" });
+      this.#queue.checkRoom(tenant);
+      const again = this.#db.prepare(
+        `UPDATE jobs SET attempt = 0, begun = 0, progress_json = ?, timings_json = '[]',
+           record_json = CASE WHEN ?2 IS NULL THEN record_json ELSE json_set(record_json, '$.deadlineAtMs', ?2) END WHERE number = ?3`,
+      );
+      const deadline = deadlineAtMs === undefined ? null : this.#wallClockMs() + deadlineAtMs - createdAtMs;
+      again.run(JSON.stringify(waiting(spec)), deadline, row.number);
+      return this.#move(this.#existing(id), { kind: "retry" });
+    });
+  }
+
+  /** Waiting jobs whose deadline is over by the wall clock. */
+  overdue(): readonly LeaseSighting[] {
+    return translated(() => overdueOf(this.#db, this.#wallClockMs()));
+  }
+
+  /** Ends a job that still waits after its deadline. */
+  lapse({ number, token }: LeaseSighting): void {
+    this.#write(() => {
+      const row = this.#row("number = ? AND state = 'queued' AND token = ?", number, token);
+      if (row !== undefined) this.#move(row, { kind: "lapse", atMs: this.#wallClockMs() });
     });
   }
 
@@ -236,27 +254,14 @@ export class SqliteRecords {
   }
 
   /** Removes finished jobs beyond `kept`, a few at a time, and answers their ids. */
-  removeFinished({ jobsMax, ageMsMax, clipsBytesMax }: Retention): readonly string[] {
-    const beyond = this.#db.prepare(
-      `SELECT id FROM (
-         SELECT id, finished_at_ms, row_number() OVER newest AS place, sum(clip_bytes) OVER newest AS bytes
-         FROM jobs WHERE finished_at_ms IS NOT NULL WINDOW newest AS (ORDER BY finished_at_ms DESC, id)
-       ) WHERE place > ? OR finished_at_ms < ? OR (bytes > ? AND place > 1) ORDER BY place DESC LIMIT ?`,
-    );
-    const since = this.#wallClockMs() - ageMsMax;
-    const rows = translated(() => beyond.all(jobsMax, since, clipsBytesMax, limit("finishedPerLookMax")));
-    const ids = rows.map((row) => String(row["id"]));
+  removeFinished(kept: Retention): readonly string[] {
+    const ids = translated(() => finishedBeyond(this.#db, kept, this.#wallClockMs()));
     if (ids.length > 0) this.#remove(ids);
     return ids;
   }
 
   counts(): Record<JobStateKind, number> {
-    return translated(() => {
-      const counts = Object.fromEntries(JOB_STATE_KINDS.map((kind) => [kind, 0])) as Record<JobStateKind, number>;
-      const rows = this.#db.prepare("SELECT state, count(*) AS jobs FROM jobs GROUP BY state").all();
-      for (const row of rows) counts[row["state"] as JobStateKind] = Number(row["jobs"]);
-      return counts;
-    });
+    return translated(() => countsOf(this.#db));
   }
 
   /** Which files of each job its record still needs. */
@@ -279,17 +284,7 @@ export class SqliteRecords {
 
   /** Every running job's lease, for the observer. */
   leases(): readonly LeaseSighting[] {
-    return translated(() => {
-      const rows = this.#db
-        .prepare("SELECT number, token, lease_revision, lease_ms FROM jobs WHERE state = 'running'")
-        .all();
-      return rows.map((row) => ({
-        number: Number(row["number"]),
-        token: Number(row["token"]),
-        revision: Number(row["lease_revision"]),
-        leaseMs: Number(row["lease_ms"]),
-      }));
-    });
+    return translated(() => leasesOf(this.#db));
   }
 
   /** Takes a dead lease's job back and answers its id; undefined when its owner wrote after all. */
@@ -353,7 +348,7 @@ export class SqliteRecords {
       .run(state.kind, JSON.stringify(state), row.number);
     if (isFinal(state)) this.#db.prepare("DELETE FROM checkpoints WHERE job = ?").run(row.number);
     const record = recordOf(this.#existing(row.id));
-    this.#event(row.number, record);
+    addEvent(this.#db, row.number, record);
     return record;
   }
 
@@ -367,22 +362,6 @@ export class SqliteRecords {
     const row = this.#row("id = ?", lease.id);
     if (row === undefined) throw new MoevieError("LEASE_LOST", "The job was deleted.");
     return { row, cancelRequested: held(stateOf(row), lease.token).cancelRequested };
-  }
-
-  #event(job: number, record: JobRecord, preview?: Uint8Array): void {
-    const body = {
-      state: record.state.kind,
-      progress: record.progress,
-      ...(record.state.kind === "failed" ? { error: record.state.error } : {}),
-    };
-    this.#db
-      .prepare("INSERT INTO events (job, body_json, preview) VALUES (?, ?, ?)")
-      .run(job, JSON.stringify(body), preview ?? null);
-    this.#db
-      .prepare(
-        "DELETE FROM events WHERE job = ?1 AND sequence <= (SELECT sequence FROM events WHERE job = ?1 ORDER BY sequence DESC LIMIT 1 OFFSET ?2)",
-      )
-      .run(job, limit("eventsPerJobMax"));
   }
 
   #existing(id: string): JobRow {

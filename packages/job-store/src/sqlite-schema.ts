@@ -62,6 +62,21 @@ DROP TABLE checkpoints;
 ALTER TABLE kept_checkpoints RENAME TO checkpoints;
 CREATE INDEX checkpoints_by_job ON checkpoints (job, number);
 `,
+  // Turns of tenants: a claim reads indexes and one row. Jobs of before are the default tenant's, in the order they came.
+  `
+ALTER TABLE jobs ADD COLUMN tenant TEXT AS (coalesce(record_json ->> '$.tenant', 'default')) VIRTUAL;
+ALTER TABLE jobs ADD COLUMN turn_ms INTEGER AS (coalesce(record_json ->> '$.turnMs', record_json ->> '$.createdAtMs', 0)) VIRTUAL;
+ALTER TABLE jobs ADD COLUMN deadline_at_ms INTEGER AS (record_json ->> '$.deadlineAtMs') VIRTUAL;
+ALTER TABLE jobs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN claim INTEGER;
+ALTER TABLE jobs ADD COLUMN accounts_json TEXT;
+UPDATE jobs SET begun = 1 WHERE state IN ('queued', 'running') AND attempt > 0;
+CREATE INDEX jobs_by_turn ON jobs (tenant, turn_ms, number) WHERE state = 'queued';
+CREATE INDEX jobs_begun ON jobs (number, tenant, turn_ms) WHERE state = 'queued' AND begun = 1;
+CREATE INDEX jobs_running ON jobs (tenant) WHERE state = 'running';
+CREATE INDEX jobs_by_claim ON jobs (claim) WHERE claim IS NOT NULL;
+CREATE INDEX jobs_by_deadline ON jobs (deadline_at_ms) WHERE state = 'queued' AND deadline_at_ms IS NOT NULL;
+`,
 ];
 
 /** Opens or makes the file. Throws STORE_CORRUPT, DISK_FULL, CONFIG_INVALID (not writable) or UNSUPPORTED (newer schema). */

@@ -18,17 +18,21 @@ import type {
   JobStore,
   Lease,
   LeaseAnswer,
+  ListOptions,
   Retention,
   StageTiming,
   Submission,
   SubmitOptions,
 } from "./job-store.ts";
+import { EQUAL_SHARES, type TenantShares } from "./queue-order.ts";
 import type { FilesNeeded, LeaseKey, SqliteRecords } from "./sqlite-records.ts";
 import type { SentError, ThreadCall, ThreadData, ThreadMessage } from "./sqlite-thread.ts";
 
 export interface SqliteStoreOptions {
   /** Jobs that may wait. Default jobsQueuedMax. */
   readonly queuedMax?: number;
+  /** What tenants are granted. Default: all the same. */
+  readonly shares?: TenantShares;
   /** Largest size of the file. Default storeBytesMax. */
   readonly bytesMax?: number;
   /** What is kept of finished jobs. Default: all. */
@@ -57,6 +61,7 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
   const thread = await StoreThread.open({
     path,
     queuedMax: options.queuedMax ?? limit("jobsQueuedMax"),
+    shares: options.shares ?? EQUAL_SHARES,
     bytesMax: options.bytesMax ?? limit("storeBytesMax"),
     retention: options.retention,
     backupMs: options.backupMs ?? 0,
@@ -183,8 +188,8 @@ class SqliteStore implements JobStore {
     return this.#thread.call("get", id);
   }
 
-  list(page: { readonly pageSize: number; readonly pageToken?: string }): Promise<JobPage> {
-    return this.#thread.call("list", page.pageSize, page.pageToken ?? "");
+  list({ pageSize, pageToken = "", deadOnly = false }: ListOptions): Promise<JobPage> {
+    return this.#thread.call("list", pageSize, pageToken, deadOnly);
   }
 
   async claimNext(claim: { readonly owner: string; readonly leaseMs: number }): Promise<Lease | null> {
@@ -245,6 +250,10 @@ class SqliteStore implements JobStore {
     const job = await this.#thread.write("requestCancel", id);
     await this.tidy([id]);
     return job;
+  }
+
+  retry(id: string): Promise<JobRecord> {
+    return this.#thread.write("retry", id);
   }
 
   async finish(lease: Lease, outcome: JobOutcome): Promise<JobRecord> {

@@ -6,12 +6,14 @@ import { asMoevieError, type MoevieErrorOptions, type Reason } from "@moevie/con
 import type { Retention } from "./job-store.ts";
 import { LeaseWatch } from "./lease-watch.ts";
 import { takeBackup } from "./sqlite-backup.ts";
+import type { TenantShares } from "./queue-order.ts";
 import { SqliteRecords } from "./sqlite-records.ts";
 import { openDatabase } from "./sqlite-schema.ts";
 
 export interface ThreadData {
   readonly path: string;
   readonly queuedMax: number;
+  readonly shares: TenantShares;
   readonly bytesMax: number;
   readonly retention: Retention | undefined;
   /** Pause between two copies of the file; 0: none are made. */
@@ -57,8 +59,9 @@ function sent(thrown: unknown): SentError {
 function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   const post = (message: ThreadMessage): void => port.postMessage(message, []);
   const db = openDatabase(data.path, data.bytesMax);
-  const records = new SqliteRecords(db, () => Date.now(), data.queuedMax);
+  const records = new SqliteRecords(db, () => Date.now(), data.queuedMax, data.shares);
   const watch = new LeaseWatch();
+  const deadlines = new LeaseWatch();
   let copyAtMs = performance.now() + data.backupMs;
   let copied = "";
   let copying = Promise.resolve();
@@ -85,6 +88,9 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
         if (id !== undefined) post({ kind: "taken", id });
       }
       copyWhenDue();
+      const overdue = deadlines.observe(records.overdue(), performance.now());
+      for (const job of overdue) records.lapse(job);
+      if (overdue.length > 0) post({ kind: "changed" });
       if (data.retention === undefined || performance.now() < lookAtMs) return;
       lookAtMs = performance.now() + RETENTION_LOOK_MS;
       for (const id of records.removeFinished(data.retention)) post({ kind: "taken", id });

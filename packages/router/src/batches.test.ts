@@ -7,6 +7,12 @@ import type { DenoiseInput, DenoiseOutput } from "./denoise.ts";
 
 const TOOK_MS = 40;
 
+const rowsOf = ([, ...sizes]: readonly number[]): number => sizes.reduce((a, b) => a * b);
+const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve, reject) => {
+    setTimeout(() => (signal.aborted ? reject(new Error("over")) : resolve()), ms);
+  });
+
 /** Batches that take TOOK_MS each; the timesteps of every batch that ran. */
 function batches(fail: (timesteps: number[]) => MoevieError | undefined = () => undefined): {
   subject: Batches;
@@ -22,11 +28,6 @@ function batches(fail: (timesteps: number[]) => MoevieError | undefined = () => 
     const times = { trunkUs: 0, exchangeWaitUs: 0, hiddenUs: 0, totalUs: 0 };
     return inputs.map(({ timestep }) => ({ velocity: Float32Array.of(timestep), ...times }));
   };
-  const rowsOf = ([, ...sizes]: readonly number[]): number => sizes.reduce((a, b) => a * b);
-  const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-    new Promise((resolve, reject) => {
-      setTimeout(() => (signal.aborted ? reject(new Error("over")) : resolve()), ms);
-    });
   const metrics = new Metrics("router");
   return { subject: new Batches({ run, rowsOf, batchMax: 3, branchRowsMin: 32, pause, metrics }), ran };
 }
@@ -40,21 +41,21 @@ function input(timestep: number, more: Partial<DenoiseInput> = {}): DenoiseInput
   return { ...rest, latent, shape, context, signal, timestep, ...more };
 }
 
-const value = async (output: Promise<DenoiseOutput>): Promise<number | undefined> => (await output).velocity[0];
+/** Few rows. */
+const few = (branch: number): Partial<DenoiseInput> => ({ shape: [1, 1, 4, 4], branch });
 
 /** What all settle to, while time goes on no longer than it takes. */
 async function settled<T>(outputs: readonly Promise<T>[]): Promise<PromiseSettledResult<T>[]> {
-  let open = true;
-  const all = Promise.allSettled(outputs).finally(() => (open = false));
-  await Promise.resolve();
-  for (let ms = 0; open && ms < 10 * TOOK_MS; ms++) await vi.advanceTimersByTimeAsync(1);
+  const over = new AbortController();
+  const all = Promise.allSettled(outputs).finally(() => over.abort());
+  await vi.advanceTimersByTimeAsync(0);
+  for (let ms = 0; !over.signal.aborted && ms < 10 * TOOK_MS; ms++) await vi.advanceTimersByTimeAsync(1);
   return all;
 }
 
 async function values(...outputs: readonly Promise<DenoiseOutput>[]): Promise<(number | undefined)[]> {
-  return Promise.all(
-    (await settled(outputs)).map((one) => (one.status === "fulfilled" ? value(Promise.resolve(one.value)) : NaN)),
-  );
+  const all = await settled(outputs);
+  return all.map((one) => (one.status === "fulfilled" ? one.value.velocity[0] : undefined));
 }
 
 /** One evaluation of each caller, side by side, so that they and the time they take are known. */
@@ -109,7 +110,6 @@ test("other shapes, variants, origins and, with many rows, branches run apart; a
 
 test("with few rows both branches are one batch", async () => {
   const { subject, ran } = batches();
-  const few = (branch: number): Partial<DenoiseInput> => ({ shape: [1, 1, 4, 4], branch });
   const [a, b] = [{}, {}];
   await known(subject, [a, b], [few(1), few(2)]);
   await values(subject.run(input(5, few(1)), a), subject.run(input(6, few(2)), b));

@@ -11,7 +11,14 @@ import {
   type UntypedServiceImplementation,
   type sendUnaryData,
 } from "@grpc/grpc-js";
-import { MoevieError, asMoevieError, limit, protoDefinitions, type ServiceMethods } from "@moevie/contracts";
+import {
+  MoevieError,
+  TENANT_KEY,
+  asMoevieError,
+  limit,
+  protoDefinitions,
+  type ServiceMethods,
+} from "@moevie/contracts";
 import { ReflectionService } from "@grpc/reflection";
 import { HealthImplementation } from "grpc-health-check";
 import { formatAddress, parseAddress } from "./address.ts";
@@ -37,6 +44,8 @@ export interface CallInfo {
   /** Epoch milliseconds; Infinity without one. */
   readonly deadlineMs: number;
   readonly traceparent: string | undefined;
+  /** What the metadata says whose call it is; not proved by anything. */
+  readonly tenant?: string;
 }
 
 type Handler<M> = M extends { kind: "unary"; request: infer Q; response: infer S }
@@ -243,11 +252,13 @@ function callInfo(call: AnyCall, draining: AbortSignal): CallInfo {
   const abort = new AbortController();
   call.on("cancelled", () => abort.abort(new MoevieError("CANCELLED", "The caller went away.")));
   const deadline = call.getDeadline();
+  const tenant = call.metadata.get(TENANT_KEY)[0]?.toString();
   return {
     signal: abort.signal,
     draining,
     deadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
     traceparent: traceparentOf(call.metadata),
+    ...(tenant === undefined ? {} : { tenant }),
   };
 }
 

@@ -1,7 +1,17 @@
 // A lease while its job runs: renews it, hears cancel requests and loss, and is the only way a running job writes to the store.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
-import type { JobProgress, JobStore, Lease, LeaseAnswer, StageTiming } from "@moevie/job-store";
+import {
+  DEADLINE_PASSED,
+  type JobProgress,
+  type JobStore,
+  type Lease,
+  type LeaseAnswer,
+  type StageTiming,
+} from "@moevie/job-store";
 import type { Clock, Logger } from "@moevie/runtime";
+
+/** One pause at most: timers take no more than 2^31 - 1 ms. */
+const TIMER_MS_MAX = 86_400_000;
 
 export interface HeldLeaseOptions {
   readonly store: JobStore;
@@ -15,7 +25,7 @@ export interface HeldLeaseOptions {
 
 export class HeldLease {
   readonly lease: Lease;
-  /** Aborts with CANCELLED (asked for), LEASE_LOST, DISK_FULL or DRAINING: the job stops where it is. */
+  /** Aborts with CANCELLED (asked for), DEADLINE, LEASE_LOST, DISK_FULL or DRAINING: the job stops where it is. */
   readonly signal: AbortSignal;
   readonly #store: JobStore;
   readonly #log: Logger;
@@ -32,6 +42,7 @@ export class HeldLease {
     this.#clock = clock;
     this.#heardMs = clock.monotonicMs();
     this.signal = AbortSignal.any([this.#abort.signal, drain]);
+    if (lease.remainingMs !== undefined) void this.#stopAtDeadline(lease.remainingMs);
     this.#renewing = this.#renewUntilEnded(leaseRenewMs);
   }
 
@@ -57,6 +68,16 @@ export class HeldLease {
   async end(): Promise<void> {
     this.#ended.abort();
     await this.#renewing;
+  }
+
+  /** Counted on this process's monotonic clock from the claim on. */
+  async #stopAtDeadline(remainingMs: number): Promise<void> {
+    const endMs = this.#clock.monotonicMs() + remainingMs;
+    while (!this.#ended.signal.aborted && !this.#abort.signal.aborted) {
+      const leftMs = endMs - this.#clock.monotonicMs();
+      if (leftMs <= 0) return this.#abort.abort(new MoevieError("DEADLINE", DEADLINE_PASSED));
+      await this.#clock.pause(Math.min(leftMs, TIMER_MS_MAX), this.#ended.signal).catch(() => undefined);
+    }
   }
 
   async #renewUntilEnded(leaseRenewMs: number): Promise<void> {

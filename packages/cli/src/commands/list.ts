@@ -3,7 +3,7 @@ import { limit } from "@moevie/contracts";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { withServer } from "../server-connection.ts";
 import { parseWholeNumber } from "../video-flags.ts";
-import { videoJson, videoRow } from "../video-result.ts";
+import { videoJson, videoLines, videoRow } from "../video-result.ts";
 
 export async function list(context: CommandContext, _args: readonly string[], flags: RawFlags): Promise<CommandResult> {
   const pageSize = parseWholeNumber(flags, "pageSize", "--page-size", {
@@ -12,10 +12,11 @@ export async function list(context: CommandContext, _args: readonly string[], fl
     default: limit("listPageSizeDefault"),
   });
   const pageToken = textFlag(flags, "pageToken") ?? "";
+  const deadOnly = flags["deadOnly"] === true;
   const page = await withServer(context, flags, (client, signal) =>
-    client.listVideos({ pageSize, pageToken }, { signal }),
+    client.listVideos({ pageSize, pageToken, deadOnly }, { signal }),
   );
-  const lines = page.videos.map(videoRow);
+  const lines = page.videos.flatMap(deadOnly ? videoLines : videoRow);
   if (lines.length === 0) lines.push("no videos");
   if (page.nextPageToken !== "") lines.push(`more: --page-token ${page.nextPageToken}`);
   return { json: { videos: page.videos.map(videoJson), nextPageToken: page.nextPageToken }, lines };

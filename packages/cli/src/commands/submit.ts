@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { UsageError } from "../failure.ts";
 import { videoName, withServer } from "../server-connection.ts";
-import { parseVideoSpec } from "../video-flags.ts";
+import { parseTurn, parseVideoSpec } from "../video-flags.ts";
 
 function requestIdOf(flags: RawFlags): string {
   const text = textFlag(flags, "requestId");
@@ -19,8 +19,9 @@ export async function submit(
 ): Promise<CommandResult> {
   const spec = { ...parseVideoSpec(args[0] ?? "", flags), model: textFlag(flags, "model") ?? "" };
   const requestId = requestIdOf(flags);
+  const turn = parseTurn(flags);
   const operation = await withServer(context, flags, (client, signal) =>
-    client.createVideo(spec, { requestId, signal }),
+    client.createVideo(spec, { requestId, ...turn, signal }),
   );
   const name = videoName(operation.name);
   return { json: { name, operation: operation.name, requestId }, lines: [name] };

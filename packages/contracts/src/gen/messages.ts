@@ -9,6 +9,8 @@ export type VideoStage = "VIDEO_STAGE_UNSPECIFIED" | "VIDEO_STAGE_QUEUE" | "VIDE
 
 export type Quality = "QUALITY_UNSPECIFIED" | "QUALITY_STANDARD" | "QUALITY_DRAFT";
 
+export type VideoPriority = "VIDEO_PRIORITY_UNSPECIFIED" | "VIDEO_PRIORITY_HIGH" | "VIDEO_PRIORITY_NORMAL" | "VIDEO_PRIORITY_LOW";
+
 export interface VideoSpec {
   prompt: string;
   negativePrompt: string;
@@ -37,6 +39,8 @@ export interface CreateVideoRequest {
   spec: VideoSpec | null;
   requestId: string;
   validateOnly: boolean;
+  priority: VideoPriority;
+  deadlineSeconds?: number;
 }
 
 export interface Video {
@@ -53,6 +57,9 @@ export interface Video {
   bundleDigest: string;
   attempt: number;
   warnings: string[];
+  tenant: string;
+  priority: VideoPriority;
+  deadlineTime: Timestamp | null;
 }
 
 export interface VideoProgress {
@@ -97,11 +104,16 @@ export interface GetVideoRequest {
 export interface ListVideosRequest {
   pageSize: number;
   pageToken: string;
+  deadOnly: boolean;
 }
 
 export interface ListVideosResponse {
   videos: Video[];
   nextPageToken: string;
+}
+
+export interface RetryVideoRequest {
+  name: string;
 }
 
 export interface DeleteVideoRequest {
@@ -385,6 +397,7 @@ export interface ServiceMethods {
     ListVideos: { kind: "unary"; request: ListVideosRequest; response: ListVideosResponse };
     DeleteVideo: { kind: "unary"; request: DeleteVideoRequest; response: Empty };
     WatchVideo: { kind: "serverStream"; request: WatchVideoRequest; response: VideoEvent };
+    RetryVideo: { kind: "unary"; request: RetryVideoRequest; response: Video };
     DownloadVideo: { kind: "serverStream"; request: DownloadVideoRequest; response: DownloadVideoResponse };
   };
   "moevie.v1.TextEncoderService": {

@@ -16,7 +16,7 @@ const VARIANTS: readonly (readonly string[])[] = [
   ],
   [
     "--set",
-    "data.existingClaim=clips,networkPolicy.enabled=false,tracing.endpoint=http://collector:4318,log.prompts=true,reflection=false",
+    "tenants.weights.film=3,tenants.weights.ads=1,tenants.queuedMax=100,tenants.runningMax=2,data.backupMinutes=0,data.existingClaim=clips,networkPolicy.enabled=false,tracing.endpoint=http://collector:4318,log.prompts=true,reflection=false",
   ],
   [
     "--set",
@@ -47,6 +47,8 @@ describe("helm", () => {
     ["a sample ratio above one", "tracing.sampleRatio=2", /sampleRatio/],
     ["a level the log lacks", "log.level=verbose", /level/],
     ["GPUs that would lie idle", "expertShard.device=cpu", /GPUs would lie idle/],
+    ["a tenant without a share", "tenants.weights.film=0", /weights/],
+    ["a tenant no caller can be", "tenants.weights._=1", /weights/],
     ["pods that would share SQLite", "control.replicas=2", /nats\.servers is empty/],
     ["a certificate without its secret", "nats.clientCertificate=true", /nats\.tlsSecret is empty/],
     ["credentials in an address", "nats.servers=nats://me:secret@nats:4222", /servers/],

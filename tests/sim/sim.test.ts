@@ -5,8 +5,8 @@ import { runSchedule } from "./run-schedule.ts";
 import { runSchedules } from "./run-schedules.ts";
 
 const SCHEDULES = Number(process.env["MOEVIE_SIM_SCHEDULES"] ?? 1000);
-/** Each run plays others; a seed names its first. */
-const SEED = Number(process.env["MOEVIE_SIM_SEED"] ?? 1 + (Math.floor(Date.now() / 1000) % 1e6) * 1000);
+/** Of the first schedule: the same each time, so that a change is what makes the difference. */
+const SEED = Number(process.env["MOEVIE_SIM_SEED"] ?? 1);
 const FAULT_SEEDS = 150;
 
 test(

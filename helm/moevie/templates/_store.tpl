@@ -25,6 +25,23 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.tenants.weights }}
+- name: MOEVIE_TENANT_WEIGHTS
+  value: {{ include "moevie.tenantWeights" . | quote }}
+{{- end }}
+- name: MOEVIE_TENANT_QUEUED_MAX
+  value: {{ .Values.tenants.queuedMax | quote }}
+- name: MOEVIE_TENANT_RUNNING_MAX
+  value: {{ .Values.tenants.runningMax | quote }}
+{{- end }}
+
+{{/* A map of weights as tenant=weight, comma separated. */}}
+{{- define "moevie.tenantWeights" -}}
+{{- $all := list -}}
+{{- range $tenant, $weight := . -}}
+{{- $all = append $all (printf "%s=%v" $tenant $weight) -}}
+{{- end -}}
+{{- join "," $all -}}
 {{- end }}
 
 {{- define "moevie.storeMounts" -}}

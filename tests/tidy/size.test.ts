@@ -23,7 +23,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   "job-store": 3950,
   placement: 900,
   router: 1450,
-  runtime: 1700,
+  runtime: 1750,
   scheduler: 1600,
   tensor: 400,
   "text-encoder": 300,

@@ -29,7 +29,7 @@ function batches(fail: (timesteps: number[]) => MoevieError | undefined = () => 
     return inputs.map(({ timestep }) => ({ velocity: Float32Array.of(timestep), ...times }));
   };
   const metrics = new Metrics("router");
-  return { subject: new Batches({ run, rowsOf, batchMax: 3, branchRowsMin: 32, pause, metrics }), ran };
+  return { subject: new Batches({ run, rowsOf, batchMax: () => 3, branchRowsMin: 32, pause, metrics }), ran };
 }
 
 function input(timestep: number, more: Partial<DenoiseInput> = {}): DenoiseInput {

@@ -17,8 +17,8 @@ export interface BatchOptions {
   readonly run: (inputs: Inputs) => Promise<DenoiseOutput[]>;
   /** Rows an evaluation of this shape has. */
   readonly rowsOf: (shape: readonly number[]) => number;
-  /** Evaluations in a batch at most. */
-  readonly batchMax: number;
+  /** Evaluations like this one in a batch at most: 1 or more. */
+  readonly batchMax: (input: DenoiseInput) => number;
   /** Below so many rows both branches run in one batch; from there on they take turns. */
   readonly branchRowsMin: number;
   /** Resolves after so many milliseconds, rejects on the signal. */
@@ -91,7 +91,8 @@ export class Batches {
 
   /** Whether nobody is worth waiting for: no room is left, or no other caller is about to ask. */
   #complete({ waiting, callers, typicalMs }: Lane, now: number): boolean {
-    if (waiting.length >= this.#options.batchMax) return true;
+    const [first] = waiting;
+    if (first === undefined || waiting.length >= this.#options.batchMax(first.input)) return true;
     const here = new Set(waiting.map(({ caller }) => caller));
     for (const [caller, readyMs] of callers)
       if (!here.has(caller) && readyMs - now <= typicalMs * WAIT_RATIO && now - readyMs <= typicalMs) return false;
@@ -109,13 +110,14 @@ export class Batches {
   #start(lane: Lane): void {
     lane.over?.abort();
     lane.over = undefined;
-    const batch = lane.waiting.splice(0, this.#options.batchMax);
-    const open = batch.filter(({ input, reject }) => {
-      if (input.signal.aborted) reject(new MoevieError("CANCELLED", "The call was cancelled."));
-      return !input.signal.aborted;
-    });
-    const [first, ...others] = open;
-    if (first !== undefined) void this.#run(lane, [first, ...others]);
+    for (let [next] = lane.waiting; next !== undefined; [next] = lane.waiting) {
+      const batch = lane.waiting.splice(0, this.#options.batchMax(next.input));
+      const [first, ...others] = batch.filter(({ input, reject }) => {
+        if (input.signal.aborted) reject(new MoevieError("CANCELLED", "The call was cancelled."));
+        return !input.signal.aborted;
+      });
+      if (first !== undefined) void this.#run(lane, [first, ...others]);
+    }
   }
 
   async #run(lane: Lane, batch: readonly [Waiting, ...Waiting[]]): Promise<void> {

@@ -8,6 +8,7 @@ import { Denoiser, type DenoiseInput, type DenoiseOutput } from "./denoise.ts";
 import type { ExpertLayerOptions } from "./expert-layer.ts";
 import type { ExpertStatistics } from "./expert-statistics.ts";
 import { NoiseExperts } from "./noise-experts.ts";
+import { checkRoom, evaluationBytes } from "./room.ts";
 import { loadTrunk } from "./trunk.ts";
 
 export interface Evaluator {
@@ -33,17 +34,32 @@ export async function openEvaluator(
   const trunk = await loadTrunk(bundle, { graphs, layers: denoiser.layers }, config.device, config.intraOpThreads);
   const tokens = new Denoiser(trunk, experts, statistics, { d: denoiser.hidden, k: denoiser.topK });
   const cells = denoiser.patch.reduce((product, size) => product * size, 1);
+  const rowsOf = ([, ...sizes]: readonly number[]): number =>
+    sizes.reduce((product, size) => product * size, 1) / cells;
+  // Only the memory of the machine is known here: a device that has its own refuses what does not fit by itself.
+  const free = (): number => (config.device === "cpu" ? process.availableMemory() : Infinity);
+  let underWay = 0;
   const batches = new Batches({
     run: (inputs) => tokens.run(inputs),
-    rowsOf: ([, ...sizes]) => sizes.reduce((product, size) => product * size, 1) / cells,
-    batchMax: config.batchMax,
+    rowsOf,
+    batchMax: ({ shape }) =>
+      Math.max(1, Math.min(config.batchMax, Math.floor(free() / evaluationBytes(rowsOf(shape), denoiser.hidden)))),
     branchRowsMin: config.branchRowsMin,
     pause,
     metrics: experts.metrics,
   });
   return {
     context: (prefix, rows, count, width) => trunk.context(prefix, rows, count, width),
-    run: (input, caller) => batches.run(input, caller),
+    run: async (input, caller) => {
+      const own = process.memoryUsage.rss();
+      checkRoom(rowsOf(input.shape), denoiser.hidden, { free: free(), own, busy: underWay > 0 });
+      underWay++;
+      try {
+        return await batches.run(input, caller);
+      } finally {
+        underWay--;
+      }
+    },
     leave: (caller) => batches.leave(caller),
     close: () => trunk.close(),
   };

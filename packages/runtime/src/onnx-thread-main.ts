@@ -4,8 +4,14 @@ import { asMoevieError } from "@moevie/contracts";
 import { Carried, OnnxSession, PreparedRun, parseDevice } from "./onnx-session.ts";
 import type { GraphAnswer, OnnxThreadOptions, PlannedRun, ThreadAnswer, ThreadRequest } from "./onnx-thread.ts";
 
+/** A graph's bytes are kept, its weights are not among them: a session that ran out of memory is made anew. */
+interface Loaded {
+  readonly model: Uint8Array;
+  session: OnnxSession | undefined;
+}
+
 const options = workerData as OnnxThreadOptions;
-const sessions = new Map<string, OnnxSession>();
+const sessions = new Map<string, Loaded>();
 const plans = new Map<number, { readonly key: string; prepared: () => PreparedRun }>();
 const rows = new Map<number, Carried>();
 if (parentPort === null) throw new Error("onnx-thread-main runs inside a thread");
@@ -13,24 +19,44 @@ const port = parentPort;
 
 const NOTHING: GraphAnswer = { outputs: {}, computeUs: 0 };
 
-function sessionOf(key: string): OnnxSession {
-  const session = sessions.get(key);
-  if (session === undefined) throw new Error(`no graph ${key} is loaded in ${options.name}`);
-  return session;
+function create(model: Uint8Array): Promise<OnnxSession> {
+  return OnnxSession.create(model, parseDevice(options.device), options.intraOpThreads);
+}
+
+function loaded(key: string): Loaded {
+  const found = sessions.get(key);
+  if (found === undefined) throw new Error(`no graph ${key} is loaded in ${options.name}`);
+  return found;
+}
+
+/** Runs with the graph's session. One that ran out of memory is let go with all it had taken, and made anew by the next run. */
+async function withSession<T>(key: string, use: (session: OnnxSession) => Promise<T>): Promise<T> {
+  const found = loaded(key);
+  found.session ??= await create(found.model);
+  try {
+    return await use(found.session);
+  } catch (thrown) {
+    if (asMoevieError(thrown).reason === "OUT_OF_MEMORY") {
+      const { session } = found;
+      found.session = undefined;
+      await session.release();
+    }
+    throw thrown;
+  }
 }
 
 async function answer(request: Exclude<ThreadRequest, PlannedRun>): Promise<GraphAnswer> {
   switch (request.kind) {
     case "load": {
-      const session = await OnnxSession.create(request.model, parseDevice(options.device), options.intraOpThreads);
-      await sessions.get(request.key)?.release();
-      sessions.set(request.key, session);
+      const session = await create(request.model);
+      await sessions.get(request.key)?.session?.release();
+      sessions.set(request.key, { model: request.model, session });
       return NOTHING;
     }
     case "unload": {
-      const session = sessionOf(request.key);
+      const { session } = loaded(request.key);
       sessions.delete(request.key);
-      await session.release();
+      await session?.release();
       return NOTHING;
     }
     case "plan": {
@@ -48,7 +74,9 @@ async function answer(request: Exclude<ThreadRequest, PlannedRun>): Promise<Grap
       return NOTHING;
     case "run": {
       const startMs = performance.now();
-      const outputs = await sessionOf(request.key).run(request.feeds, request.fetches, carriedBy(request.row));
+      const outputs = await withSession(request.key, (session) =>
+        session.run(request.feeds, request.fetches, carriedBy(request.row)),
+      );
       return { outputs, computeUs: (performance.now() - startMs) * 1000 };
     }
   }
@@ -72,7 +100,7 @@ async function runPlan([id, plan, rows]: PlannedRun): Promise<ThreadAnswer> {
   const prepared = planned.prepared();
   const known = prepared.outputs !== undefined;
   const startMs = performance.now();
-  await sessionOf(planned.key).runPrepared(prepared, rows);
+  await withSession(planned.key, (session) => session.runPrepared(prepared, rows));
   const computeUs = (performance.now() - startMs) * 1000;
   return known ? [id, computeUs] : { id, ok: true, outputs: prepared.outputs ?? {}, computeUs };
 }

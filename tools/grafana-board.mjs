@@ -178,6 +178,29 @@ const ROWS = [
         "Exchanges repeated on another holder.",
         [q(zeroSafe("sum by (shard) (rate(moevie_exchange_retries_total[$__rate_interval]))"), "shard {{shard}}")],
       ],
+      [
+        "Parts of an exchange",
+        "percentunit",
+        "Share of a second in each part, summed over exchanges: on the wire both ways, queued at the shard, computing there.",
+        [q("sum by (part) (rate(moevie_exchange_seconds_total[$__rate_interval]))", "{{part}}")],
+      ],
+      [
+        "Waiting for shards that was hidden",
+        "percentunit",
+        "Of the time evaluations wait for shards, the part during which the trunk computed for another one.",
+        [
+          q(
+            "sum(rate(moevie_router_exchange_hidden_seconds_total[$__rate_interval])) / sum(rate(moevie_router_exchange_wait_seconds_total[$__rate_interval]))",
+            "hidden",
+          ),
+        ],
+      ],
+      [
+        "Evaluations by company",
+        "ops",
+        "Alone, or in one batch with other jobs' or with the job's other branch.",
+        [q("sum by (company) (rate(moevie_router_evaluations_total[$__rate_interval]))", "{{company}}")],
+      ],
     ],
   },
   {

@@ -340,6 +340,22 @@ describe("watching", () => {
     expect(again[0]).toMatchObject({ state: "VIDEO_STATE_FAILED", error: { reason: "OUT_OF_MEMORY" } });
   });
 
+  test("a dead video is listed, queued again on request, and who watches it from before sees it through to its end", async () => {
+    const video = (await client.createVideo({ prompt: "a dog" })).name.replace("operations", "videos");
+    const watched = collect(client.watchVideo(video));
+    await store.finish(await claimed(), { kind: "failed", error: { reason: "PEER_UNAVAILABLE", message: "lost" } });
+    await watched;
+    expect((await client.listVideos({ deadOnly: true })).videos?.map(({ name }) => name)).toEqual([video]);
+    expect(await client.retryVideo(video)).toMatchObject({ name: video, state: "VIDEO_STATE_QUEUED", attempt: 0 });
+    expect((await client.listVideos({ deadOnly: true })).videos ?? []).toEqual([]);
+    const lease = await claimed();
+    expect(lease.id).toBe(video.replace("videos/", ""));
+    const all = collect(client.watchVideo(video));
+    await store.finish(lease, { kind: "completed", artefact: FACTS });
+    expect((await all).at(-1)?.state).toBe("VIDEO_STATE_COMPLETED");
+    await expect(client.retryVideo(video)).rejects.toMatchObject({ reason: "VIDEO_NOT_DEAD" });
+  });
+
   test("a silent video's heartbeats come though another one is busy; a cursor of no event of this video is refused", async () => {
     const video = (await client.createVideo({ prompt: "a dog" })).name.replace("operations", "videos");
     const lease = await claimed();

@@ -33,6 +33,13 @@ test.each([
     { MOEVIE_NATS: "nats://h:1", MOEVIE_NATS_CREDENTIALS_FILE: "/no/such" },
     'MOEVIE_NATS_CREDENTIALS_FILE is "/no/such"; allowed: a file that can be read (ENOENT)',
   ],
+  [{ MOEVIE_DATA: "/d", MOEVIE_TENANT_WEIGHTS: "film" }, 'MOEVIE_TENANT_WEIGHTS has "film"; allowed: tenant=weight'],
+  [
+    { MOEVIE_DATA: "/d", MOEVIE_TENANT_WEIGHTS: "film=0" },
+    'MOEVIE_TENANT_WEIGHTS has "film=0"; allowed: tenant=weight',
+  ],
+  [{ MOEVIE_DATA: "/d", MOEVIE_TENANT_WEIGHTS: "a=1,_=2" }, 'MOEVIE_TENANT_WEIGHTS has "_=2"; allowed: tenant=weight'],
+  [{ MOEVIE_DATA: "/d", MOEVIE_TENANT_WEIGHTS: "a=1e9" }, 'MOEVIE_TENANT_WEIGHTS has "a=1e9"; allowed: tenant=weight'],
 ])("%j is refused: %s", async (env, words) => {
   const opening = open(env as Record<string, string>);
   await expect(opening).rejects.toMatchObject({ reason: "CONFIG_INVALID" });

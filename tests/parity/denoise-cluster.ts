@@ -20,6 +20,8 @@ export interface ClusterOptions {
   readonly wire?: "f32" | "bf16" | "f16";
   /** Loopback TCP instead of Unix sockets; the first port of a row of free ones. */
   readonly firstPort?: number;
+  /** Routers over the same shards; one when not given. */
+  readonly routers?: number;
 }
 
 export interface Evaluation {
@@ -39,9 +41,9 @@ export class DenoiseCluster {
   readonly #folder: string;
   readonly #options: ClusterOptions;
   readonly #shards: ChildProcess[] = [];
-  readonly #router: ChildProcess;
+  readonly #routers: readonly ChildProcess[];
   readonly #controllers: ChildProcess[] = [];
-  readonly #peer: GrpcPeer<"moevie.v1.DenoiseService">;
+  readonly #peers: readonly GrpcPeer<"moevie.v1.DenoiseService">[];
 
   private constructor(options: ClusterOptions) {
     this.#options = options;
@@ -52,14 +54,16 @@ export class DenoiseCluster {
     for (let index = 0; index < options.shards; index++) this.startShard(index);
     const shards = Array.from({ length: options.shards }, (_, index) => this.#address(index));
     const settings = { MOEVIE_SHARDS: shards.join(","), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
-    this.#router = this.#spawn("router", "router", `unix:${join(this.#folder, "router.sock")}`, settings);
-    this.#peer = new GrpcPeer("moevie.v1.DenoiseService", `unix:${join(this.#folder, "router.sock")}`);
+    const names = Array.from({ length: options.routers ?? 1 }, (_, at) => (at === 0 ? "router" : `router-${at}`));
+    const listens = names.map((name) => `unix:${join(this.#folder, `${name}.sock`)}`);
+    this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, settings));
+    this.#peers = listens.map((listen) => new GrpcPeer("moevie.v1.DenoiseService", listen));
   }
 
   /** Starts the processes and waits until the router is ready. */
   static async start(options: ClusterOptions): Promise<DenoiseCluster> {
     const cluster = new DenoiseCluster(options);
-    await cluster.#peer.waitReady({ timeoutMs: READY_MS_MAX });
+    for (const peer of cluster.#peers) await peer.waitReady({ timeoutMs: READY_MS_MAX });
     return cluster;
   }
 
@@ -107,9 +111,14 @@ export class DenoiseCluster {
     this.#shards[index]?.kill("SIGKILL");
   }
 
+  /** SIGSTOP: it takes and answers nothing, and its sockets stay open; `false` lets it go on. */
+  stopShard(index: number, stopped = true): void {
+    this.#shards[index]?.kill(stopped ? "SIGSTOP" : "SIGCONT");
+  }
+
   /** A caller of evaluations, one after the other on one stream; to be closed. */
-  caller(bundle: Bundle): DenoiseCaller {
-    return new DenoiseCaller(bundle, this.#peer.open("Denoise", { timeoutMs: READY_MS_MAX }));
+  caller(bundle: Bundle, router = 0): DenoiseCaller {
+    return new DenoiseCaller(bundle, this.#peers[router]!.open("Denoise", { timeoutMs: READY_MS_MAX }));
   }
 
   /** One evaluation, [channels, frames, height, width], by a caller of its own. */
@@ -120,8 +129,9 @@ export class DenoiseCluster {
     rows: Dense,
     origin = 0,
     variant = "",
+    router = 0,
   ): Promise<Evaluation> {
-    const caller = this.caller(bundle);
+    const caller = this.caller(bundle, router);
     try {
       return await caller.evaluate(latent, timestep, rows, origin, variant);
     } finally {
@@ -129,14 +139,14 @@ export class DenoiseCluster {
     }
   }
 
-  /** The router's metrics page. */
+  /** The first router's metrics page. */
   metrics(): Promise<string> {
     return httpText({ address: `unix:${join(this.#folder, "router.http.sock")}`, setting: "router", path: "/metrics" });
   }
 
   async close(): Promise<void> {
-    this.#peer.close();
-    const children = [this.#router, ...this.#shards, ...this.#controllers];
+    for (const peer of this.#peers) peer.close();
+    const children = [...this.#routers, ...this.#shards, ...this.#controllers];
     const ended = children.map((child) => {
       if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
       return new Promise((resolve) => child.once("exit", resolve));

@@ -60,9 +60,9 @@ function other(one: Dense): Dense {
   return { shape: one.shape, data: one.data.map((value) => 1 - 2 * value) };
 }
 
-async function evaluateAll(cluster: DenoiseCluster): Promise<Float32Array[]> {
+async function evaluateAll(cluster: DenoiseCluster, router = 0): Promise<Float32Array[]> {
   const all = cases.map(({ latent, timestep, rows, origin }) =>
-    cluster.denoise(bundle, latent, timestep, rows, origin),
+    cluster.denoise(bundle, latent, timestep, rows, origin, "", router),
   );
   return (await Promise.all(all)).map((result) => result.velocity);
 }
@@ -124,6 +124,7 @@ test.each([
   ["one shard", { shards: 1 }],
   ["two shards", { shards: 2 }],
   ["four shards", { shards: 4 }],
+  ["eight shards", { shards: 8 }],
   ["an odd placement with copies", { shards: 3, placement: ODD }],
   ["a planned placement with copies", { shards: 4, placement: PLANNED }],
 ])("%s: as the monolith, and bit for bit the same again", async (_name, options) => {
@@ -203,6 +204,39 @@ test("killing a shard changes nothing: its rows go to the other holder, and to i
     expect(after).toEqual(before);
   });
 });
+
+test("two routers on the same shards at once give what one gives alone", async () => {
+  await withCluster({ shards: 4, placement: PLANNED, routers: 2 }, async (cluster) => {
+    const alone = await evaluateAll(cluster);
+    expectExact(alone);
+    const both = Array.from({ length: 8 }, (_, at) => evaluateAll(cluster, at % 2));
+    for (const velocities of await Promise.all(both)) expect(velocities).toEqual(alone);
+  });
+});
+
+test.each(["killed", "stopped"])(
+  "a shard that is %s in the midst of steps changes nothing of what they give",
+  async (how) => {
+    const everything = { slots: [0, 1, 2].flatMap((layer) => all.map((e) => [layer, e] as const)) };
+    await withCluster({ shards: 3, placement: [everything, everything, everything] }, async (cluster) => {
+      const before = await evaluateAll(cluster);
+      // So many exchanges that their deadline is by what they take, not by the first one's most.
+      for (let calm = 0; calm < 6; calm++) await evaluateAll(cluster);
+      for (const shard of [0, 1]) {
+        const running = Array.from({ length: 4 }, () => evaluateAll(cluster));
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        if (how === "killed") cluster.killShard(shard);
+        else cluster.stopShard(shard);
+        for (const velocities of await Promise.all(running)) expect(velocities).toEqual(before);
+      }
+      for (const shard of [0, 1])
+        if (how === "killed") cluster.startShard(shard);
+        else cluster.stopShard(shard, false);
+      expect(await evaluateAll(cluster)).toEqual(before);
+      expect(await cluster.metrics()).toMatch(/^moevie_exchange_retries_total\{.*\} [1-9]/m);
+    });
+  },
+);
 
 /** Of the velocity's scale; the roundings of rows and answers alone give an eighth of it. */
 test.each([

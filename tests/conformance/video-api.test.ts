@@ -9,34 +9,8 @@ import { OpenCalls, publicServices, type Gateway } from "@moevie/gateway/api";
 import { openSqliteStore, type JobStore, type Lease } from "@moevie/job-store";
 import { GrpcPeer, Metrics, createLogger, openTracing, serveGrpc, type GrpcServer } from "@moevie/runtime";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { FACTS, MODEL } from "./served-model.ts";
 
-const MODEL = {
-  name: "starter",
-  variants: { standard: { steps: 4, guidance: 5 }, draft: { steps: 3, guidance: 1 } },
-  sampler: "unipc",
-  samplers: ["unipc", "euler"],
-  shift: 3,
-  grid: "diffusers",
-  grids: ["diffusers", "reference"],
-  boundary: undefined,
-  frameRate: 8,
-  temporalStride: 4,
-  negativePrompt: "",
-  draws: "trained" as const,
-  referenceAllowed: false,
-
-  trained: { seconds: 2, width: 144, height: 80 },
-};
-const FACTS = {
-  sizeBytes: 3,
-  sha256: "ab",
-  codec: "h264",
-  pixelFormat: "yuv420p",
-  width: 1280,
-  height: 720,
-  fps: 24,
-  frameCount: 48,
-};
 const REQUEST_ID = "6f0d1c2e-3b4a-4c5d-8e9f-0a1b2c3d4e5f";
 const LEASE_MS = 600_000;
 

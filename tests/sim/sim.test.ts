@@ -4,7 +4,7 @@ import { MUTATIONS } from "./mutations.ts";
 import { runSchedule } from "./run-schedule.ts";
 import { runSchedules } from "./run-schedules.ts";
 
-const SCHEDULES = Number(process.env["MOEVIE_SIM_SCHEDULES"] ?? 1000);
+const SCHEDULES = Number(process.env["MOEVIE_SIM_SCHEDULES"] ?? 500);
 /** Of the first schedule: the same each time, so that a change is what makes the difference. */
 const SEED = Number(process.env["MOEVIE_SIM_SEED"] ?? 1);
 const FAULT_SEEDS = 150;

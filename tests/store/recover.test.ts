@@ -23,8 +23,8 @@ afterEach(async () => {
   rmSync(data, { recursive: true, force: true });
 });
 
-async function opened(backupMs = 0): Promise<SqliteJobStore> {
-  const store = await openSqliteStore(join(data, "jobs.db"), { backupMs });
+async function opened(backupMs = 0, onNotice: (line: string) => void = () => undefined): Promise<SqliteJobStore> {
+  const store = await openSqliteStore(join(data, "jobs.db"), { backupMs, onNotice });
   stores.push(store);
   return store;
 }
@@ -151,6 +151,18 @@ test("two copies are kept, a change makes another, and none is half written", as
   await closed(store);
   expect(copies().length).toBe(2);
   expect(readdirSync(join(data, "backups")).filter((name) => name.endsWith(".part"))).toEqual([]);
+});
+
+test("a copy that cannot be made is told, the store goes on, and the next one is made when it can be", async () => {
+  writeFileSync(join(data, "backups"), "in the way");
+  const told: string[] = [];
+  const store = await opened(30, (line) => told.push(line));
+  await store.submit(SPEC);
+  await until(() => told.length > 0);
+  expect(told[0]).toContain("no copy of the job store was made");
+  rmSync(join(data, "backups"));
+  await until(() => copies().length > 0);
+  expect((await store.counts()).queued).toBe(1);
 });
 
 test("a folder whose services run is left alone, and one that is sound is not replaced", async () => {

@@ -54,7 +54,7 @@ export async function openJobStore(
       "CONFIG_INVALID",
       "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place",
     );
-  return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), { ...kept, backupMs });
+  return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), { ...kept, backupMs, onNotice });
 }
 
 function sharesOf(config: Settings<typeof STORE_SETTINGS>): TenantShares {

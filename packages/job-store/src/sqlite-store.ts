@@ -39,6 +39,8 @@ export interface SqliteStoreOptions {
   readonly retention?: Retention;
   /** Pause between two copies of the file, made when it changed. Default: none are made. */
   readonly backupMs?: number;
+  /** Hears, a line each, of copies that could not be made. */
+  readonly onNotice?: (line: string) => void;
   /** Folder of clips and checkpoints. Default: artefacts/ beside the file. */
   readonly artefactsFolder?: string;
 }
@@ -66,6 +68,7 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
     retention: options.retention,
     backupMs: options.backupMs ?? 0,
   });
+  if (options.onNotice !== undefined) thread.onNotice = options.onNotice;
   const artefacts = new FileArtefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
   const store = new SqliteStore(thread, artefacts);
   await store.tidy(await artefacts.ids());
@@ -83,6 +86,8 @@ class StoreThread {
   #ended: Error | undefined;
   /** Hears of jobs whose lease the store took or that it removed, and says that they changed. */
   onTaken: (id: string) => void = () => undefined;
+
+  onNotice: (line: string) => void = () => undefined;
 
   constructor(data: ThreadData) {
     const file = import.meta.url.endsWith(".ts") ? "./sqlite-thread.ts" : "./sqlite-thread.js";
@@ -133,6 +138,7 @@ class StoreThread {
   #receive(message: ThreadMessage): void {
     if (message.kind === "changed") return this.changes.changed();
     if (message.kind === "taken") return this.onTaken(message.id);
+    if (message.kind === "notice") return this.onNotice(message.line);
     const call = message.kind === "opened" ? 0 : message.call;
     const pending = this.#pending.get(call);
     this.#pending.delete(call);

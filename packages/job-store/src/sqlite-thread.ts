@@ -2,6 +2,7 @@
 // back jobs whose lease died and removes finished ones beyond what is kept. Started by sqlite-store.ts only.
 import { parentPort, workerData } from "node:worker_threads";
 import { performance } from "node:perf_hooks";
+import type { DatabaseSync } from "node:sqlite";
 import { asMoevieError, type MoevieErrorOptions, type Reason } from "@moevie/contracts";
 import type { Retention } from "./job-store.ts";
 import { LeaseWatch } from "./lease-watch.ts";
@@ -37,6 +38,8 @@ export type ThreadMessage =
   | { readonly kind: "changed" }
   /** The store itself took a job's lease or removed the job: its files may be left over. */
   | { readonly kind: "taken"; readonly id: string }
+  /** Something an operator should look at. */
+  | { readonly kind: "notice"; readonly line: string }
   | { readonly kind: "result"; readonly call: number; readonly value: unknown }
   | { readonly kind: "error"; readonly call: number; readonly error: SentError };
 
@@ -56,26 +59,51 @@ function sent(thrown: unknown): SentError {
   };
 }
 
+/** Copies of the file, as they fall due: every backupMs in which it changed. */
+class Copies {
+  readonly #db: DatabaseSync;
+  readonly #records: SqliteRecords;
+  readonly #data: ThreadData;
+  readonly #onNotice: (line: string) => void;
+  #dueMs: number;
+  /** What the file's changes were at the last copy. */
+  #copied = "";
+  /** Settles with the copy under way; never rejects. */
+  settled = Promise.resolve();
+
+  constructor(db: DatabaseSync, records: SqliteRecords, data: ThreadData, onNotice: (line: string) => void) {
+    this.#db = db;
+    this.#records = records;
+    this.#data = data;
+    this.#onNotice = onNotice;
+    this.#dueMs = data.backupMs === 0 ? Infinity : performance.now() + data.backupMs;
+  }
+
+  look(): void {
+    if (performance.now() < this.#dueMs) return;
+    this.#dueMs = performance.now() + this.#data.backupMs;
+    const own = this.#db.prepare("SELECT total_changes() AS changes").get()?.["changes"];
+    const changes = `${Number(own)}:${this.#records.dataVersion()}`;
+    if (changes !== this.#copied) this.settled = this.settled.then(() => this.#take(changes));
+  }
+
+  async #take(changes: string): Promise<void> {
+    try {
+      await takeBackup(this.#db, this.#data.path, Date.now());
+      this.#copied = changes;
+    } catch (thrown) {
+      this.#onNotice(`no copy of the job store was made, the earlier ones stay: ${asMoevieError(thrown).message}`);
+    }
+  }
+}
+
 function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   const post = (message: ThreadMessage): void => port.postMessage(message, []);
   const db = openDatabase(data.path, data.bytesMax);
   const records = new SqliteRecords(db, () => Date.now(), data.queuedMax, data.shares);
   const watch = new LeaseWatch();
   const deadlines = new LeaseWatch();
-  let copyAtMs = performance.now() + data.backupMs;
-  let copied = "";
-  let copying = Promise.resolve();
-  const copyWhenDue = (): void => {
-    const own = db.prepare("SELECT total_changes() AS changes").get()?.["changes"];
-    const changes = `${Number(own)}:${records.dataVersion()}`;
-    if (data.backupMs === 0 || performance.now() < copyAtMs || changes === copied) return;
-    copyAtMs = performance.now() + data.backupMs;
-    // The next look tries again when this one finds no room.
-    copying = takeBackup(db, data.path, Date.now()).then(
-      () => void (copied = changes),
-      () => undefined,
-    );
-  };
+  const copies = new Copies(db, records, data, (line) => post({ kind: "notice", line }));
   let lookAtMs = performance.now();
   let version = records.dataVersion();
   const poll = setInterval(() => {
@@ -87,7 +115,7 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
         const id = records.expire(dead);
         if (id !== undefined) post({ kind: "taken", id });
       }
-      copyWhenDue();
+      copies.look();
       const overdue = deadlines.observe(records.overdue(), performance.now());
       for (const job of overdue) records.lapse(job);
       if (overdue.length > 0) post({ kind: "changed" });
@@ -101,7 +129,7 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   port.on("message", ({ call, method, values }: ThreadCall) => {
     if (method === "close") {
       clearInterval(poll);
-      void copying.then(() => {
+      void copies.settled.then(() => {
         db.close();
         port.close();
       });

@@ -1,14 +1,14 @@
 // What evaluates the denoiser of a bundle, whichever kind its experts are of.
 import { isNoiseDenoiser, type Bundle } from "@moevie/bundle";
-import type { RouterConfig } from "./config.ts";
-import type { DenoiserContext } from "./context-cache.ts";
 import { pause } from "@moevie/runtime";
 import { Batches } from "./batches.ts";
+import type { RouterConfig } from "./config.ts";
+import type { DenoiserContext } from "./context-cache.ts";
 import { Denoiser, type DenoiseInput, type DenoiseOutput } from "./denoise.ts";
 import type { ExpertLayerOptions } from "./expert-layer.ts";
 import type { ExpertStatistics } from "./expert-statistics.ts";
 import { NoiseExperts } from "./noise-experts.ts";
-import { checkRoom, evaluationBytes } from "./room.ts";
+import { Room } from "./room.ts";
 import { loadTrunk } from "./trunk.ts";
 
 export interface Evaluator {
@@ -37,29 +37,19 @@ export async function openEvaluator(
   const rowsOf = ([, ...sizes]: readonly number[]): number =>
     sizes.reduce((product, size) => product * size, 1) / cells;
   // Only the memory of the machine is known here: a device that has its own refuses what does not fit by itself.
-  const free = (): number => (config.device === "cpu" ? process.availableMemory() : Infinity);
-  let underWay = 0;
+  const free = config.device === "cpu" ? (): number => process.availableMemory() : (): number => Infinity;
+  const room = new Room(denoiser.hidden, () => ({ free: free(), own: process.memoryUsage.rss() }));
   const batches = new Batches({
     run: (inputs) => tokens.run(inputs),
     rowsOf,
-    batchMax: ({ shape }) =>
-      Math.max(1, Math.min(config.batchMax, Math.floor(free() / evaluationBytes(rowsOf(shape), denoiser.hidden)))),
+    batchMax: ({ shape }) => Math.max(1, Math.min(config.batchMax, room.evaluations(rowsOf(shape)))),
     branchRowsMin: config.branchRowsMin,
     pause,
     metrics: experts.metrics,
   });
   return {
     context: (prefix, rows, count, width) => trunk.context(prefix, rows, count, width),
-    run: async (input, caller) => {
-      const own = process.memoryUsage.rss();
-      checkRoom(rowsOf(input.shape), denoiser.hidden, { free: free(), own, busy: underWay > 0 });
-      underWay++;
-      try {
-        return await batches.run(input, caller);
-      } finally {
-        underWay--;
-      }
-    },
+    run: (input, caller) => room.within(rowsOf(input.shape), () => batches.run(input, caller)),
     leave: (caller) => batches.leave(caller),
     close: () => trunk.close(),
   };

@@ -5,33 +5,67 @@ import { MoevieError } from "@moevie/contracts";
 const VECTORS_PER_ROW = 64;
 const VALUE_BYTES = 4;
 const RETRY_MS = 1000;
+/** Asking the system takes a twentieth of a millisecond: not in every evaluation. */
+const LOOK_MS = 1000;
 
 export interface Memory {
   /** Bytes that could be had now; Infinity where that is not known. */
   readonly free: number;
   /** Bytes this process has. */
   readonly own: number;
-  /** Whether other evaluations are under way. */
-  readonly busy: boolean;
 }
 
-/** Bytes an evaluation of so many rows is reckoned to take, `width` the model's. */
-export function evaluationBytes(rows: number, width: number): number {
-  return rows * width * VALUE_BYTES * VECTORS_PER_ROW;
-}
+export class Room {
+  readonly #width: number;
+  readonly #look: () => Memory;
+  #seen: Memory = { free: 0, own: 0 };
+  #seenMs = -Infinity;
+  #underWay = 0;
 
-/** Throws OUT_OF_MEMORY for what could not fit were it alone, QUEUE_FULL for what has to wait until others are done. */
-export function checkRoom(rows: number, width: number, { free, own, busy }: Memory): void {
-  const needed = evaluationBytes(rows, width);
-  if (needed > free + own)
-    throw new MoevieError(
-      "OUT_OF_MEMORY",
-      `An evaluation of ${rows} rows takes about ${needed} bytes; this router could have ${Math.floor(free + own)} at most.`,
-    );
-  if (needed > free && busy)
-    throw new MoevieError(
-      "QUEUE_FULL",
-      `An evaluation of ${rows} rows takes about ${needed} bytes; ${Math.floor(free)} are free beside those under way.`,
-      { retryAfterMs: RETRY_MS },
-    );
+  /** `width` is the model's. */
+  constructor(width: number, look: () => Memory) {
+    this.#width = width;
+    this.#look = look;
+  }
+
+  /** Evaluations of so many rows that there is room for. */
+  evaluations(rows: number): number {
+    return Math.floor(this.#memory().free / this.#bytes(rows));
+  }
+
+  /** Does what needs room. Throws OUT_OF_MEMORY for what could not fit were it alone, QUEUE_FULL for what has to wait until others are done. */
+  async within<T>(rows: number, work: () => Promise<T>): Promise<T> {
+    this.#check(rows);
+    this.#underWay++;
+    try {
+      return await work();
+    } finally {
+      this.#underWay--;
+    }
+  }
+
+  #check(rows: number): void {
+    const needed = this.#bytes(rows);
+    const { free, own } = this.#memory();
+    const wanted = `An evaluation of ${rows} rows takes about ${needed} bytes`;
+    if (needed > free + own)
+      throw new MoevieError("OUT_OF_MEMORY", `${wanted}; this router could have ${free + own} at most.`);
+    if (needed > free && this.#underWay > 0)
+      throw new MoevieError("QUEUE_FULL", `${wanted}; ${free} are free beside those under way.`, {
+        retryAfterMs: RETRY_MS,
+      });
+  }
+
+  #bytes(rows: number): number {
+    return rows * this.#width * VALUE_BYTES * VECTORS_PER_ROW;
+  }
+
+  #memory(): Memory {
+    const now = performance.now();
+    if (now - this.#seenMs >= LOOK_MS) {
+      this.#seen = this.#look();
+      this.#seenMs = now;
+    }
+    return this.#seen;
+  }
 }

@@ -20,7 +20,8 @@ const WARM_UP_CLIPS = 4;
 const STEPS = 20;
 const SHARD_COUNTS = [1, 2, 4];
 const DEFAULT_CLIP = { width: 1280, height: 720, fps: 24, frameCount: 48 };
-const TARGET_RATIO = 1.25;
+/** Of a clip, MP4 included; a step alone has no bar of its own: see `bench overhead`. */
+const TARGET_RATIO = 1.1;
 
 /** One clip's denoising: every step with both branches, guidance and sampler. Seconds, and the latent it ends in. */
 async function denoiseClip(bundle: Bundle, subject: Subject): Promise<{ seconds: number; latent: Float32Array }> {
@@ -133,13 +134,9 @@ function report(title: string, bundle: Bundle, all: readonly Measured[]): object
     return row;
   });
   for (const row of rows.slice(2)) {
-    showTarget(`step of ${row.name}`, row.stepRatio, "x monolith", "at most", TARGET_RATIO);
     showTarget(`clip of ${row.name}`, row.clipRatio, "x monolith", "at most", TARGET_RATIO);
   }
-  const met = {
-    step: rows.slice(2).every((row) => row.stepRatio <= TARGET_RATIO),
-    clip: rows.slice(2).every((row) => row.clipRatio <= TARGET_RATIO),
-  };
+  const met = rows.slice(2).every((row) => row.clipRatio <= TARGET_RATIO);
   return { title, rows, targets: { ratio: TARGET_RATIO }, met };
 }
 

@@ -112,11 +112,16 @@ async function evaluate(
 /** What asks a router for one job's evaluations: a stream a branch. */
 interface JobStreams {
   readonly run: StepRunner;
+  /** One branch alone. */
+  readonly evaluate: (branch: number, latent: Float32Array, timestep: number) => Promise<Float32Array>;
   readonly close: () => void;
 }
 
 export interface ClusterSubject extends Subject {
   readonly shardAddresses: readonly string[];
+  /** The router's HTTP edge. */
+  readonly routerHttp: string;
+  readonly evaluate: JobStreams["evaluate"];
   /** One more job on latents [channels, frames, height, width]. */
   readonly job: (shape: readonly number[], contexts: readonly Float32Array[]) => Promise<JobStreams>;
 }
@@ -152,6 +157,7 @@ async function openJob(
   };
   return {
     run: (latent, timestep) => Promise.all([denoise(0, latent, timestep), denoise(1, latent, timestep)]),
+    evaluate: denoise,
     close: () => streams.forEach((stream) => stream.cancel()),
   };
 }
@@ -186,7 +192,9 @@ export async function cluster(
     name: `cluster, ${shards} shard${shards === 1 ? "" : "s"}`,
     pids: started.map((process) => process.pid),
     shardAddresses: names.map((name) => group.address(name)),
+    routerHttp: group.address("router.http"),
     run: own.run,
+    evaluate: own.evaluate,
     job: (shape, texts) => openJob(bundle, peer, shape, texts),
     close: async () => {
       own.close();

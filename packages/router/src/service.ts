@@ -11,6 +11,7 @@ import type { DenoiseInput } from "./denoise.ts";
 import { openEvaluator } from "./evaluator.ts";
 import type { Evaluator } from "./evaluator.ts";
 import { ExpertStatistics } from "./expert-statistics.ts";
+import { HedgePolicy } from "./hedge-policy.ts";
 import { ShardLinks } from "./shard-links.ts";
 import { TextContexts } from "./text-contexts.ts";
 import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-stream.ts";
@@ -37,8 +38,9 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     metrics,
   });
   const statistics = new ExpertStatistics(layers, experts);
-  const options = { links, wire: config.wire, metrics, tracing };
-  const evaluator = await openEvaluator(bundle, config, options, statistics);
+  const hedges = new HedgePolicy({ share: config.hedgeShare });
+  const parts = { links, wire: config.wire, hedges, metrics, tracing };
+  const evaluator = await openEvaluator(bundle, config, parts, statistics);
   const ready = AbortSignal.any([context.signal, AbortSignal.timeout(limit("readyWaitMsMax"))]);
   await waitForExperts(links, ready);
   for (const variant of Object.values(bundle.manifest.variants)) await warm(bundle, variant, evaluator, ready);

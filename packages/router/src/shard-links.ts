@@ -37,6 +37,8 @@ export class ShardLinks {
     this.clients = options.addresses.map((address, index) => {
       const labels = { shard: String(index) };
       options.metrics.declare("moevie_exchange_late_answers_total", [labels]);
+      const outcomes = ["won", "lost"].map((outcome) => ({ ...labels, outcome }));
+      options.metrics.declare("moevie_exchange_hedges_total", outcomes);
       return connectExchange(address, {
         onChange: () => this.#refresh(),
         onLateAnswer: () => options.metrics.add("moevie_exchange_late_answers_total", labels),

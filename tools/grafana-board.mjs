@@ -190,6 +190,12 @@ const ROWS = [
         ],
       ],
       [
+        "Experts loaded by donors",
+        "ops",
+        "Times a shard was asked to load experts that no connected shard held: done, or refused.",
+        [q(zeroSafe("sum by (outcome) (rate(moevie_donor_loads_total[$__rate_interval]))"), "{{outcome}}")],
+      ],
+      [
         "Parts of an exchange",
         "percentunit",
         "Share of a second in each part, summed over exchanges: on the wire both ways, queued at the shard, computing there.",

@@ -8,6 +8,7 @@ import type { ExchangeServer } from "@moevie/fabric";
 import { Metrics, openTracing } from "@moevie/runtime";
 import { afterEach, expect, test } from "vitest";
 import { runExpertLayer } from "./expert-layer.ts";
+import { Donors } from "./donors.ts";
 import { HedgePolicy } from "./hedge-policy.ts";
 import { ShardLinks } from "./shard-links.ts";
 import type { LayerCall } from "./shard-work.ts";
@@ -76,6 +77,8 @@ async function router(
   const log = { info: () => undefined, warn: () => undefined };
   const links = new ShardLinks({ addresses, digest: "model", model: { layers: 1, experts: 4 }, log, metrics });
   cleanups.push(() => links.close());
+  const donors = new Donors({ links, afterMs: 60_000, log: { info: () => undefined, warn: () => undefined }, metrics });
+  cleanups.push(() => donors.close());
   const tracing = await openTracing({ service: "router", endpoint: "", sampleRatio: 1 });
   const run = async (changes: Partial<LayerCall> = {}): Promise<Float32Array> => {
     const call = {
@@ -89,7 +92,7 @@ async function router(
     };
     const out = new Float32Array(rows.length).fill(Number.NaN);
     await runExpertLayer(
-      { links, wire: WireType.f32, hedges, metrics, tracing },
+      { links, wire: WireType.f32, hedges, donors, metrics, tracing },
       { ...call, traceparent: undefined, ...changes },
       out,
     );

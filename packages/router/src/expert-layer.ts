@@ -70,7 +70,7 @@ export async function runExpertLayer(parts: ExchangeParts, call: LayerCall, out:
  * count alike.
  */
 async function assign(
-  { hedges, links }: ExchangeParts,
+  { donors, hedges, links }: ExchangeParts,
   call: LayerCall,
   open: Int32Array,
   avoided: Set<number>,
@@ -90,7 +90,7 @@ async function assign(
       if ((links.holders(call.layer, avoided)[missing]?.length ?? 0) > 0) continue;
     }
     const text = `No connected shard holds expert ${missing} of layer ${call.layer}.`;
-    await links.waitForChange(call.signal, call.endMs, text);
+    await donors.wait(call.signal, call.endMs, call.layer, text);
   }
 }
 

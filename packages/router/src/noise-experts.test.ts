@@ -7,6 +7,7 @@ import { WireType, serveExchange, type DenoiserRequest, type ExchangeAnswer } fr
 import { Metrics, openTracing } from "@moevie/runtime";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { DenoiseInput } from "./denoise.ts";
+import { Donors } from "./donors.ts";
 import { ExpertStatistics } from "./expert-statistics.ts";
 import { HedgePolicy } from "./hedge-policy.ts";
 import { NoiseExperts } from "./noise-experts.ts";
@@ -68,9 +69,11 @@ async function router(names: readonly string[]): Promise<{
   });
   cleanups.push(() => links.close());
   const hedges = new HedgePolicy({ share: 0.05, afterMsMin: 100 });
+  const donors = new Donors({ links, afterMs: 60_000, log: { info: () => undefined, warn: () => undefined }, metrics });
+  cleanups.push(() => donors.close());
   const tracing = await openTracing({ service: "router", endpoint: "", sampleRatio: 0 });
   const statistics = new ExpertStatistics(1, 2);
-  const experts = new NoiseExperts(GATE, { links, wire: WireType.f32, hedges, metrics, tracing }, statistics);
+  const experts = new NoiseExperts(GATE, { links, wire: WireType.f32, hedges, donors, metrics, tracing }, statistics);
   const base = { graphs: "", shape: SHAPE, latent, timestep: 900, origin: 0, context, branch: 1 };
   const run = async (changes: Partial<DenoiseInput> = {}): Promise<Float32Array> => {
     const call = { ...base, signal: new AbortController().signal, endMs: performance.now() + 10_000 };

@@ -71,12 +71,12 @@ export class NoiseExperts implements Evaluator {
 
   /** A holder to ask: the least busy of those that were not late lately, waiting for one to appear where there is none. */
   async #shardFor(expert: number, { signal, endMs }: DenoiseInput, avoided: Set<number>): Promise<number> {
-    const { links } = this.#parts;
+    const { donors, links } = this.#parts;
     for (;;) {
       const chosen = this.#take(links.holders(LAYER, avoided)[expert] ?? []);
       if (chosen !== undefined) return chosen;
       if (avoided.size > 0 && links.replicas(LAYER, expert).length > 0) avoided.clear();
-      else await links.waitForChange(signal, endMs, `No connected shard holds the expert for noise level ${expert}.`);
+      else await donors.wait(signal, endMs, LAYER, `No connected shard holds the expert for noise level ${expert}.`);
     }
   }
 

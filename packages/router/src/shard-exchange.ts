@@ -2,6 +2,7 @@
 import { MoevieError } from "@moevie/contracts";
 import type { DenoiserUnit, ExchangeOptions, ExchangePartial, ExpertRows, WireType } from "@moevie/fabric";
 import type { Metrics, Tracing } from "@moevie/runtime";
+import type { Donors } from "./donors.ts";
 import type { HedgePolicy } from "./hedge-policy.ts";
 import type { ShardLinks } from "./shard-links.ts";
 
@@ -9,6 +10,7 @@ export interface ExchangeParts {
   readonly links: ShardLinks;
   readonly wire: WireType;
   readonly hedges: HedgePolicy;
+  readonly donors: Donors;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
 }

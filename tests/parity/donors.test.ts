@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
-import { importStarter } from "@moevie/importer";
+import { importModel, importStarter } from "@moevie/importer";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
@@ -62,6 +62,30 @@ test("without a controller: two routers find the same donor, it loads each layer
     cluster.startShard(1);
     await vi.waitFor(async () => expect(await heldBy(cluster, 1)).toEqual({ epoch: 1, experts: 4 * LAYERS }), 30_000);
     expect(await evaluate(0)).toEqual(calm);
+  } finally {
+    await cluster.close();
+  }
+});
+
+test("a whole denoiser is loaded by the shard that has the other one", async () => {
+  const wanFolder = join(folder, "wan");
+  await importModel(join(import.meta.dirname, "wan/model"), wanFolder);
+  const wan = await openBundle(wanFolder);
+  const random = seeded(10);
+  const dense = (shape: number[]): Dense => ({
+    shape,
+    data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => random()),
+  });
+  const [small, text] = [dense([wan.manifest.latent.channels, 1, 4, 4]), dense([wan.manifest.text.maxTokens, 32])];
+  const cluster = await DenoiseCluster.start({ bundleFolder: wanFolder, shards: 2 });
+  try {
+    const evaluate = async (timestep: number): Promise<Float32Array> =>
+      (await cluster.denoise(wan, small, timestep, text)).velocity;
+    const [high, low] = [await evaluate(990), await evaluate(10)];
+    expect(high).not.toEqual(low);
+    cluster.killShard(0);
+    expect([await evaluate(990), await evaluate(10)]).toEqual([high, low]);
+    expect(await heldBy(cluster, 1)).toEqual({ epoch: 2, experts: 2 });
   } finally {
     await cluster.close();
   }

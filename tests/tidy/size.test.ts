@@ -22,7 +22,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   importer: 2600,
   "job-store": 3950,
   placement: 950,
-  router: 1850,
+  router: 1900,
   runtime: 1750,
   scheduler: 1600,
   tensor: 400,

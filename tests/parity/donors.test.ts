@@ -67,6 +67,23 @@ test("without a controller: two routers find the same donor, it loads each layer
   }
 });
 
+test("a shard that is stopped for good is waited for until its connection is silent, then a donor has what it had", async () => {
+  const cluster = await DenoiseCluster.start({ bundleFolder, shards: 2 });
+  try {
+    const evaluate = async (): Promise<Float32Array> => (await cluster.denoise(bundle, latent, 500, rows)).velocity;
+    const calm = await evaluate();
+    // So many exchanges that their deadline is by what they take, not by the first one's most.
+    for (let times = 0; times < 12; times++) await evaluate();
+    cluster.stopShard(1);
+    expect(await evaluate()).toEqual(calm);
+    expect((await heldBy(cluster, 0)).experts).toBe(8 * LAYERS);
+    cluster.stopShard(1, false);
+    expect(await evaluate()).toEqual(calm);
+  } finally {
+    await cluster.close();
+  }
+});
+
 test("a whole denoiser is loaded by the shard that has the other one", async () => {
   const wanFolder = join(folder, "wan");
   await importModel(join(import.meta.dirname, "wan/model"), wanFolder);

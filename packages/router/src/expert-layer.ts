@@ -7,7 +7,7 @@ import type { Metrics } from "@moevie/runtime";
 import type { ExchangeParts } from "./shard-exchange.ts";
 import { askFor, release, type Answered, type LayerCall } from "./shard-work.ts";
 
-/** Rounds per layer: the first and a few resends, each to shards that have not failed it yet. */
+/** Rounds that fail at once: the first and a few resends. Those that end with the deadline of an exchange take their time, up to the layer's own. */
 const ROUNDS_MAX = 8;
 /** Rows under way at which a shard counts as having no room for more. */
 const CREDIT_ROWS = 65_536;
@@ -23,7 +23,7 @@ export async function runExpertLayer(parts: ExchangeParts, call: LayerCall, out:
   const attempts = { next: 0 };
   /** The choices that are still to be answered; negative where one is. */
   const open = call.choice.ids.slice();
-  for (let round = 1; ; round++) {
+  for (let rounds = 0; ;) {
     const shardOf = await assign(parts, call, open, avoided);
     const works = dispatch(call.choice, { shardOf, experts: links.experts, shards: links.clients.length });
     const attempt = attempts.next++;
@@ -45,7 +45,9 @@ export async function runExpertLayer(parts: ExchangeParts, call: LayerCall, out:
       if (failure.reason === "DEADLINE") hedges.late(shard, performance.now());
     });
     if (failure === undefined) break;
-    if (!failure.retryable || call.signal.aborted || round >= ROUNDS_MAX) {
+    if (failure.reason !== "DEADLINE") rounds++;
+    const isOver = rounds >= ROUNDS_MAX || performance.now() >= call.endMs;
+    if (!failure.retryable || call.signal.aborted || isOver) {
       release(answered);
       throw failure;
     }

@@ -1,9 +1,10 @@
-// What the shards hold and the routers count, asked for in turns. A shard that does not answer is suspect; only after a while it is gone.
+// What the shards hold and the routers count, asked for in turns. A shard that does not answer is suspect; only after a
+// while it is gone, or when steps wait for what it had.
 import type { Holdings } from "@moevie/contracts";
 import type { Placement, SlotAssignment } from "@moevie/placement";
 import type { Logger } from "@moevie/runtime";
 import type { LoadWindow } from "./load-window.ts";
-import { routerLoads } from "./router-loads.ts";
+import { routerLoads, routerMisses } from "./router-loads.ts";
 import { ShardControl } from "./shard-control.ts";
 
 export interface Member {
@@ -38,8 +39,17 @@ export class ClusterWatch {
     this.#shards = options.shards.map((address) => ({ address, control: new ShardControl(address), seenMs: nowMs }));
   }
 
-  /** Asks everybody once. `nowMs` never goes back. */
-  async look(nowMs: number, signal: AbortSignal): Promise<ClusterView> {
+  /** Whether steps wait for an expert that no router reaches. Routers that do not answer have no say. */
+  async isMissed(signal: AbortSignal): Promise<boolean> {
+    const answers = await Promise.allSettled(this.#options.routers.map((address) => routerMisses(address, signal)));
+    const [first, ...others] = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+    if (first === undefined || first.waiting + others.reduce((sum, { waiting }) => sum + waiting, 0) === 0)
+      return false;
+    return [...first.missing].some((expert) => others.every(({ missing }) => missing.has(expert)));
+  }
+
+  /** Asks everybody once. `nowMs` never goes back. While an expert `isMissed`, a shard that does not answer is gone at once. */
+  async look(nowMs: number, signal: AbortSignal, isMissed: boolean): Promise<ClusterView> {
     const { digest, goneMs, loads, log, routers } = this.#options;
     const [held, counted] = await Promise.all([
       Promise.allSettled(this.#shards.map(({ control }) => control.holdings(signal))),
@@ -60,7 +70,7 @@ export class ClusterWatch {
         shard.seenMs = nowMs;
         if (answer.value.bundleDigest === digest) members.push({ index: at, control, holdings: answer.value });
         else log.warn({ address, digest: answer.value.bundleDigest }, "a shard serves another bundle");
-      } else if (nowMs - shard.seenMs < goneMs) suspects.push(address);
+      } else if (!isMissed && nowMs - shard.seenMs < goneMs) suspects.push(address);
     });
     return { members, suspects };
   }

@@ -49,6 +49,8 @@ export class Leader {
   #last: Rebalance | undefined;
   #lookedMs = -Infinity;
   #suspects: readonly string[] = [];
+  /** Steps wait for an expert that no router reaches. */
+  #isMissed = false;
 
   constructor(options: LeaderOptions) {
     this.#options = options;
@@ -78,9 +80,12 @@ export class Leader {
       if (!(await this.#lead())) return;
       const nowMs = performance.now();
       this.#measure(nowMs);
-      if (nowMs - this.#lookedMs < this.#options.config.planMs) return;
+      const wasMissed = this.#isMissed;
+      this.#isMissed = await this.#options.watch.isMissed(signal);
+      const isNews = this.#isMissed && !wasMissed;
+      if (!isNews && nowMs - this.#lookedMs < this.#options.config.planMs) return;
       this.#lookedMs = nowMs;
-      const view = await this.#options.watch.look(nowMs, signal);
+      const view = await this.#options.watch.look(nowMs, signal, this.#isMissed);
       this.#suspects = view.suspects;
       if (view.suspects.length === 0 && view.members.length > 0) await this.#bringAbout(view, signal);
     } catch (thrown) {
@@ -180,16 +185,17 @@ export class Leader {
     log.info({ outcome, layersChanged, tookMs: this.#last.tookMs, detail: failure?.error.message }, "experts moved");
     if (failure === undefined) return;
     // What was wanted cannot be had: from now on the shards are to hold what they hold.
-    const after = await this.#options.watch.look(endedMs, signal);
+    const after = await this.#options.watch.look(endedMs, signal, this.#isMissed);
     const members = after.members.map(({ index }) => index);
     if (after.suspects.length === 0) await writeKept(folder, { ...heldPlacement(after.members), members });
   }
 
-  /** Renews the lease until `moving` aborts, and aborts it when the lease is lost. */
+  /** Renews the lease until `moving` aborts, and aborts it when the lease is lost. Routers hear all the while that somebody leads. */
   async #holdLease(fence: number, moving: AbortController): Promise<void> {
     while (!moving.signal.aborted) {
       await pause(limit("leaseRenewMs"), moving.signal).catch(() => undefined);
       if (!moving.signal.aborted) await this.#options.lease.renew(fence).catch((lost: unknown) => moving.abort(lost));
+      await this.#options.watch.isMissed(moving.signal);
     }
   }
 

@@ -13,7 +13,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   cli: 3400,
   client: 400,
   contracts: 850,
-  controller: 900,
+  controller: 1200,
   decoder: 1600,
   diffusion: 700,
   "expert-shard": 950,

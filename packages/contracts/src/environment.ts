@@ -37,6 +37,9 @@ export const ENVIRONMENT = {
   MOEVIE_PLACEMENT_FILE:
     "JSON file that says which slots each shard holds, as `moevie experts plan --json` prints it; default: spread evenly, or by steps served.",
   MOEVIE_ROUTERS_HTTP: "HTTP addresses of the routers whose loads a controller counts, comma separated.",
+  MOEVIE_KUBERNETES_LEASE:
+    "NAMESPACE/NAME of the Lease by which a controller leads; its placement is in the ConfigMap NAME-placement. Unset: files in MOEVIE_DATA.",
+  MOEVIE_KUBECONFIG: "File that says how to reach the Kubernetes API; unset: the account of the pod.",
   MOEVIE_SLOTS:
     "Slots of a layer over all shards, for a controller: a multiple of the shards; 0, the default: one for each expert.",
   MOEVIE_PLAN_MS: "Milliseconds between two looks of a controller at loads and shards.",

@@ -1,7 +1,7 @@
 // Settings of a controller. The only file here that reads the environment it is given.
 import { MoevieError } from "@moevie/contracts";
-import { parseAddress, readConfig } from "@moevie/runtime";
-import type { ServiceContext } from "@moevie/runtime";
+import { expandAddresses, parseAddress, readConfig } from "@moevie/runtime";
+import type { PeerAddress, ServiceContext } from "@moevie/runtime";
 import type { ObjectName } from "./kubernetes-objects.ts";
 
 export interface ControllerConfig {
@@ -11,7 +11,7 @@ export interface ControllerConfig {
   /** HTTP addresses of the routers, whose loads are counted. */
   readonly routers: readonly string[];
   /** Addresses of the shards; the place in the list is the shard's index. */
-  readonly shards: readonly string[];
+  readonly shards: readonly PeerAddress[];
   /** Slots of a layer over all shards; 0: as many as the model has experts. */
   readonly slots: number;
   readonly planMs: number;
@@ -53,22 +53,22 @@ export function controllerConfig(env: ServiceContext["env"]): ControllerConfig {
     MOEVIE_REST_RATIO: { kind: "float", min: 0, max: 1000, default: 4 },
     MOEVIE_LOAD_HALF_LIFE_MS: { kind: "int", min: 100, max: MS_MAX, default: 120_000 },
   });
-  for (const name of ["MOEVIE_ROUTERS_HTTP", "MOEVIE_SHARDS"] as const) {
-    if (read[name].length === 0)
-      throw new MoevieError("CONFIG_INVALID", `${name} is ""; allowed: one or more addresses`);
-    for (const address of read[name]) parseAddress(address, name);
-  }
-  const shards = read.MOEVIE_SHARDS.length;
-  if (read.MOEVIE_SLOTS % shards !== 0)
+  if (read.MOEVIE_ROUTERS_HTTP.length === 0)
+    throw new MoevieError("CONFIG_INVALID", 'MOEVIE_ROUTERS_HTTP is ""; allowed: one or more addresses');
+  for (const address of read.MOEVIE_ROUTERS_HTTP) parseAddress(address, "MOEVIE_ROUTERS_HTTP");
+  const shards = expandAddresses(read.MOEVIE_SHARDS, "MOEVIE_SHARDS");
+  // Of shards that come and go nobody knows the number; each then has as many slots as make up for it.
+  const numbered = shards.some((shard) => shard.numbered);
+  if (!numbered && read.MOEVIE_SLOTS % shards.length !== 0)
     throw new MoevieError(
       "CONFIG_INVALID",
-      `MOEVIE_SLOTS is "${read.MOEVIE_SLOTS}"; allowed: a multiple of the ${shards} shards`,
+      `MOEVIE_SLOTS is "${read.MOEVIE_SLOTS}"; allowed: a multiple of the ${shards.length} shards`,
     );
   return {
     bundle: read.MOEVIE_BUNDLE,
     kept: keptIn(read.MOEVIE_DATA, read.MOEVIE_KUBERNETES_LEASE, read.MOEVIE_KUBECONFIG),
     routers: read.MOEVIE_ROUTERS_HTTP,
-    shards: read.MOEVIE_SHARDS,
+    shards,
     slots: read.MOEVIE_SLOTS,
     planMs: read.MOEVIE_PLAN_MS,
     gainMin: read.MOEVIE_PLAN_GAIN_MIN,

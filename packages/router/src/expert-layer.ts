@@ -49,7 +49,7 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
   const open = call.choice.ids.slice();
   for (let attempt = 0; ; attempt++) {
     const shardOf = await assign(links, call, open, avoided);
-    const works = dispatch(call.choice, { shardOf, experts: links.experts, shards: links.clients.length });
+    const works = dispatch(call.choice, { shardOf, experts: links.experts, shards: links.sameHost.length });
     const outcomes = await Promise.allSettled(works.map((work) => send(options, call, work, attempt)));
     const lost = new Set<number>();
     let failure: MoevieError | undefined;
@@ -81,7 +81,7 @@ export async function runExpertLayer(options: ExpertLayerOptions, call: LayerCal
     call.d,
     out,
   );
-  observeImbalance(options.metrics, answered, links.clients.length);
+  observeImbalance(options.metrics, answered, links.present);
   for (const { answer } of answered) answer.release();
 }
 

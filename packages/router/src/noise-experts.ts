@@ -24,7 +24,7 @@ export class NoiseExperts implements Evaluator {
     this.#denoiser = denoiser;
     this.#options = options;
     this.#statistics = statistics;
-    this.#inFlight = new Uint32Array(options.links.clients.length);
+    this.#inFlight = new Uint32Array(options.links.sameHost.length);
   }
 
   /** The experts take the rows as they are. */

@@ -20,6 +20,8 @@ export interface ClusterOptions {
   readonly wire?: "f32" | "bf16" | "f16";
   /** Loopback TCP instead of Unix sockets; the first port of a row of free ones. */
   readonly firstPort?: number;
+  /** Shards may join: router and controllers look for those of a numbered row. */
+  readonly numbered?: boolean;
   /** Routers over the same shards; one when not given. */
   readonly routers?: number;
 }
@@ -56,8 +58,7 @@ export class DenoiseCluster {
       writeFileSync(join(this.#folder, "placement.json"), JSON.stringify({ epoch: 1, shards: options.placement }));
     }
     for (let index = 0; index < options.shards; index++) this.startShard(index);
-    const shards = Array.from({ length: options.shards }, (_, index) => this.#address(index));
-    const settings = { MOEVIE_SHARDS: shards.join(","), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
+    const settings = { MOEVIE_SHARDS: this.#shardAddresses(), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
     const names = Array.from({ length: options.routers ?? 1 }, (_, at) => routerName(at));
     const listens = names.map((name) => `unix:${join(this.#folder, `${name}.sock`)}`);
     this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, settings));
@@ -71,7 +72,7 @@ export class DenoiseCluster {
     return cluster;
   }
 
-  /** Starts shard `index`, the first time or again. */
+  /** Starts shard `index`, the first time or again; one beyond those the cluster began with has no experts. */
   startShard(index: number): void {
     const placed =
       this.#options.placement === undefined ? {} : { MOEVIE_PLACEMENT_FILE: join(this.#folder, "placement.json") };
@@ -92,7 +93,7 @@ export class DenoiseCluster {
     const name = `controller-${this.#controllers.length}`;
     const controller = this.#spawn("controller", name, `unix:${join(this.#folder, `${name}.sock`)}`, {
       MOEVIE_DATA: join(this.#folder, "data"),
-      MOEVIE_SHARDS: this.#shards.map((_, index) => this.#address(index)).join(","),
+      MOEVIE_SHARDS: this.#shardAddresses(),
       MOEVIE_ROUTERS_HTTP: this.#routers
         .map((_, at) => `unix:${join(this.#folder, `${routerName(at)}.http.sock`)}`)
         .join(),
@@ -160,6 +161,11 @@ export class DenoiseCluster {
     for (const child of children) child.kill("SIGKILL");
     await Promise.all(ended);
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #shardAddresses(): string {
+    if (this.#options.numbered === true) return `unix:${join(this.#folder, "shard-{0-63}.sock")}`;
+    return Array.from({ length: this.#options.shards }, (_, index) => this.#address(index)).join(",");
   }
 
   #address(index: number): string {

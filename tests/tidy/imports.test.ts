@@ -47,6 +47,7 @@ const OWNERS: readonly { readonly library: RegExp; readonly owners: readonly Reg
   { library: /^@opentelemetry\//, owners: [/^packages\/runtime\/src\/tracing-otlp\.ts$/] },
   { library: /^node:sqlite$/, owners: [/^packages\/job-store\//] },
   { library: /^@nats-io\//, owners: [/^packages\/job-store\//] },
+  { library: /^@kubernetes\//, owners: [/^packages\/controller\//] },
   { library: /^commander$/, owners: [/^packages\/cli\//] },
   // It stands still when both ends write: docs/decisions/exchange-own-http2.md.
   { library: /^(node:)?http2$/, owners: [] },
@@ -100,6 +101,13 @@ describe("the import table", () => {
       imports.filter((each) => each.specifier === "onnxruntime-node" && each.runtime).map((each) => each.file),
     );
     expect([...files]).toEqual(["packages/runtime/src/onnx-session.ts"]);
+  });
+
+  test("the Kubernetes client is only ever loaded on demand", () => {
+    const eager = imports.filter((each) => each.specifier.startsWith("@kubernetes/") && each.runtime);
+    const dynamic = productionSources().filter((file) => /\bimport\("@kubernetes\/client-node"\)/.test(file.text));
+    expect([...new Set(eager.map(({ file }) => file))]).toEqual(dynamic.map((file) => file.path));
+    expect(dynamic.filter((file) => /^import \{.*"@kubernetes\//m.test(file.text))).toEqual([]);
   });
 
   test("OpenTelemetry is only ever loaded on demand", () => {

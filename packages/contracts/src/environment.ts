@@ -30,13 +30,17 @@ export const ENVIRONMENT = {
   MOEVIE_TEXT_ENCODER: "Address of the text-encoder.",
   MOEVIE_ROUTER: "Address of the router.",
   MOEVIE_DECODER: "Address of the decoder.",
-  MOEVIE_SHARDS: "Addresses of the expert-shards, comma separated.",
+  MOEVIE_SHARDS:
+    "Addresses of the expert-shards, comma separated; shard-{0-63}.shards:7900, or a number in a socket's path, stands for those of a row that are there.",
   MOEVIE_METRICS_PEERS: "name=address of the HTTP servers whose metrics the gateway shows too, comma separated.",
   MOEVIE_SHARD_INDEX: "Which shard this is, from 0.",
-  MOEVIE_SHARD_COUNT: "How many shards share the experts.",
+  MOEVIE_SHARD_COUNT: "How many shards share the experts when they start; one with a higher index starts without any.",
   MOEVIE_PLACEMENT_FILE:
     "JSON file that says which slots each shard holds, as `moevie experts plan --json` prints it; default: spread evenly, or by steps served.",
   MOEVIE_ROUTERS_HTTP: "HTTP addresses of the routers whose loads a controller counts, comma separated.",
+  MOEVIE_KUBERNETES_LEASE:
+    "NAMESPACE/NAME of the Lease by which a controller leads; its placement is in the ConfigMap NAME-placement. Unset: files in MOEVIE_DATA.",
+  MOEVIE_KUBECONFIG: "File that says how to reach the Kubernetes API; unset: the account of the pod.",
   MOEVIE_SLOTS:
     "Slots of a layer over all shards, for a controller: a multiple of the shards; 0, the default: one for each expert.",
   MOEVIE_PLAN_MS: "Milliseconds between two looks of a controller at loads and shards.",

@@ -42,6 +42,7 @@ export const LIMITS = {
   windowsInFlightMax: { value: 4, what: "Temporal windows of one job that are evaluated side by side." },
   decodesInFlightMax: { value: 2, what: "Clips a decoder works on at once." },
   connectRetryMsMax: { value: 2000, what: "Longest pause between two attempts to reach a peer." },
+  peerLookMs: { value: 2_000, what: "Pause between two looks for shards that joined." },
   retryPauseMsMin: { value: 50, what: "Pause before a failed call to a peer is repeated the first time." },
   peerWaitMsMax: { value: 120_000, what: "Time a job waits for a peer that is away before it fails." },
   encodeCallMsMax: { value: 60_000, what: "One call to the text-encoder." },
@@ -78,6 +79,8 @@ export const LIMITS = {
   natsWakeMsMax: { value: 5_000, what: "Time a claimant holds a wake-up before another gets it." },
   natsChunkBytesMax: { value: 512 * KIB, what: "One message of a file in the NATS object store." },
   natsSweepMs: { value: 1_800_000, what: "Pause between two comparisons of records, streams and files in NATS." },
+  kubernetesCallMsMax: { value: 3_000, what: "One call to the Kubernetes API." },
+  keptPlacementBytesMax: { value: 1_000_000, what: "The placement that controllers keep in a ConfigMap." },
   checkpointGenerationsMax: {
     value: 2,
     what: "Checkpoints kept of a job: the older is used when the newer is damaged.",
@@ -143,6 +146,10 @@ function assertRelations(): void {
     [
       limit("leaseRenewMs") + 2 * limit("natsCallMsMax") < limit("leaseMs"),
       "leaseRenewMs + 2 * natsCallMsMax < leaseMs: a lease outlives one call that a restarted server never answers",
+    ],
+    [
+      limit("leaseRenewMs") + 2 * limit("kubernetesCallMsMax") < limit("leaseMs"),
+      "leaseRenewMs + 2 * kubernetesCallMsMax < leaseMs: a controller's lease outlives one call that is never answered",
     ],
     [
       limit("decodeCallMsMax") <= limit("natsSweepMs"),

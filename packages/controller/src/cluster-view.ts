@@ -2,9 +2,10 @@
 // while it is gone, or when steps wait for what it had.
 import type { Holdings } from "@moevie/contracts";
 import type { Placement, SlotAssignment } from "@moevie/placement";
-import type { Logger } from "@moevie/runtime";
+import { newPeers } from "@moevie/runtime";
+import type { Logger, PeerAddress } from "@moevie/runtime";
 import type { LoadWindow } from "./load-window.ts";
-import { routerLoads, routerMisses } from "./router-loads.ts";
+import { routerAddresses, routerLoads, routerMisses } from "./router-loads.ts";
 import { ShardControl } from "./shard-control.ts";
 
 export interface Member {
@@ -21,7 +22,8 @@ export interface ClusterView {
 }
 
 export interface ClusterViewOptions {
-  readonly shards: readonly string[];
+  readonly shards: readonly PeerAddress[];
+  /** A name that stands for several machines is asked at each of them. */
   readonly routers: readonly string[];
   readonly digest: string;
   /** Milliseconds without an answer after which a shard is gone. */
@@ -30,18 +32,29 @@ export interface ClusterViewOptions {
   readonly log: Pick<Logger, "warn">;
 }
 
+interface Shard {
+  readonly index: number;
+  readonly address: string;
+  readonly control: ShardControl;
+  seenMs: number;
+}
+
 export class ClusterWatch {
   readonly #options: ClusterViewOptions;
-  readonly #shards: readonly { readonly address: string; readonly control: ShardControl; seenMs: number }[];
+  /** By index, those that are or were there. */
+  readonly #shards = new Map<number, Shard>();
 
   constructor(options: ClusterViewOptions, nowMs: number) {
     this.#options = options;
-    this.#shards = options.shards.map((address) => ({ address, control: new ShardControl(address), seenMs: nowMs }));
+    options.shards.forEach(({ numbered }, index) => {
+      if (!numbered) this.#join(index, nowMs);
+    });
   }
 
   /** Whether steps wait for an expert that no router reaches. Routers that do not answer have no say. */
   async isMissed(signal: AbortSignal): Promise<boolean> {
-    const answers = await Promise.allSettled(this.#options.routers.map((address) => routerMisses(address, signal)));
+    const routers = await routerAddresses(this.#options.routers);
+    const answers = await Promise.allSettled(routers.map((address) => routerMisses(address, signal)));
     const [first, ...others] = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
     if (first === undefined || first.waiting + others.reduce((sum, { waiting }) => sum + waiting, 0) === 0)
       return false;
@@ -50,9 +63,15 @@ export class ClusterWatch {
 
   /** Asks everybody once. `nowMs` never goes back. While an expert `isMissed`, a shard that does not answer is gone at once. */
   async look(nowMs: number, signal: AbortSignal, isMissed: boolean): Promise<ClusterView> {
-    const { digest, goneMs, loads, log, routers } = this.#options;
+    const { digest, goneMs, loads, log, shards } = this.#options;
+    const [joined, routers] = await Promise.all([
+      newPeers(shards, new Set(this.#shards.keys())),
+      routerAddresses(this.#options.routers),
+    ]);
+    for (const index of joined) this.#join(index, nowMs);
+    const known = [...this.#shards.values()].sort((a, b) => a.index - b.index);
     const [held, counted] = await Promise.all([
-      Promise.allSettled(this.#shards.map(({ control }) => control.holdings(signal))),
+      Promise.allSettled(known.map(({ control }) => control.holdings(signal))),
       Promise.allSettled(routers.map((address) => routerLoads(address, signal))),
     ]);
     counted.forEach((answer, at) => {
@@ -63,12 +82,12 @@ export class ClusterWatch {
     const members: Member[] = [];
     const suspects: string[] = [];
     held.forEach((answer, at) => {
-      const shard = this.#shards[at];
+      const shard = known[at];
       if (shard === undefined) return;
-      const { address, control } = shard;
+      const { address, control, index } = shard;
       if (answer.status === "fulfilled") {
         shard.seenMs = nowMs;
-        if (answer.value.bundleDigest === digest) members.push({ index: at, control, holdings: answer.value });
+        if (answer.value.bundleDigest === digest) members.push({ index, control, holdings: answer.value });
         else log.warn({ address, digest: answer.value.bundleDigest }, "a shard serves another bundle");
       } else if (!isMissed && nowMs - shard.seenMs < goneMs) suspects.push(address);
     });
@@ -76,7 +95,12 @@ export class ClusterWatch {
   }
 
   close(): void {
-    for (const { control } of this.#shards) control.close();
+    for (const { control } of this.#shards.values()) control.close();
+  }
+
+  #join(index: number, seenMs: number): void {
+    const address = this.#options.shards[index]?.address ?? "";
+    this.#shards.set(index, { index, address, control: new ShardControl(address), seenMs });
   }
 }
 

@@ -3,11 +3,12 @@
 import { readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MoevieError } from "@moevie/contracts";
+import type { Lease } from "./lease.ts";
 
 const NAME = /^lease\.(\d+)$/;
 const RELEASED = "released";
 
-export class FileLease {
+export class FileLease implements Lease {
   readonly #folder: string;
   readonly #leaseMs: number;
   /** Of the highest lease: what its file said last, and since when. */
@@ -19,30 +20,29 @@ export class FileLease {
     this.#leaseMs = leaseMs;
   }
 
-  /** Takes the lease if nobody has it: its fence, or undefined. `nowMs` never goes back. */
-  async take(nowMs: number): Promise<number | undefined> {
+  async take(nowMs: number, above: number): Promise<number | undefined> {
     const fence = await this.#highest();
     if (fence > 0) {
       const text = await this.#read(fence);
       if (fence !== this.#seen.fence || text !== this.#seen.text) this.#seen = { fence, text, sinceMs: nowMs };
       if (text !== RELEASED && nowMs - this.#seen.sinceMs < this.#leaseMs) return undefined;
     }
+    const own = Math.max(fence, above) + 1;
     try {
-      await writeFile(this.#file(fence + 1), "0", { flag: "wx" });
+      await writeFile(this.#file(own), "0", { flag: "wx" });
     } catch (thrown) {
       if ((thrown as NodeJS.ErrnoException).code === "EEXIST") return undefined;
       throw thrown;
     }
     // Somebody may have taken a later one while this one was looked at, and removed those before it.
-    if ((await this.#highest()) !== fence + 1) {
-      await rm(this.#file(fence + 1), { force: true });
+    if ((await this.#highest()) !== own) {
+      await rm(this.#file(own), { force: true });
       return undefined;
     }
-    for (const before of await this.#fences()) if (before <= fence) await rm(this.#file(before), { force: true });
-    return fence + 1;
+    for (const before of await this.#fences()) if (before < own) await rm(this.#file(before), { force: true });
+    return own;
   }
 
-  /** Throws LEASE_LOST when somebody else has taken it. */
   async renew(fence: number): Promise<void> {
     const highest = await this.#highest();
     if (highest !== fence)
@@ -50,7 +50,6 @@ export class FileLease {
     await this.#write(fence, String(++this.#renewals));
   }
 
-  /** Others need not wait. */
   async release(fence: number): Promise<void> {
     if ((await this.#highest()) === fence) await this.#write(fence, RELEASED);
   }

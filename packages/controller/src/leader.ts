@@ -9,17 +9,16 @@ import type { ClusterView, ClusterWatch } from "./cluster-view.ts";
 import type { ControllerConfig } from "./config.ts";
 import { decide } from "./decide.ts";
 import type { Decision } from "./decide.ts";
-import type { FileLease } from "./file-lease.ts";
-import { readKept, writeKept } from "./kept-placement.ts";
+import type { PlacementKeeper } from "./kept-placement.ts";
+import type { Leadership } from "./lease.ts";
 import type { LoadWindow } from "./load-window.ts";
 import type { Stage } from "./layer-stages.ts";
 import { rebalance } from "./rebalance.ts";
 
 export interface LeaderOptions {
   readonly config: ControllerConfig;
-  /** Holds the newest placement. */
-  readonly folder: string;
-  readonly lease: FileLease;
+  readonly keeper: PlacementKeeper;
+  readonly leadership: Leadership;
   readonly loads: LoadWindow;
   readonly watch: ClusterWatch;
   readonly model: ModelExperts;
@@ -42,7 +41,8 @@ interface Rebalance {
 
 export class Leader {
   readonly #options: LeaderOptions;
-  #fence: number | undefined;
+  /** Highest fence a shard has seen. */
+  #fenceSeen = 0;
   #phase: Phase = { kind: "following" };
   #decision: Decision | undefined;
   #epoch = 0;
@@ -54,7 +54,6 @@ export class Leader {
 
   constructor(options: LeaderOptions) {
     this.#options = options;
-    options.metrics.set("moevie_controller_leader", {}, 0);
   }
 
   /** What HTTP /plan shows. */
@@ -62,8 +61,8 @@ export class Leader {
     const { before, after, why, plan } = this.#decision ?? {};
     const last = this.#last === undefined ? {} : { ...this.#last, ageMs: Math.round(nowMs - this.#last.endedMs) };
     return {
-      leads: this.#fence !== undefined,
-      fence: this.#fence,
+      leads: this.#options.leadership.fence !== undefined,
+      fence: this.#options.leadership.fence,
       epoch: this.#epoch,
       phase: this.#phase,
       suspects: this.#suspects,
@@ -77,7 +76,10 @@ export class Leader {
   /** Never throws: what goes wrong is logged, and the next turn begins anew. */
   async turn(signal: AbortSignal): Promise<void> {
     try {
-      if (!(await this.#lead())) return;
+      if (!(await this.#lead())) {
+        this.#phase = { kind: "following" };
+        return;
+      }
       const nowMs = performance.now();
       this.#measure(nowMs);
       const wasMissed = this.#isMissed;
@@ -87,11 +89,13 @@ export class Leader {
       this.#lookedMs = nowMs;
       const view = await this.#options.watch.look(nowMs, signal, this.#isMissed);
       this.#suspects = view.suspects;
+      this.#fenceSeen = Math.max(this.#fenceSeen, ...view.members.map(({ holdings }) => holdings.fence));
+      if (this.#fenceSeen > (this.#options.leadership.fence ?? 0)) return;
       if (view.suspects.length === 0 && view.members.length > 0) await this.#bringAbout(view, signal);
     } catch (thrown) {
       const error = asMoevieError(thrown);
       if (signal.aborted) return;
-      if (error.reason === "LEASE_LOST") this.#follow();
+      if (error.reason === "LEASE_LOST") this.#options.leadership.follow();
       this.#options.log.warn({ reason: error.reason, detail: error.detail, err: error.cause }, error.message);
     }
     if (this.#phase.kind === "moving") this.#phase = { kind: "idle" };
@@ -99,36 +103,25 @@ export class Leader {
 
   /** Lets others lead at once. */
   async stepDown(): Promise<void> {
-    if (this.#fence !== undefined) await this.#options.lease.release(this.#fence).catch(() => undefined);
-    this.#follow();
+    await this.#options.leadership.release();
+    this.#phase = { kind: "following" };
   }
 
   async #lead(): Promise<boolean> {
-    const { lease, metrics, log } = this.#options;
-    if (this.#fence !== undefined) {
-      await lease.renew(this.#fence);
-      return true;
-    }
-    this.#fence = await lease.take(performance.now());
-    if (this.#fence === undefined) return false;
-    this.#phase = { kind: "idle" };
-    metrics.set("moevie_controller_leader", {}, 1);
-    log.info({ fence: this.#fence }, "this controller leads");
+    const { leadership } = this.#options;
+    // Whoever lost the lease's record begins to count anew, and shards would refuse it.
+    if (leadership.fence !== undefined && leadership.fence < this.#fenceSeen) await leadership.release();
+    if (!(await leadership.lead(this.#fenceSeen))) return false;
+    if (this.#phase.kind === "following") this.#phase = { kind: "idle" };
     return true;
-  }
-
-  #follow(): void {
-    this.#fence = undefined;
-    this.#phase = { kind: "following" };
-    this.#options.metrics.set("moevie_controller_leader", {}, 0);
   }
 
   /** Finishes what was decided before, or decides anew and brings that about. */
   async #bringAbout(view: ClusterView, signal: AbortSignal): Promise<void> {
-    const { config, folder, model, loads } = this.#options;
+    const { config, keeper, leadership, model, loads } = this.#options;
     const members = view.members.map(({ index }) => index);
     const held = heldPlacement(view.members);
-    const kept = await readKept(folder, model);
+    const kept = await keeper.read(model);
     const current = kept !== undefined && sameMembers(kept.members, members) ? kept : held;
     const mature = this.#last === undefined || performance.now() - this.#last.endedMs >= config.ageMsMin;
     this.#decision = decide({
@@ -144,19 +137,19 @@ export class Leader {
     metrics.set("moevie_controller_balancedness_ratio", { of: "plan" }, this.#decision.after);
     this.#epoch = held.epoch;
     const decided = this.#decision.placement;
-    if (decided !== undefined) await writeKept(folder, { ...decided, members });
+    if (decided !== undefined) await keeper.write({ ...decided, members }, leadership.fence ?? 0);
     const wanted = decided ?? current;
     if (!sameSlots(held, wanted)) await this.#move(view, held, wanted, signal);
   }
 
   async #move(view: ClusterView, held: Placement, wanted: Placement, signal: AbortSignal): Promise<void> {
-    const { folder, lease, log, metrics, model } = this.#options;
-    const fence = this.#fence ?? 0;
+    const { keeper, leadership, log, metrics, model } = this.#options;
+    const fence = leadership.fence ?? 0;
     const why = this.#decision?.placement === undefined ? "shards hold something else" : (this.#decision.why ?? "");
     log.info({ why }, "experts move");
     const startMs = performance.now();
     const moving = new AbortController();
-    const leaseHeld = this.#holdLease(fence, moving);
+    const during = Promise.all([leadership.hold(moving), this.#beHeard(moving.signal)]);
     const { layersChanged, failure } = await rebalance({
       members: view.members,
       held,
@@ -165,12 +158,12 @@ export class Leader {
       fence,
       restRatio: uncovered(held.shards, model).length > 0 ? 0 : this.#options.config.restRatio,
       signal: AbortSignal.any([signal, moving.signal]),
-      onStage: async (layer, stage) => {
-        await lease.renew(fence);
+      onStage: (layer, stage) => {
+        leadership.check();
         this.#phase = { kind: "moving", layer, stage };
       },
     }).finally(() => moving.abort());
-    await leaseHeld;
+    await during;
     const endedMs = performance.now();
     const outcome = failure === undefined ? "done" : "rolled_back";
     this.#last = {
@@ -187,15 +180,14 @@ export class Leader {
     // What was wanted cannot be had: from now on the shards are to hold what they hold.
     const after = await this.#options.watch.look(endedMs, signal, this.#isMissed);
     const members = after.members.map(({ index }) => index);
-    if (after.suspects.length === 0) await writeKept(folder, { ...heldPlacement(after.members), members });
+    if (after.suspects.length === 0) await keeper.write({ ...heldPlacement(after.members), members }, fence);
   }
 
-  /** Renews the lease until `moving` aborts, and aborts it when the lease is lost. Routers hear all the while that somebody leads. */
-  async #holdLease(fence: number, moving: AbortController): Promise<void> {
-    while (!moving.signal.aborted) {
-      await pause(limit("leaseRenewMs"), moving.signal).catch(() => undefined);
-      if (!moving.signal.aborted) await this.#options.lease.renew(fence).catch((lost: unknown) => moving.abort(lost));
-      await this.#options.watch.isMissed(moving.signal);
+  /** Routers hear that somebody leads while experts move, until `moving` aborts. */
+  async #beHeard(moving: AbortSignal): Promise<void> {
+    while (!moving.aborted) {
+      await this.#options.watch.isMissed(moving).catch(() => undefined);
+      await pause(limit("leaseRenewMs"), moving).catch(() => undefined);
     }
   }
 

@@ -21,7 +21,7 @@ export interface RebalanceOptions {
   /** How much longer than a change took shards rest after it; 0: steps wait. */
   readonly restRatio: number;
   /** Called before each stage; throws to stop between two. */
-  readonly onStage: (layer: number, stage: Stage["kind"]) => Promise<void>;
+  readonly onStage: (layer: number, stage: Stage["kind"]) => void;
 }
 
 export interface RebalanceOutcome {
@@ -41,7 +41,7 @@ export async function rebalance(options: RebalanceOptions): Promise<RebalanceOut
     const now = before.map((experts) => [...experts]);
     try {
       for (const stage of stages) {
-        await options.onStage(layer, stage.kind);
+        options.onStage(layer, stage.kind);
         await applyStage(options, layer, ++epoch, stage, now);
       }
     } catch (thrown) {

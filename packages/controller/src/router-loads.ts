@@ -1,7 +1,19 @@
 // Asks a router by HTTP: for the rows it counted, and for experts it reaches at no shard.
+import { lookup } from "node:dns/promises";
 import { MoevieError } from "@moevie/contracts";
 import { PlacementError, parseLoads } from "@moevie/placement";
-import { httpText } from "@moevie/runtime";
+import { formatAddress, httpText, parseAddress } from "@moevie/runtime";
+
+/** Every machine that `addresses` stand for; a name that does not resolve stands for itself, so that its failure is told. */
+export async function routerAddresses(addresses: readonly string[]): Promise<readonly string[]> {
+  const all = addresses.map(async (text) => {
+    const address = parseAddress(text, "MOEVIE_ROUTERS_HTTP");
+    if (address.kind === "unix") return [text];
+    const found = await lookup(address.host, { all: true }).catch(() => []);
+    return found.length === 0 ? [text] : found.map(({ address: host }) => formatAddress({ ...address, host }));
+  });
+  return [...new Set((await Promise.all(all)).flat())].sort();
+}
 
 /** Rows by layer and expert since the router's start. Throws PEER_UNAVAILABLE. */
 export async function routerLoads(address: string, signal: AbortSignal): Promise<Float64Array[]> {

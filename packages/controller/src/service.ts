@@ -1,16 +1,24 @@
 // A controller: watches loads and shards, and while it leads, moves experts where that is worth it. Nothing that serves waits for it, and
 // its end changes nothing: the next one finds the placement it had decided on, and what shards hold.
+import { randomUUID } from "node:crypto";
 import { mkdir } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { MoevieError, limit } from "@moevie/contracts";
 import { expertsOf, openBundle } from "@moevie/bundle";
-import { pause } from "@moevie/runtime";
+import { pause, systemClock } from "@moevie/runtime";
 import type { RunningService, ServiceContext } from "@moevie/runtime";
 import { ClusterWatch } from "./cluster-view.ts";
 import { controllerConfig } from "./config.ts";
 import type { ControllerConfig } from "./config.ts";
 import { FileLease } from "./file-lease.ts";
+import { ConfigMapKeeper, FileKeeper } from "./kept-placement.ts";
+import type { PlacementKeeper } from "./kept-placement.ts";
+import { KubernetesLease } from "./kubernetes-lease.ts";
+import { KubernetesObjects } from "./kubernetes-objects.ts";
 import { Leader } from "./leader.ts";
+import { Leadership } from "./lease.ts";
+import type { Lease } from "./lease.ts";
 import { LoadWindow } from "./load-window.ts";
 
 /** Address under which the HTTP edge shows what the controller thinks and does. */
@@ -24,9 +32,7 @@ export async function startController(context: ControllerContext): Promise<Runni
   const bundle = await openBundle(config.bundle);
   const { layers, experts } = expertsOf(bundle.manifest.denoiser);
   checkSlots(config, experts);
-  const folder = join(config.data, "controller");
-  await mkdir(folder, { recursive: true });
-  const lease = new FileLease(folder, limit("leaseMs"));
+  const { lease, keeper } = await openKept(config.kept);
   const loads = new LoadWindow(layers, experts, config.halfLifeMs);
   const { log, metrics, signal } = context;
   const watch = new ClusterWatch(
@@ -40,7 +46,16 @@ export async function startController(context: ControllerContext): Promise<Runni
     },
     performance.now(),
   );
-  const leader = new Leader({ config, folder, lease, loads, watch, model: { layers, experts }, log, metrics });
+  metrics.set("moevie_controller_leader", {}, 0);
+  const leadership = new Leadership({
+    lease,
+    leaseMs: limit("leaseMs"),
+    renewMs: limit("leaseRenewMs"),
+    now: () => performance.now(),
+    log,
+    onChange: (leads) => metrics.set("moevie_controller_leader", {}, leads ? 1 : 0),
+  });
+  const leader = new Leader({ config, keeper, leadership, loads, watch, model: { layers, experts }, log, metrics });
   const ended = run(leader, config.planMs, signal);
   return {
     http: (request, response) => {
@@ -54,6 +69,20 @@ export async function startController(context: ControllerContext): Promise<Runni
       watch.close();
     },
   };
+}
+
+async function openKept(kept: ControllerConfig["kept"]): Promise<{ lease: Lease; keeper: PlacementKeeper }> {
+  const leaseMs = limit("leaseMs");
+  if ("folder" in kept) {
+    const folder = join(kept.folder, "controller");
+    await mkdir(folder, { recursive: true });
+    return { lease: new FileLease(folder, leaseMs), keeper: new FileKeeper(folder) };
+  }
+  const objects = await KubernetesObjects.connect(kept.kubeconfig);
+  // In a pod the host's name is the pod's; what follows is this process's alone.
+  const holder = `${hostname()}_${randomUUID()}`;
+  const lease = new KubernetesLease({ objects, at: kept.lease, holder, leaseMs, wallMs: () => systemClock.wallMs() });
+  return { lease, keeper: new ConfigMapKeeper(objects, kept.configMap) };
 }
 
 function checkSlots({ slots, shards }: ControllerConfig, experts: number): void {

@@ -1,8 +1,8 @@
 // Settings of a router. The only file here that reads the environment it is given.
-import { MoevieError, limit } from "@moevie/contracts";
+import { limit } from "@moevie/contracts";
 import { WireType } from "@moevie/fabric";
-import { DEVICE_SETTINGS, parseAddress, readConfig } from "@moevie/runtime";
-import type { ServiceContext } from "@moevie/runtime";
+import { DEVICE_SETTINGS, expandAddresses, readConfig } from "@moevie/runtime";
+import type { PeerAddress, ServiceContext } from "@moevie/runtime";
 
 /** With fewer rows, what a graph and an exchange cost whatever their size is more than what taking turns hides. */
 const BRANCH_ROWS_MIN = 32;
@@ -18,7 +18,7 @@ export interface RouterConfig {
   readonly device: string;
   readonly intraOpThreads: number;
   /** Addresses of the shards; the place in the list is the shard's index. */
-  readonly shards: readonly string[];
+  readonly shards: readonly PeerAddress[];
   readonly wire: WireType;
   /** Evaluations that run as one batch at most; 1: each runs alone. */
   readonly batchMax: number;
@@ -41,14 +41,11 @@ export function routerConfig(env: ServiceContext["env"]): RouterConfig {
     MOEVIE_DONOR_AFTER_MS: { kind: "int", default: DONOR_AFTER_MS, min: 0, max: DONOR_AFTER_MS_MAX },
     MOEVIE_HEDGE_SHARE: { kind: "float", default: HEDGE_SHARE, min: 0, max: 1 },
   });
-  if (read.MOEVIE_SHARDS.length === 0)
-    throw new MoevieError("CONFIG_INVALID", 'MOEVIE_SHARDS is ""; allowed: one or more addresses');
-  for (const address of read.MOEVIE_SHARDS) parseAddress(address, "MOEVIE_SHARDS");
   return {
     bundle: read.MOEVIE_BUNDLE,
     device: read.MOEVIE_DEVICE,
     intraOpThreads: read.MOEVIE_INTRA_OP_THREADS,
-    shards: read.MOEVIE_SHARDS,
+    shards: expandAddresses(read.MOEVIE_SHARDS, "MOEVIE_SHARDS"),
     wire: WireType[read.MOEVIE_WIRE_TYPE],
     batchMax: read.MOEVIE_BATCH_MAX,
     branchRowsMin: read.MOEVIE_BRANCH_ROWS_MIN,

@@ -64,7 +64,7 @@ async function shard(name: string, first: readonly number[], refuses?: MoevieErr
 /** A router of shards "a", "b" and "c", all of them ready. */
 async function router(afterMs: number): Promise<{ links: ShardLinks; donors: Donors; page: () => Promise<string> }> {
   const metrics = new Metrics("router");
-  const addresses = ["a", "b", "c"].map((name) => `unix:${join(folder, name)}`);
+  const addresses = ["a", "b", "c"].map((name) => ({ address: `unix:${join(folder, name)}`, numbered: false }));
   const links = new ShardLinks({ addresses, digest: "model", model: { layers: 1, experts: 4 }, log, metrics });
   const donors = new Donors({ links, afterMs, log, metrics });
   cleanups.push(() => {

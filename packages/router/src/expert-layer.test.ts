@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { MoevieError } from "@moevie/contracts";
 import { WireType, serveExchange, weightedPartial } from "@moevie/fabric";
 import type { ExchangeServer } from "@moevie/fabric";
-import { Metrics, openTracing } from "@moevie/runtime";
+import { Metrics, expandAddresses, openTracing } from "@moevie/runtime";
 import { afterEach, expect, test } from "vitest";
 import { runExpertLayer } from "./expert-layer.ts";
 import { Donors } from "./donors.ts";
@@ -75,7 +75,8 @@ async function router(
 }> {
   const metrics = new Metrics("router");
   const log = { info: () => undefined, warn: () => undefined };
-  const links = new ShardLinks({ addresses, digest: "model", model: { layers: 1, experts: 4 }, log, metrics });
+  const peers = expandAddresses(addresses, "MOEVIE_SHARDS");
+  const links = new ShardLinks({ addresses: peers, digest: "model", model: { layers: 1, experts: 4 }, log, metrics });
   cleanups.push(() => links.close());
   const donors = new Donors({ links, afterMs: 60_000, log: { info: () => undefined, warn: () => undefined }, metrics });
   cleanups.push(() => donors.close());
@@ -136,6 +137,21 @@ test("a layer waits for a missing expert's shard and goes on when it comes", asy
   await shard(join(at, "b"), [2, 3]);
   expect(await result).toEqual(expected);
   expect(links.epoch).toBe(1);
+});
+
+test("a shard of a numbered row that comes later is found and used; its number is its place in the row", async () => {
+  const at = folder();
+  await shard(join(at, "s-0"), [0, 1]);
+  const { links, run } = await router([`unix:${join(at, "s-{0-63}")}`]);
+  const result = run();
+  await shard(join(at, "s-2"), [2, 3]);
+  expect(await result).toEqual(expected);
+  expect(links.present).toBe(2);
+  expect(links.held().map(({ ready: isReady, slots }) => [isReady, slots.length])).toEqual([
+    [true, 2],
+    [false, 0],
+    [true, 2],
+  ]);
 });
 
 test("an expert nobody holds in time is EXPERT_MISSING, a cancelled call is CANCELLED", async () => {

@@ -61,7 +61,7 @@ async function router(names: readonly string[]): Promise<{
 }> {
   const metrics = new Metrics("router");
   const links = new ShardLinks({
-    addresses: names.map((name) => `unix:${join(folder, name)}`),
+    addresses: names.map((name) => ({ address: `unix:${join(folder, name)}`, numbered: false })),
     digest: "model",
     model: { layers: 1, experts: 2 },
     log: { info: () => undefined, warn: () => undefined },
@@ -79,7 +79,7 @@ async function router(names: readonly string[]): Promise<{
     const call = { ...base, signal: new AbortController().signal, endMs: performance.now() + 10_000 };
     return (await experts.run({ ...call, traceparent: undefined, ...changes })).velocity;
   };
-  while (links.clients.some((client) => client.holds() === undefined)) await links.change(AbortSignal.timeout(5000));
+  while (links.clients.some((client) => client?.holds() === undefined)) await links.change(AbortSignal.timeout(5000));
   return { run, rows: () => statistics.snapshot().rows, page: () => metrics.text() };
 }
 

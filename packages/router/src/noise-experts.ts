@@ -26,7 +26,7 @@ export class NoiseExperts implements Evaluator {
     this.#denoiser = denoiser;
     this.#parts = parts;
     this.#statistics = statistics;
-    this.#inFlight = new Uint32Array(parts.links.clients.length);
+    this.#inFlight = new Uint32Array(parts.links.sameHost.length);
   }
 
   /** The experts take the rows as they are. */

@@ -1,13 +1,15 @@
 // The router's shards: a stream to each, what they hold, who may serve which expert of a layer just now, and how busy each is with this router.
-import { MoevieError } from "@moevie/contracts";
+import { MoevieError, limit } from "@moevie/contracts";
 import { connectExchange } from "@moevie/fabric";
 import type { ExchangeClient } from "@moevie/fabric";
 import { holdersOf, uncovered } from "@moevie/placement";
 import type { ModelExperts, ShardPlacement } from "@moevie/placement";
-import type { Logger, Metrics } from "@moevie/runtime";
+import { newPeers, pause } from "@moevie/runtime";
+import type { Logger, Metrics, PeerAddress } from "@moevie/runtime";
 
 export interface ShardLinksOptions {
-  readonly addresses: readonly string[];
+  /** The place of each is its number. Numbered ones are called once they are there. */
+  readonly addresses: readonly PeerAddress[];
   /** Shards of another bundle are not used. */
   readonly digest: string;
   readonly model: ModelExperts;
@@ -19,7 +21,8 @@ export interface ShardLinksOptions {
 export type Holders = readonly (readonly number[])[];
 
 export class ShardLinks {
-  readonly clients: readonly ExchangeClient[];
+  /** By number; those that are not there yet are left out. */
+  readonly clients: (ExchangeClient | undefined)[] = [];
   readonly #options: ShardLinksOptions;
   #shards: ShardPlacement[] = [];
   #ready: boolean[] = [];
@@ -31,22 +34,17 @@ export class ShardLinks {
   /** performance.now() since when connected shards do not hold everything. */
   missingSinceMs: number | undefined;
   #changed = Promise.withResolvers<void>();
+  readonly #closing = new AbortController();
 
   constructor(options: ShardLinksOptions) {
     this.#options = options;
-    this.sameHost = options.addresses.map((address) => address.startsWith("unix:"));
+    this.sameHost = options.addresses.map(({ address }) => address.startsWith("unix:"));
     this.rowsInFlight = new Uint32Array(options.addresses.length);
-    this.clients = options.addresses.map((address, index) => {
-      const labels = { shard: String(index) };
-      options.metrics.declare("moevie_exchange_late_answers_total", [labels]);
-      const outcomes = ["won", "lost"].map((outcome) => ({ ...labels, outcome }));
-      options.metrics.declare("moevie_exchange_hedges_total", outcomes);
-      return connectExchange(address, {
-        onChange: () => this.#refresh(),
-        onLateAnswer: () => options.metrics.add("moevie_exchange_late_answers_total", labels),
-      });
+    options.addresses.forEach(({ numbered }, index) => {
+      if (!numbered) this.#join(index);
     });
     this.#refresh();
+    if (options.addresses.some(({ numbered }) => numbered)) void this.#watch();
   }
 
   /** Experts, as [layer, expert], which no connected shard holds. */
@@ -64,8 +62,8 @@ export class ShardLinks {
 
   /** Every shard, whether it may be used, and what it says it holds. */
   held(): readonly { readonly address: string; readonly ready: boolean; readonly slots: ShardPlacement["slots"] }[] {
-    return this.#options.addresses.map((address, index) => ({
-      address,
+    return this.clients.map((_, index) => ({
+      address: this.#options.addresses[index]?.address ?? "",
       ready: this.#ready[index] === true,
       slots: this.#shards[index]?.slots ?? [],
     }));
@@ -73,7 +71,7 @@ export class ShardLinks {
 
   /** Newest placement epoch a connected shard has. */
   get epoch(): number {
-    return Math.max(0, ...(this.clients ?? []).map((client) => client.holds()?.epoch ?? 0));
+    return Math.max(0, ...this.clients.map((client) => client?.holds()?.epoch ?? 0));
   }
 
   /** The usable shards that hold each expert of the layer, ascending; `avoided` shards are left out. */
@@ -119,19 +117,53 @@ export class ShardLinks {
   }
 
   close(): void {
-    for (const client of this.clients) client.close();
+    this.#closing.abort();
+    for (const client of this.clients) client?.close();
+  }
+
+  /** How many shards there are, whether they may be used or not. */
+  get present(): number {
+    return this.clients.filter((client) => client !== undefined).length;
+  }
+
+  #join(index: number): void {
+    const { addresses, metrics, log } = this.#options;
+    const { address = "", numbered = false } = addresses[index] ?? {};
+    const labels = { shard: String(index) };
+    metrics.declare("moevie_exchange_late_answers_total", [labels]);
+    const outcomes = ["won", "lost"].map((outcome) => ({ ...labels, outcome }));
+    metrics.declare("moevie_exchange_hedges_total", outcomes);
+    if (numbered) log.info({ shard: labels.shard, address }, "shard joined");
+    while (this.clients.length < index) this.clients.push(undefined);
+    this.clients[index] = connectExchange(address, {
+      onChange: () => this.#refresh(),
+      onLateAnswer: () => metrics.add("moevie_exchange_late_answers_total", labels),
+    });
+  }
+
+  /** Looks for shards that joined until this is closed. One that was there stays known: it may come back. */
+  async #watch(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      const known = new Set(this.clients.flatMap((client, index) => (client === undefined ? [] : [index])));
+      const found = await newPeers(this.#options.addresses, known);
+      if (signal.aborted) return;
+      for (const index of found) this.#join(index);
+      if (found.length > 0) this.#refresh();
+      await pause(limit("peerLookMs"), signal).catch(() => undefined);
+    }
   }
 
   #refresh(): void {
     const { digest, log, metrics } = this.#options;
-    // A stream may answer while the list of streams is still being made.
-    const held = (this.clients ?? []).map((client) => client.holds());
+    const held = this.clients.map((client) => client?.holds());
     this.#shards = held.map((holds) => ({
       slots: holds?.slots.map(({ layer, expert }) => [layer, expert] as const) ?? [],
     }));
     const before = this.#ready;
     this.#ready = held.map((holds) => holds !== undefined && holds.digest === digest);
     held.forEach((holds, index) => {
+      if (this.clients[index] === undefined) return;
       const shard = String(index);
       metrics.set("moevie_expert_shard_ready", { shard }, this.#ready[index] ? 1 : 0);
       if (holds !== undefined && !this.#ready[index])

@@ -1,0 +1,84 @@
+// Shards join and leave while the cluster is asked: no call fails, and every velocity is that of an undisturbed cluster, bit for bit (with
+// two experts a row the order of a sum does not change its bits). Real processes.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openBundle } from "@moevie/bundle";
+import type { Bundle } from "@moevie/bundle";
+import { importStarter } from "@moevie/importer";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { DenoiseCluster } from "./denoise-cluster.ts";
+import type { Dense } from "./safetensors-file.ts";
+import { seeded, writeTinyModel } from "./tiny.ts";
+
+const CALL = { timeoutMs: 10_000 };
+const LAYERS = [0, 1, 2];
+const EXPERTS = [0, 1, 2, 3, 4, 5, 6, 7];
+const WAIT_MS = 90_000;
+
+const folder = mkdtempSync(join(tmpdir(), "moevie-joining-"));
+let bundle: Bundle;
+let latent: Dense;
+let rows: Dense;
+
+beforeAll(async () => {
+  const sizes = writeTinyModel(join(folder, "source"), { layers: 3, experts: 8, frames: 9 });
+  await importStarter(join(folder, "source"), join(folder, "bundle"));
+  bundle = await openBundle(join(folder, "bundle"));
+  const random = seeded(5);
+  const dense = (shape: number[]): Dense => ({
+    shape,
+    data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 * random()),
+  });
+  const { channels, spatialStride } = bundle.manifest.latent;
+  latent = dense([channels, 3, bundle.manifest.height / spatialStride, bundle.manifest.width / spatialStride]);
+  rows = dense([sizes.maxTokens, sizes.textWidth]);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const ascending = (a: number, b: number): number => a - b;
+const evaluate = async (cluster: DenoiseCluster): Promise<Float32Array> =>
+  (await cluster.denoise(bundle, latent, 500, rows)).velocity;
+
+/** Experts of each layer that a shard holds. */
+async function heldBy(cluster: DenoiseCluster, index: number): Promise<number[][]> {
+  const shard = cluster.placementOf(index);
+  try {
+    const { experts } = await shard.unary("GetHoldings", {}, CALL);
+    return LAYERS.map((layer) =>
+      experts.flatMap((held) => (held.layer === layer ? [held.expert] : [])).toSorted(ascending),
+    );
+  } finally {
+    shard.close();
+  }
+}
+
+/** Evaluations go on, each the same as `wanted`, until `reached`. */
+async function untilReached(
+  cluster: DenoiseCluster,
+  wanted: Float32Array,
+  reached: () => Promise<boolean>,
+): Promise<void> {
+  const endMs = performance.now() + WAIT_MS;
+  while (!(await reached().catch(() => false))) {
+    if (performance.now() > endMs) expect.unreachable(JSON.stringify(await cluster.plan(0)));
+    expect(await evaluate(cluster)).toEqual(wanted);
+  }
+  expect(await evaluate(cluster)).toEqual(wanted);
+}
+
+test("a shard that joins starts empty, is found by router and controller, and gets its share; those that were there are not restarted", async () => {
+  const cluster = await DenoiseCluster.start({ bundleFolder: join(folder, "bundle"), shards: 2, numbered: true });
+  try {
+    const wanted = await evaluate(cluster);
+    cluster.startController();
+    cluster.startShard(2);
+    await untilReached(cluster, wanted, async () => (await heldBy(cluster, 2)).every((experts) => experts.length > 0));
+    const all = await Promise.all([0, 1, 2].map((index) => heldBy(cluster, index)));
+    for (const layer of LAYERS)
+      expect([...new Set(all.flatMap((held) => held[layer] ?? []))].toSorted(ascending)).toEqual(EXPERTS);
+    expect(await cluster.metrics()).toMatch(/moevie_expert_shard_ready\{[^}]*shard="2"[^}]*\} 1/);
+  } finally {
+    await cluster.close();
+  }
+});

@@ -103,6 +103,11 @@ export const METRICS = {
     help: "Bytes of exchange frames at the router.",
     labels: ["shard", "direction"],
   },
+  moevie_exchange_path: {
+    kind: "gauge",
+    help: "1 for what rows to a shard go by: tcp, unix (a socket file) or segment (memory of this host).",
+    labels: ["shard", "path"],
+  },
   moevie_exchange_retries_total: { kind: "counter", help: "Rows sent again to another holder.", labels: ["shard"] },
   moevie_exchange_late_answers_total: {
     kind: "counter",

@@ -35,6 +35,7 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     model: { layers, experts },
     log,
     metrics,
+    segmentFolder: config.segmentFolder,
   });
   const statistics = new ExpertStatistics(layers, experts);
   const options = { links, wire: config.wire, metrics, tracing };

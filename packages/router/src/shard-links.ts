@@ -1,7 +1,7 @@
 // The router's shards: a stream to each, what they hold, who may serve which expert of a layer just now, and how busy each is with this router.
 import { MoevieError } from "@moevie/contracts";
 import { connectExchange } from "@moevie/fabric";
-import type { ExchangeClient } from "@moevie/fabric";
+import type { ExchangeClient, ExchangePath } from "@moevie/fabric";
 import { holdersOf, uncovered } from "@moevie/placement";
 import type { ModelExperts, ShardPlacement } from "@moevie/placement";
 import type { Logger, Metrics } from "@moevie/runtime";
@@ -13,7 +13,11 @@ export interface ShardLinksOptions {
   readonly model: ModelExperts;
   readonly log: Pick<Logger, "info" | "warn">;
   readonly metrics: Metrics;
+  /** Folder of memory for rows to shards of this host; without it, or empty, they go by the socket. */
+  readonly segmentFolder?: string;
 }
+
+const PATHS: readonly ExchangePath[] = ["tcp", "unix", "segment"];
 
 /** Shards by expert, [experts][any]. */
 export type Holders = readonly (readonly number[])[];
@@ -39,6 +43,7 @@ export class ShardLinks {
       options.metrics.declare("moevie_exchange_late_answers_total", [labels]);
       return connectExchange(address, {
         onChange: () => this.#refresh(),
+        ...(options.segmentFolder !== undefined && { segmentFolder: options.segmentFolder }),
         onLateAnswer: () => options.metrics.add("moevie_exchange_late_answers_total", labels),
       });
     });
@@ -59,10 +64,16 @@ export class ShardLinks {
   }
 
   /** Every shard, whether it may be used, and what it says it holds. */
-  held(): readonly { readonly address: string; readonly ready: boolean; readonly slots: ShardPlacement["slots"] }[] {
+  held(): readonly {
+    readonly address: string;
+    readonly ready: boolean;
+    readonly path: ExchangePath | undefined;
+    readonly slots: ShardPlacement["slots"];
+  }[] {
     return this.#options.addresses.map((address, index) => ({
       address,
       ready: this.#ready[index] === true,
+      path: this.clients[index]?.path,
       slots: this.#shards[index]?.slots ?? [],
     }));
   }
@@ -130,6 +141,8 @@ export class ShardLinks {
     held.forEach((holds, index) => {
       const shard = String(index);
       metrics.set("moevie_expert_shard_ready", { shard }, this.#ready[index] ? 1 : 0);
+      const path = this.#ready[index] ? this.clients[index]?.path : undefined;
+      for (const each of PATHS) metrics.set("moevie_exchange_path", { shard, path: each }, each === path ? 1 : 0);
       if (holds !== undefined && !this.#ready[index])
         log.warn({ shard, digest: holds.digest }, "shard serves another bundle");
       else if (before[index] !== this.#ready[index]) log.info({ shard, ready: this.#ready[index] }, "shard changed");

@@ -20,6 +20,8 @@ export interface ClusterOptions {
   readonly wire?: "f32" | "bf16" | "f16";
   /** Loopback TCP instead of Unix sockets; the first port of a row of free ones. */
   readonly firstPort?: number;
+  /** Folder for the rows of processes on one host, or none; the default when not given. */
+  readonly segmentFolder?: string;
   /** Routers over the same shards; one when not given. */
   readonly routers?: number;
 }
@@ -53,7 +55,7 @@ export class DenoiseCluster {
     }
     for (let index = 0; index < options.shards; index++) this.startShard(index);
     const shards = Array.from({ length: options.shards }, (_, index) => this.#address(index));
-    const settings = { MOEVIE_SHARDS: shards.join(","), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
+    const settings = { MOEVIE_SHARDS: shards.join(","), MOEVIE_WIRE_TYPE: options.wire ?? "f32", ...this.#segments() };
     const names = Array.from({ length: options.routers ?? 1 }, (_, at) => (at === 0 ? "router" : `router-${at}`));
     const listens = names.map((name) => `unix:${join(this.#folder, `${name}.sock`)}`);
     this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, settings));
@@ -75,6 +77,7 @@ export class DenoiseCluster {
       MOEVIE_SHARD_INDEX: String(index),
       MOEVIE_SHARD_COUNT: String(this.#options.shards),
       ...placed,
+      ...this.#segments(),
     });
   }
 

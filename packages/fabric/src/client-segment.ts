@@ -32,10 +32,13 @@ export class ClientSegment {
     this.#space = new SegmentSpace(SEGMENT_ROWS_AT, made.bytes);
   }
 
-  /** Makes one in `folder`. Throws what the system says, where files cannot be mapped too. */
+  /** Makes one in `folder`. Throws what the system says: where files cannot be mapped, and where there is no memory for any row. */
   static async offer(folder: string): Promise<ClientSegment> {
     await clean(folder);
-    return new ClientSegment(await offerSegment(folder));
+    const segment = new ClientSegment(await offerSegment(folder));
+    if (segment.#claim(SEGMENT_ROWS_AT + CLAIM_BYTES)) return segment;
+    segment.close();
+    throw new Error(`${folder} has no room for ${CLAIM_BYTES} bytes`);
   }
 
   /** What the shard is told. */

@@ -37,8 +37,8 @@ export interface ExchangeConnectOptions {
   readonly onChange?: () => void;
   /** Told of an answer that came after its deadline or for another attempt, and is dropped. */
   readonly onLateAnswer?: () => void;
-  /** Folder of memory for segments, where a shard on a socket file takes one; without it, or empty, rows go by the socket. */
-  readonly segmentFolder?: string;
+  /** Folder of memory for segments, where a shard on a socket file takes one; without it rows go by the socket. */
+  readonly segmentFolder?: string | undefined;
 }
 
 /** What rows go by. */
@@ -102,7 +102,7 @@ export class ExchangeClient {
   constructor(address: string, options: ExchangeConnectOptions) {
     const { kind } = parseAddress(address, "shard address");
     this.address = address;
-    this.#segmentFolder = kind === "unix" ? options.segmentFolder || undefined : undefined;
+    this.#segmentFolder = kind === "unix" ? options.segmentFolder : undefined;
     this.#onChange = options.onChange ?? ((): void => undefined);
     this.#onLateAnswer = options.onLateAnswer ?? ((): void => undefined);
     void this.#keepConnected();

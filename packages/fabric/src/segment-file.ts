@@ -2,13 +2,14 @@
 // whoever dies. Each end proves to the other that they see the same memory. Knows no rows.
 import { randomBytes } from "node:crypto";
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
-import { join } from "node:path";
-import { limit } from "@moevie/contracts";
+import { isAbsolute, join } from "node:path";
+import { MoevieError, limit } from "@moevie/contracts";
 import { fileMapper } from "./mapped-memory.ts";
 import type { MappedMemory } from "./mapped-memory.ts";
 
 /** Linux's own memory-backed folder. */
 export const SEGMENT_FOLDER = "/dev/shm";
+const NO_FOLDER = "none";
 /** Where rows may begin; in front of it lie the two proofs. */
 export const SEGMENT_ROWS_AT = 4096;
 const PROOF_BYTES = 16;
@@ -32,6 +33,13 @@ export interface OfferedSegment {
   proven(answer: Uint8Array): boolean;
   /** Takes the name away; the memory stays. */
   unlink(): void;
+}
+
+/** The folder that a setting names, or undefined for none. Throws CONFIG_INVALID for anything but an absolute path. */
+export function parseSegmentFolder(name: string, value: string): string | undefined {
+  if (value === NO_FOLDER) return undefined;
+  if (isAbsolute(value)) return value;
+  throw new MoevieError("CONFIG_INVALID", `${name} is "${value}"; allowed: an absolute path, or ${NO_FOLDER}`);
 }
 
 /** Makes a segment in `folder`; it takes memory as it is used. Throws what the system says. */

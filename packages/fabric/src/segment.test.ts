@@ -29,13 +29,13 @@ function folders(): { readonly segments: string; readonly listen: string } {
   return { segments, listen: `unix:${join(root, "shard.sock")}` };
 }
 
-async function serve(handler: ExchangeHandler, listen: string, segmentFolder: string): Promise<ExchangeServer> {
+async function serve(handler: ExchangeHandler, listen: string, segmentFolder?: string): Promise<ExchangeServer> {
   const server = await serveExchange({ listen, holds, handlers: { rows: handler }, segmentFolder });
   cleanups.push(() => server.close(0));
   return server;
 }
 
-async function connect(address: string, segmentFolder: string, onLateAnswer?: () => void): Promise<ExchangeClient> {
+async function connect(address: string, segmentFolder?: string, onLateAnswer?: () => void): Promise<ExchangeClient> {
   const client = connectExchange(address, { segmentFolder, ...(onLateAnswer !== undefined && { onLateAnswer }) });
   cleanups.push(() => client.close());
   await vi.waitUntil(() => client.holds() !== undefined);
@@ -51,7 +51,7 @@ async function connectBySegment(address: string, folder: string, onLateAnswer?: 
 test("answers are those of the socket, bit for bit, in every element type; the file has no name any more", async () => {
   const { segments, listen } = folders();
   await serve(identity, listen, segments);
-  const [bySegment, bySocket] = [await connectBySegment(listen, segments), await connect(listen, "")];
+  const [bySegment, bySocket] = [await connectBySegment(listen, segments), await connect(listen)];
   expect(readdirSync(segments)).toEqual([]);
   for (const wire of [WireType.f32, WireType.f16, WireType.bf16]) {
     // Often enough that parts are used again.
@@ -125,8 +125,8 @@ test("a shard that comes back gets a segment of its own; without a folder, or wh
   await vi.waitUntil(() => client.path === "segment");
   expect([...(await client.exchange(request())).partial]).toEqual([...source]);
   for (const [shards, routers] of [
-    ["", segments],
-    [segments, ""],
+    [undefined, segments],
+    [segments, undefined],
     [segments, join(segments, "missing")],
     [join(segments, "missing"), segments],
   ] as const) {

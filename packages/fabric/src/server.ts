@@ -33,8 +33,8 @@ export interface ExchangeServerOptions {
   readonly services?: readonly GrpcService[];
   /** Bytes of request bodies in flight over all streams. */
   readonly creditBytes?: number;
-  /** Folder of memory where routers on a socket file may put segments for their rows; without it, or empty, they go by the socket. */
-  readonly segmentFolder?: string;
+  /** Folder of memory where routers on a socket file may put segments for their rows; without it they go by the socket. */
+  readonly segmentFolder?: string | undefined;
 }
 
 export interface ExchangeServer {
@@ -67,7 +67,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     holds: options.holds,
     held: heldKeys(options.holds),
     draining: false,
-    segmentFolder: options.listen.startsWith("unix:") ? options.segmentFolder || undefined : undefined,
+    segmentFolder: options.listen.startsWith("unix:") ? options.segmentFolder : undefined,
     handlers: options.handlers,
     ledger: new CreditLedger(creditBytes),
     pool: new BufferPool(creditBytes),

@@ -13,8 +13,8 @@ export interface ShardLinksOptions {
   readonly model: ModelExperts;
   readonly log: Pick<Logger, "info" | "warn">;
   readonly metrics: Metrics;
-  /** Folder of memory for rows to shards of this host; without it, or empty, they go by the socket. */
-  readonly segmentFolder?: string;
+  /** Folder of memory for rows to shards of this host; without it they go by the socket. */
+  readonly segmentFolder?: string | undefined;
 }
 
 const PATHS: readonly ExchangePath[] = ["tcp", "unix", "segment"];
@@ -43,7 +43,7 @@ export class ShardLinks {
       options.metrics.declare("moevie_exchange_late_answers_total", [labels]);
       return connectExchange(address, {
         onChange: () => this.#refresh(),
-        ...(options.segmentFolder !== undefined && { segmentFolder: options.segmentFolder }),
+        segmentFolder: options.segmentFolder,
         onLateAnswer: () => options.metrics.add("moevie_exchange_late_answers_total", labels),
       });
     });

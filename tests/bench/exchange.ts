@@ -181,8 +181,9 @@ async function exchangeContender(
   segmentFolder?: string,
 ): Promise<Contender> {
   const client = connectExchange(address, { segmentFolder });
-  while (client.holds() === undefined || (segmentFolder !== undefined && client.path !== "segment"))
-    await new Promise(setImmediate);
+  const isReady = (): boolean =>
+    client.holds() !== undefined && (segmentFolder === undefined || client.path === "segment");
+  while (!isReady()) await new Promise(setImmediate);
   const csr = {
     experts: Uint16Array.of(0),
     offsets: Uint32Array.of(0, rows.length),

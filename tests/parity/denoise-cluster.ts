@@ -114,6 +114,11 @@ export class DenoiseCluster {
     this.#shards[index]?.kill("SIGKILL");
   }
 
+  /** kill -9. */
+  killRouter(index: number): void {
+    this.#routers[index]?.kill("SIGKILL");
+  }
+
   /** SIGSTOP: it takes and answers nothing, and its sockets stay open; `false` lets it go on. */
   stopShard(index: number, stopped = true): void {
     this.#shards[index]?.kill(stopped ? "SIGSTOP" : "SIGCONT");
@@ -157,6 +162,11 @@ export class DenoiseCluster {
     for (const child of children) child.kill("SIGKILL");
     await Promise.all(ended);
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #segments(): Record<string, string> {
+    const { segmentFolder } = this.#options;
+    return segmentFolder === undefined ? {} : { MOEVIE_SEGMENT_DIR: segmentFolder };
   }
 
   #address(index: number): string {

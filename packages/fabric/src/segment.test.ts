@@ -140,10 +140,11 @@ test("a shard that comes back gets a segment of its own; without a folder, or wh
   await vi.waitUntil(() => readdirSync(segments).length === 0);
 });
 
+const named = (digit: string): string => `moevie-${digit.repeat(32)}.segment`;
+
 test("what dead routers left is removed, and nothing else", async () => {
   const { segments } = folders();
   const alive = await offerSegment(segments);
-  const named = (digit: string): string => `moevie-${digit.repeat(32)}.segment`;
   for (const name of [named("a"), named("b"), "moevie-short.segment", "other"]) writeFileSync(join(segments, name), "");
   // One more is held by a process that lives.
   const holder = openSync(join(segments, named("b")), "r+");

@@ -100,7 +100,7 @@ export const METRICS = {
   },
   moevie_exchange_bytes_total: {
     kind: "counter",
-    help: "Bytes of exchange frames at the router.",
+    help: "Bytes of exchange frames at the router, with rows that lie in a segment.",
     labels: ["shard", "direction"],
   },
   moevie_exchange_path: {

@@ -39,6 +39,8 @@ export interface ExchangeConnectOptions {
   readonly onLateAnswer?: () => void;
   /** Folder of memory for segments, where a shard on a socket file takes one; without it rows go by the socket. */
   readonly segmentFolder?: string | undefined;
+  /** Told why there is no segment where one could be: rows go by the socket. */
+  readonly onNoSegment?: (why: string) => void;
 }
 
 /** What rows go by. */
@@ -86,6 +88,7 @@ export class ExchangeClient {
   readonly address: string;
   readonly #onChange: () => void;
   readonly #onLateAnswer: () => void;
+  readonly #onNoSegment: (why: string) => void;
   readonly #closing = new AbortController();
   readonly #pending = new Map<number, Pending>();
   readonly #deadline = new ExchangeDeadline();
@@ -105,6 +108,7 @@ export class ExchangeClient {
     this.#segmentFolder = kind === "unix" ? options.segmentFolder : undefined;
     this.#onChange = options.onChange ?? ((): void => undefined);
     this.#onLateAnswer = options.onLateAnswer ?? ((): void => undefined);
+    this.#onNoSegment = options.onNoSegment ?? ((): void => undefined);
     void this.#keepConnected();
   }
 
@@ -257,7 +261,9 @@ export class ExchangeClient {
   async #offerSegment(stream: H2Stream, folder: string): Promise<void> {
     if (this.#offered === stream) return;
     this.#offered = stream;
-    const segment = await ClientSegment.offer(folder).catch(() => undefined);
+    const segment = await ClientSegment.offer(folder).catch((thrown: unknown) => {
+      this.#onNoSegment(thrown instanceof Error ? thrown.message : String(thrown));
+    });
     if (segment === undefined) return;
     if (stream.closed || this.#offered !== stream) {
       segment.close();
@@ -270,6 +276,7 @@ export class ExchangeClient {
   #proveSegment(answer: Uint8Array): void {
     this.#segment?.prove(answer);
     if (this.#segment?.isProven === true) return;
+    if (this.#segment !== undefined) this.#onNoSegment("the shard did not take it");
     this.#segment?.close();
     this.#segment = undefined;
   }

@@ -16,7 +16,7 @@ const choice = {
   weights: new Float32Array(40).fill(0.5),
   k: 2,
 };
-export const work = dispatch(choice, {
+const work = dispatch(choice, {
   shardOf: new Int32Array(choice.ids.length),
   experts: 3,
   shards: 1,

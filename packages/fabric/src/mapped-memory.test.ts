@@ -1,3 +1,4 @@
+// Files as memory: what one writes the other reads, locks that end with the process, and views that outlive what they showed.
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -16,7 +16,7 @@ const PROOF_BYTES = 16;
 const NAME = /^moevie-[0-9a-f]{32}\.segment$/;
 const NAME_BYTES = 47;
 /** Bytes of an offer: u64 size, the proof that the shard writes into the segment, the file's name. */
-export const OFFER_BYTES = 8 + PROOF_BYTES + NAME_BYTES;
+const OFFER_BYTES = 8 + PROOF_BYTES + NAME_BYTES;
 /** Files looked at in one clean-up. */
 const STALE_FILES_MAX = 1000;
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;

@@ -11,7 +11,7 @@ import { H2Type, PREFACE, h2Frame, settingsFrame } from "./h2-frame.ts";
 import { RawPeer } from "./h2-link.fixture.ts";
 import { encodeHeaders } from "./hpack.ts";
 import { connectExchange, serveExchange, WireType } from "./index.ts";
-import type { ExchangeClient, ExchangeHandler, ExchangeServer } from "./index.ts";
+import type { ExchangeClient, ExchangeConnectOptions, ExchangeHandler, ExchangeServer } from "./index.ts";
 import { EXCHANGE_PATH, smallMessage } from "./link.ts";
 import { SEGMENT_ROWS_AT, offerSegment, removeStaleSegments } from "./segment-file.ts";
 
@@ -35,15 +35,23 @@ async function serve(handler: ExchangeHandler, listen: string, segmentFolder?: s
   return server;
 }
 
-async function connect(address: string, segmentFolder?: string, onLateAnswer?: () => void): Promise<ExchangeClient> {
-  const client = connectExchange(address, { segmentFolder, ...(onLateAnswer !== undefined && { onLateAnswer }) });
+async function connect(
+  address: string,
+  segmentFolder?: string,
+  options?: ExchangeConnectOptions,
+): Promise<ExchangeClient> {
+  const client = connectExchange(address, { ...options, segmentFolder });
   cleanups.push(() => client.close());
   await vi.waitUntil(() => client.holds() !== undefined);
   return client;
 }
 
-async function connectBySegment(address: string, folder: string, onLateAnswer?: () => void): Promise<ExchangeClient> {
-  const client = await connect(address, folder, onLateAnswer);
+async function connectBySegment(
+  address: string,
+  folder: string,
+  options?: ExchangeConnectOptions,
+): Promise<ExchangeClient> {
+  const client = await connect(address, folder, options);
   await vi.waitUntil(() => client.path === "segment");
   return client;
 }
@@ -105,7 +113,7 @@ test("the part of a call that nobody waits for any more is nobody else's until i
     segments,
   );
   let late = 0;
-  const client = await connectBySegment(listen, segments, () => late++);
+  const client = await connectBySegment(listen, segments, { onLateAnswer: () => late++ });
   expect(await reasonOf(client.exchange(request({ attempt: 1, timeoutMs: 30 })))).toBe("DEADLINE");
   const held = await client.exchange(request());
   gates[0]?.();
@@ -124,17 +132,20 @@ test("a shard that comes back gets a segment of its own; without a folder, or wh
   const second = await serve(identity, listen, segments);
   await vi.waitUntil(() => client.path === "segment");
   expect([...(await client.exchange(request())).partial]).toEqual([...source]);
-  for (const [shards, routers] of [
-    [undefined, segments],
-    [segments, undefined],
-    [segments, join(segments, "missing")],
-    [join(segments, "missing"), segments],
+  for (const [shards, routers, told] of [
+    [undefined, segments, undefined],
+    [segments, undefined, undefined],
+    [segments, join(segments, "missing"), /ENOENT/],
+    [join(segments, "missing"), segments, /the shard did not take it/],
   ] as const) {
     await second.close(0);
     const server = await serve(identity, listen, shards);
-    const other = await connect(listen, routers);
+    const why: string[] = [];
+    const other = await connect(listen, routers, { onNoSegment: (text) => why.push(text) });
     expect([...(await other.exchange(request())).partial]).toEqual([...source]);
     expect(other.path).toBe("unix");
+    if (told !== undefined) await vi.waitUntil(() => told.test(why[0] ?? ""));
+    expect(why).toHaveLength(told === undefined ? 0 : 1);
     await server.close(0);
   }
   await vi.waitUntil(() => readdirSync(segments).length === 0);

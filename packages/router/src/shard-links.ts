@@ -32,6 +32,7 @@ export class ShardLinks {
   readonly sameHost: readonly boolean[];
   /** Rows this router has at each shard. */
   readonly rowsInFlight: Uint32Array;
+  readonly #noSegmentTold = new Set<number>();
   #changed = Promise.withResolvers<void>();
 
   constructor(options: ShardLinksOptions) {
@@ -44,6 +45,7 @@ export class ShardLinks {
       return connectExchange(address, {
         onChange: () => this.#refresh(),
         segmentFolder: options.segmentFolder,
+        onNoSegment: (why) => this.#noSegment(index, why),
         onLateAnswer: () => options.metrics.add("moevie_exchange_late_answers_total", labels),
       });
     });
@@ -127,6 +129,13 @@ export class ShardLinks {
 
   close(): void {
     for (const client of this.clients) client.close();
+  }
+
+  /** Says once for each shard why rows do not go by a segment where they could. */
+  #noSegment(shard: number, why: string): void {
+    if (this.#noSegmentTold.has(shard)) return;
+    this.#noSegmentTold.add(shard);
+    this.#options.log.warn({ shard, why }, "no segment: rows go by the socket");
   }
 
   #refresh(): void {

@@ -11,10 +11,11 @@ const CLAIM_BYTES = 262_144;
 
 const cleaned = new Map<string, Promise<number>>();
 
-/** Clears `folder` of what dead routers left, once a process. */
+/** Clears `folder` of what dead routers left, once a process, or again after it could not. */
 function clean(folder: string): Promise<number> {
   const running = cleaned.get(folder) ?? removeStaleSegments(folder);
   cleaned.set(folder, running);
+  running.catch(() => cleaned.delete(folder));
   return running;
 }
 

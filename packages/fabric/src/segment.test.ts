@@ -1,5 +1,5 @@
 // Rows through a segment: the bytes of the socket's answers, whoever is late or dies, and nothing outside its bounds whatever a peer says.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -149,6 +149,39 @@ test("a shard that comes back gets a segment of its own; without a folder, or wh
     await server.close(0);
   }
   await vi.waitUntil(() => readdirSync(segments).length === 0);
+});
+
+test("a folder that fills up costs a call its place, and no process its life; what there is goes on being used", async () => {
+  const { segments, listen } = folders();
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=400k", "none", segments], { encoding: "utf8" });
+  expect(mounted.status, mounted.stderr).toBe(0);
+  cleanups.push(() => void spawnSync("umount", ["--lazy", segments]));
+  const echo: ExchangeHandler = ({ rows }) => Promise.resolve({ partial: rows.slice(), queueUs: 0, computeUs: 0 });
+  await serve(echo, listen, segments);
+  const client = await connectBySegment(listen, segments);
+  const [n, width] = [1000, 64];
+  const rows = Uint32Array.from({ length: n }, (_, row) => row);
+  const large = Float32Array.from({ length: n * width }, (_, at) => Math.cos(at));
+  const csr = {
+    experts: Uint16Array.of(0),
+    offsets: Uint32Array.of(0, n),
+    rowIndex: rows,
+    weights: large.subarray(0, n),
+  };
+  const call = (): ReturnType<ExchangeClient["exchange"]> =>
+    client.exchange(request({ source: large, rows, d: width, csr }));
+  for (let round = 0; round < 3; round++) {
+    const answers = await Promise.all([call(), call(), call()]);
+    const least = Math.min(...answers.map(({ bytesOut }) => bytesOut));
+    expect(
+      answers.map(({ bytesOut }) => bytesOut - least),
+      "one by the segment, two by the socket",
+    ).toEqual([8, 0, 0]);
+    for (const { partial, release } of answers) {
+      expect(partial).toEqual(large);
+      release();
+    }
+  }
 });
 
 const named = (digit: string): string => `moevie-${digit.repeat(32)}.segment`;

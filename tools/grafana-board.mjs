@@ -157,8 +157,14 @@ const ROWS = [
       [
         "Bytes exchanged",
         "Bps",
-        "Frames between routers and shards, by direction.",
+        "Rows and frames between routers and shards, by direction.",
         [q("sum by (direction) (rate(moevie_exchange_bytes_total[$__rate_interval]))", "{{direction}}")],
+      ],
+      [
+        "What rows go by",
+        "short",
+        "Links from routers to shards by path: TCP, a Unix socket, or a segment of memory that both share.",
+        [q("sum by (path) (moevie_exchange_path)", "{{path}}")],
       ],
       [
         "Rows computed",

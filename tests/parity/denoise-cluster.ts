@@ -22,6 +22,8 @@ export interface ClusterOptions {
   readonly firstPort?: number;
   /** Shards may join: router and controllers look for those of a numbered row. */
   readonly numbered?: boolean;
+  /** Folder for the rows of processes on one host, or none; the default when not given. */
+  readonly segmentFolder?: string;
   /** Routers over the same shards; one when not given. */
   readonly routers?: number;
 }
@@ -58,7 +60,11 @@ export class DenoiseCluster {
       writeFileSync(join(this.#folder, "placement.json"), JSON.stringify({ epoch: 1, shards: options.placement }));
     }
     for (let index = 0; index < options.shards; index++) this.startShard(index);
-    const settings = { MOEVIE_SHARDS: this.#shardAddresses(), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
+    const settings = {
+      MOEVIE_SHARDS: this.#shardAddresses(),
+      MOEVIE_WIRE_TYPE: options.wire ?? "f32",
+      ...this.#segments(),
+    };
     const names = Array.from({ length: options.routers ?? 1 }, (_, at) => routerName(at));
     const listens = names.map((name) => `unix:${join(this.#folder, `${name}.sock`)}`);
     this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, settings));
@@ -80,6 +86,7 @@ export class DenoiseCluster {
       MOEVIE_SHARD_INDEX: String(index),
       MOEVIE_SHARD_COUNT: String(this.#options.shards),
       ...placed,
+      ...this.#segments(),
     });
   }
 
@@ -116,6 +123,11 @@ export class DenoiseCluster {
   /** kill -9. */
   killShard(index: number): void {
     this.#shards[index]?.kill("SIGKILL");
+  }
+
+  /** kill -9. */
+  killRouter(index: number): void {
+    this.#routers[index]?.kill("SIGKILL");
   }
 
   /** SIGSTOP: it takes and answers nothing, and its sockets stay open; `false` lets it go on. */
@@ -166,6 +178,11 @@ export class DenoiseCluster {
   #shardAddresses(): string {
     if (this.#options.numbered === true) return `unix:${join(this.#folder, "shard-{0-63}.sock")}`;
     return Array.from({ length: this.#options.shards }, (_, index) => this.#address(index)).join(",");
+  }
+
+  #segments(): Record<string, string> {
+    const { segmentFolder } = this.#options;
+    return segmentFolder === undefined ? {} : { MOEVIE_SEGMENT_DIR: segmentFolder };
   }
 
   #address(index: number): string {

@@ -1,6 +1,7 @@
-// The cluster against the monolithic graph: the same velocity for any number of shards, placement and transport, bit for bit
+// The cluster against the monolithic graph: the same velocity for any number of shards, placement and path of the rows, bit for bit
 // the same again, and the same when a shard is killed. Real processes, f32.
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +9,7 @@ import { openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
 import { importStarter } from "@moevie/importer";
 import { placementOf, planPlacement } from "@moevie/placement";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { ClusterOptions } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
@@ -179,14 +180,50 @@ test("a variant the bundle has not is refused by its field", async () => {
   });
 });
 
-test("TCP and Unix sockets give the same bits", async () => {
+test.each(["f32", "bf16"] as const)("TCP, Unix sockets and segments give the same bits of rows in %s", async (wire) => {
   const results: Float32Array[][] = [];
-  for (const transport of [{}, { firstPort: await freePort() }]) {
-    await withCluster({ shards: 1, ...transport }, async (cluster) => {
+  for (const [path, transport] of [
+    ["segment", {}],
+    ["unix", { segmentFolder: "none" }],
+    ["tcp", { firstPort: await freePort() }],
+  ] as const)
+    await withCluster({ shards: 2, wire, ...transport }, async (cluster) => {
+      await vi.waitFor(async () =>
+        expect(
+          (await cluster.metrics()).match(new RegExp(`^moevie_exchange_path.*path="${path}".* 1$`, "gm")),
+        ).toHaveLength(2),
+      );
       results.push(await evaluateAll(cluster));
     });
-  }
   expect(results[1]).toEqual(results[0]);
+  expect(results[2]).toEqual(results[0]);
+});
+
+test("a router that is killed leaves no segment behind, and those of others are as they were", async () => {
+  const segmentFolder = join(folder, "segments");
+  mkdirSync(segmentFolder);
+  await withCluster({ shards: 2, routers: 2, segmentFolder }, async (cluster) => {
+    const before = await evaluateAll(cluster);
+    const running = Promise.allSettled([evaluateAll(cluster, 1), evaluateAll(cluster, 1)]);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    cluster.killRouter(1);
+    expect(await evaluateAll(cluster)).toEqual(before);
+    await running;
+    expect(readdirSync(segmentFolder)).toEqual([]);
+  });
+});
+
+test("a folder without room for rows is no folder: they go by the socket", async () => {
+  const segmentFolder = join(folder, "full");
+  mkdirSync(segmentFolder);
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "none", segmentFolder], { encoding: "utf8" });
+  onTestFinished(() => void spawnSync("umount", ["--lazy", segmentFolder]));
+  expect(mounted.status, mounted.stderr).toBe(0);
+  await withCluster({ shards: 1, segmentFolder }, async (cluster) => {
+    expectExact(await evaluateAll(cluster));
+    expect(await cluster.metrics()).toMatch(/^moevie_exchange_path.*path="unix".* 1$/m);
+    expect(readdirSync(segmentFolder)).toEqual([]);
+  });
 });
 
 test("killing a shard changes nothing: its rows go to the other holder, and to itself once it is back", async () => {

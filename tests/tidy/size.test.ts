@@ -17,7 +17,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   decoder: 1600,
   diffusion: 700,
   "expert-shard": 1000,
-  fabric: 2800,
+  fabric: 3250,
   gateway: 950,
   importer: 2600,
   "job-store": 3950,

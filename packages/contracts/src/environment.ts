@@ -49,6 +49,8 @@ export const ENVIRONMENT = {
   MOEVIE_REST_RATIO:
     "How much longer than a change took a controller rests after it, while nothing waits for an expert.",
   MOEVIE_LOAD_HALF_LIFE_MS: "Milliseconds after which a row that a router counted counts half.",
+  MOEVIE_SEGMENT_DIR:
+    "Memory-backed folder through which rows go between a router and shards on its host that listen on socket files, /dev/shm when not set; none: by the socket.",
   MOEVIE_WIRE_TYPE: "Element type of rows between router and shards: f32, bf16 or f16.",
   MOEVIE_BATCH_MAX: "Evaluations of several jobs that the router runs as one batch; 1: each runs alone.",
   MOEVIE_BRANCH_ROWS_MIN:

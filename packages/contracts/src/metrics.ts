@@ -100,8 +100,13 @@ export const METRICS = {
   },
   moevie_exchange_bytes_total: {
     kind: "counter",
-    help: "Bytes of exchange frames at the router.",
+    help: "Bytes of exchange frames at the router, with rows that lie in a segment.",
     labels: ["shard", "direction"],
+  },
+  moevie_exchange_path: {
+    kind: "gauge",
+    help: "1 for what rows to a shard go by: tcp, unix (a socket file) or segment (memory of this host).",
+    labels: ["shard", "path"],
   },
   moevie_exchange_retries_total: { kind: "counter", help: "Rows sent again to another holder.", labels: ["shard"] },
   moevie_exchange_hedges_total: {

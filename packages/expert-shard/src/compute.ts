@@ -112,10 +112,14 @@ export class ExpertCompute {
   }
 
   #sum(
-    { n, csr }: ExchangeRequest,
+    { n, csr, out }: ExchangeRequest,
     answers: Float32Array,
     starts: Uint32Array,
   ): Pick<ExchangeAnswer, "partial" | "release"> {
+    if (out !== undefined) {
+      weightedPartial(csr, answers, starts, this.#d, out);
+      return { partial: out };
+    }
     const buffer = this.#partials.take(n * this.#d * 4);
     const partial = new Float32Array(buffer, 0, n * this.#d);
     weightedPartial(csr, answers, starts, this.#d, partial);

@@ -1,4 +1,5 @@
 // Settings of an expert-shard. The only file here that reads the environment it is given.
+import { SEGMENT_FOLDER, parseSegmentFolder } from "@moevie/fabric";
 import { DEVICE_SETTINGS, readConfig } from "@moevie/runtime";
 import type { ServiceContext } from "@moevie/runtime";
 
@@ -11,6 +12,8 @@ export interface ShardConfig {
   readonly shardCount: number;
   /** Empty: experts are spread evenly, whole denoisers by the steps they serve. */
   readonly placementFile: string;
+  /** Folder of memory for rows from routers of this host; without one they come by the socket. */
+  readonly segmentFolder: string | undefined;
 }
 
 const SHARDS_MAX = 4096;
@@ -22,6 +25,7 @@ export function shardConfig(env: ServiceContext["env"]): ShardConfig {
     MOEVIE_SHARD_INDEX: { kind: "int", min: 0, max: SHARDS_MAX - 1, default: 0 },
     MOEVIE_SHARD_COUNT: { kind: "int", min: 1, max: SHARDS_MAX, default: 1 },
     MOEVIE_PLACEMENT_FILE: { kind: "path", default: "" },
+    MOEVIE_SEGMENT_DIR: { kind: "string", default: SEGMENT_FOLDER },
   });
   return {
     bundle: read.MOEVIE_BUNDLE,
@@ -30,5 +34,6 @@ export function shardConfig(env: ServiceContext["env"]): ShardConfig {
     shardIndex: read.MOEVIE_SHARD_INDEX,
     shardCount: read.MOEVIE_SHARD_COUNT,
     placementFile: read.MOEVIE_PLACEMENT_FILE,
+    segmentFolder: parseSegmentFolder("MOEVIE_SEGMENT_DIR", read.MOEVIE_SEGMENT_DIR),
   };
 }

@@ -51,9 +51,10 @@ export class DenoiserCompute implements HeldExperts {
     const arrivedMs = performance.now();
     const turn = this.#last.then(() =>
       graph.thread.timedRun(graph.key, {
-        latent: { type: "float32", dims: [1, ...shape], data: rows },
+        // Copied: a view takes along to the thread all that it is a view of, a whole segment.
+        latent: { type: "float32", dims: [1, ...shape], data: rows.slice() },
         timestep: { type: "float32", dims: [1], data: Float32Array.of(timestep) },
-        context: { type: "float32", dims: [1, tokens, context.length / tokens], data: context },
+        context: { type: "float32", dims: [1, tokens, context.length / tokens], data: context.slice() },
       }),
     );
     this.#last = turn.catch(() => undefined);

@@ -59,7 +59,13 @@ export async function startExpertShard(
   log.info({ slots: holds.slots.length, epoch: holds.epoch }, "experts loaded");
   return {
     serveOn: async (listen) => {
-      const server = await serveExchange({ listen, holds, handlers, services });
+      const server = await serveExchange({
+        listen,
+        holds,
+        handlers,
+        services,
+        segmentFolder: config.segmentFolder,
+      });
       operations.announceTo((changed) => server.announce(changed));
       return server;
     },

@@ -2,7 +2,7 @@
 // is checked against the body before a view is made, and views never reach past it.
 import { exchangeError, reasonFromWire } from "./exchange-error.ts";
 import type { ExchangeReason } from "./exchange-error.ts";
-import { BODY_BYTES_MAX, UnitType, WireType } from "./frame.ts";
+import { BODY_BYTES_MAX, FrameFlag, FrameKind, UnitType, WireType } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
 
 /** Compressed rows by local expert: entry e of expert j lies at offsets[j] ≤ e < offsets[j + 1]. */
@@ -33,6 +33,8 @@ export interface Holds {
 
 const NAME_BYTES_MAX = 256;
 const SLOT_BYTES = 8;
+/** An offer of a segment and its answer are far smaller. */
+const SEGMENT_BODY_BYTES_MAX = 256;
 
 export function elementBytes(type: WireType): number {
   if (type === WireType.none) return 0;
@@ -127,27 +129,58 @@ export function decodeUnit({ n, d, entries, experts }: FrameHeader, body: ArrayB
   };
 }
 
+/** What stands for rows that lie in the segment: the byte there that they begin at, u64. */
+export const SEGMENT_PLACE_BYTES = 8;
+
+/** Writes byte `place` of the segment at `at` of a body. */
+export function placeRows(body: Buffer, at: number, place: number): void {
+  body.writeBigUInt64LE(BigInt(place), at);
+}
+
+/** Reads it; no more than a number yet. */
+export function readPlace(body: Uint8Array, at: number): number {
+  return Number(new DataView(body.buffer, body.byteOffset).getBigUint64(at, true));
+}
+
+/** Bytes of the rows of a request or partial, wherever they lie. */
+export function rowsBytes({ n, d, rowsType }: FrameHeader): number {
+  return n * d * elementBytes(rowsType);
+}
+
+/** Bytes of the body as if its rows lay in it: what a request costs of the stream's credit. */
+export function wholeBytes(header: FrameHeader): number {
+  return (header.flags & FrameFlag.segment) === 0
+    ? header.bodyBytes
+    : header.bodyBytes - SEGMENT_PLACE_BYTES + rowsBytes(header);
+}
+
+/** Where the rows of a request or partial begin in its body, or what stands for them. */
+export function rowsAt({ kind, unit, n, d, entries, experts, rowsType }: FrameHeader): number {
+  if (kind === FrameKind.partial) return partialLayout(n, d, experts, rowsType).rows;
+  return unit === UnitType.denoiser ? unitRowsAt(entries) : requestLayout(n, d, entries, experts, rowsType).rows;
+}
+
 /** The body a header promises must be the body its sizes need: checked before a body buffer is allocated. */
 export function checkBodyBytes(header: FrameHeader): void {
-  const { n, d, entries, experts } = header;
-  let need: number;
+  let [need, whole] = [0, 0];
   switch (header.kind) {
-    case 4:
-      need =
-        header.unit === UnitType.denoiser
-          ? unitRowsAt(entries) + n * d * elementBytes(rowType(header.rowsType))
-          : requestLayout(n, d, entries, experts, rowType(header.rowsType)).total;
+    case FrameKind.request:
+    case FrameKind.partial: {
+      rowType(header.rowsType);
+      const rows = rowsBytes(header);
+      need = rowsAt(header) + ((header.flags & FrameFlag.segment) === 0 ? rows : SEGMENT_PLACE_BYTES);
+      whole = rowsAt(header) + rows;
       break;
-    case 5:
-      need = partialLayout(n, d, experts, rowType(header.rowsType)).total;
+    }
+    case FrameKind.grant:
       break;
-    case 3:
-      need = 0;
+    case FrameKind.segment:
+      need = Math.min(header.bodyBytes, SEGMENT_BODY_BYTES_MAX);
       break;
     default:
       need = Math.min(header.bodyBytes, BODY_BYTES_MAX);
   }
-  if (need !== header.bodyBytes || need > BODY_BYTES_MAX) {
+  if (need !== header.bodyBytes || Math.max(need, whole) > BODY_BYTES_MAX) {
     throw exchangeError("INVALID_FIELD", `exchange body has ${header.bodyBytes} bytes where its sizes need ${need}`);
   }
 }

@@ -2,11 +2,12 @@
 // shard's credit, matches answers by (call, layer, attempt), drops late ones. It never retries a request.
 import { MoevieError, limit } from "@moevie/contracts";
 import { parseAddress, pause } from "@moevie/runtime";
-import { decodeError, decodeHolds, partialLayout } from "./body.ts";
+import { decodeError, decodeHolds, rowsAt, wholeBytes } from "./body.ts";
 import type { Holds } from "./body.ts";
 import { BufferPool } from "./buffer-pool.ts";
 import { openSocket } from "./byte-socket.ts";
 import { ClientCredit } from "./client-credit.ts";
+import { ClientSegment } from "./client-segment.ts";
 import { ExchangeDeadline } from "./deadline.ts";
 import { exchangeError } from "./exchange-error.ts";
 import { FrameReader } from "./frame-reader.ts";
@@ -14,9 +15,10 @@ import { FrameFlag, FrameKind, WireType, frameHeader } from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
 import { H2Connection } from "./h2-connection.ts";
 import type { H2Stream } from "./h2-stream.ts";
-import { BODY_OFFSET, EXCHANGE_PATH, GRPC_CONTENT_TYPE, smallMessage } from "./link.ts";
-import { encodeRequest, requestBytes } from "./request.ts";
+import { EXCHANGE_PATH, GRPC_CONTENT_TYPE, smallMessage } from "./link.ts";
+import { encodeRequest, messageBytes, requestBytes, requestRowsBytes } from "./request.ts";
 import type { ExchangeOptions } from "./request.ts";
+import type { SegmentPart } from "./segment-space.ts";
 import { startTimer } from "./timer.ts";
 import { unpackRows } from "./wire-rows.ts";
 
@@ -35,7 +37,14 @@ export interface ExchangeConnectOptions {
   readonly onChange?: () => void;
   /** Told of an answer that came after its deadline or for another attempt, and is dropped. */
   readonly onLateAnswer?: () => void;
+  /** Folder of memory for segments, where a shard on a socket file takes one; without it rows go by the socket. */
+  readonly segmentFolder?: string | undefined;
+  /** Told why there is no segment where one could be: rows go by the socket. */
+  readonly onNoSegment?: (why: string) => void;
 }
+
+/** What rows go by. */
+export type ExchangePath = "tcp" | "unix" | "segment";
 
 type LinkState =
   | { readonly kind: "down" }
@@ -49,7 +58,14 @@ interface Pending {
   readonly d: number;
   readonly startMs: number;
   readonly bytesOut: number;
+  /** Where the request's rows lie and the answer's will. */
+  readonly placed: Placed | undefined;
   readonly finish: (outcome: ExchangePartial | MoevieError) => void;
+}
+
+interface Placed {
+  readonly segment: ClientSegment;
+  readonly part: SegmentPart;
 }
 
 const BACKOFF_FIRST_MS = 20;
@@ -72,26 +88,38 @@ export class ExchangeClient {
   readonly address: string;
   readonly #onChange: () => void;
   readonly #onLateAnswer: () => void;
+  readonly #onNoSegment: (why: string) => void;
   readonly #closing = new AbortController();
   readonly #pending = new Map<number, Pending>();
   readonly #deadline = new ExchangeDeadline();
   readonly #pool = new BufferPool(ANSWER_POOL_BYTES_MAX);
+  readonly #segmentFolder: string | undefined;
+  #segment: ClientSegment | undefined;
+  /** The stream that was offered one. */
+  #offered: H2Stream | undefined;
   #credit = new ClientCredit();
   #state: LinkState = { kind: "down" };
   #connection: H2Connection | undefined;
   #nextCall = 1;
 
   constructor(address: string, options: ExchangeConnectOptions) {
-    parseAddress(address, "shard address");
+    const { kind } = parseAddress(address, "shard address");
     this.address = address;
+    this.#segmentFolder = kind === "unix" ? options.segmentFolder : undefined;
     this.#onChange = options.onChange ?? ((): void => undefined);
     this.#onLateAnswer = options.onLateAnswer ?? ((): void => undefined);
+    this.#onNoSegment = options.onNoSegment ?? ((): void => undefined);
     void this.#keepConnected();
   }
 
   /** What the shard holds, or undefined while it cannot be used. */
   holds(): Holds | undefined {
     return this.#state.kind === "ready" ? this.#state.holds : undefined;
+  }
+
+  get path(): ExchangePath {
+    if (this.#segment?.isProven === true) return "segment";
+    return this.address.startsWith("unix:") ? "unix" : "tcp";
   }
 
   /** Sends rows and waits for their weighted sums. Throws a MoevieError; whether to send elsewhere is the caller's choice. */
@@ -106,8 +134,11 @@ export class ExchangeClient {
     const bytes = requestBytes(options);
     if (!this.#credit.take(bytes)) await this.#credit.wait(bytes, timeoutMs, options.signal);
     const call = this.#nextCall++;
-    const buffer = this.#pool.take(BODY_OFFSET + bytes);
-    const message = encodeRequest(buffer, options, call, timeoutMs);
+    const placed = this.#place(options);
+    const buffer = this.#pool.take(messageBytes(options, placed !== undefined));
+    const place = placed && { buffer: placed.segment.buffer, at: placed.part.at };
+    const message = encodeRequest(buffer, options, { call, timeoutMs, place });
+    const bytesOut = message.length + (placed === undefined ? 0 : requestRowsBytes(options));
     return new Promise((resolve, reject) => {
       const finish = (outcome: ExchangePartial | MoevieError): void => {
         stopTimer();
@@ -116,19 +147,30 @@ export class ExchangeClient {
         if (outcome instanceof MoevieError) reject(outcome);
         else resolve(outcome);
       };
-      const onAbort = (): void => finish(exchangeError("CANCELLED", "the exchange was cancelled"));
+      const leave = (error: MoevieError): void => {
+        if (placed !== undefined) placed.segment.leave(call, placed.part);
+        finish(error);
+      };
+      const onAbort = (): void => leave(exchangeError("CANCELLED", "the exchange was cancelled"));
       const stopTimer = startTimer(timeoutMs, () => {
         this.#deadline.observe(performance.now() - startMs);
-        finish(
+        leave(
           exchangeError("DEADLINE", `shard ${this.address} did not answer layer ${options.layer} in ${timeoutMs} ms`),
         );
       });
       options.signal?.addEventListener("abort", onAbort, { once: true });
       const { layer, attempt, d, rows } = options;
-      this.#pending.set(call, { layer, attempt, n: rows.length, d, startMs, bytesOut: message.length, finish });
+      this.#pending.set(call, { layer, attempt, n: rows.length, d, startMs, bytesOut, placed, finish });
       state.stream.write([message], () => this.#pool.give(buffer));
-      if (state.stream.closed) finish(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
+      if (state.stream.closed) leave(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
     });
+  }
+
+  #place(options: ExchangeOptions): Placed | undefined {
+    const segment = this.#segment;
+    const bytes = requestRowsBytes(options);
+    const part = bytes > 0 ? segment?.take(bytes) : undefined;
+    return segment === undefined || part === undefined ? undefined : { segment, part };
   }
 
   close(): void {
@@ -190,6 +232,12 @@ export class ExchangeClient {
     switch (header.kind) {
       case FrameKind.holds:
         this.#state = { kind: "ready", stream, holds: decodeHolds(header, asBuffer(body)) };
+        if ((header.flags & FrameFlag.segment) !== 0 && this.#segmentFolder !== undefined)
+          void this.#offerSegment(stream, this.#segmentFolder);
+        this.#onChange();
+        return;
+      case FrameKind.segment:
+        this.#proveSegment(body);
         this.#onChange();
         return;
       case FrameKind.grant:
@@ -209,19 +257,53 @@ export class ExchangeClient {
     }
   }
 
-  #settle(header: FrameHeader, body: Uint8Array): void {
-    const pending = this.#pending.get(header.call);
-    const release = (): void => this.#pool.give(body.buffer as ArrayBuffer);
-    if (pending === undefined || pending.layer !== header.layer || pending.attempt !== header.attempt) {
-      this.#onLateAnswer();
-      release();
+  /** Offers a segment once a connection. Where none can be made, rows go by the socket. */
+  async #offerSegment(stream: H2Stream, folder: string): Promise<void> {
+    if (this.#offered === stream) return;
+    this.#offered = stream;
+    const segment = await ClientSegment.offer(folder).catch((thrown: unknown) => {
+      this.#onNoSegment(thrown instanceof Error ? thrown.message : String(thrown));
+    });
+    if (segment === undefined) return;
+    if (stream.closed || this.#offered !== stream) {
+      segment.close();
       return;
     }
+    this.#segment = segment;
+    stream.write([smallMessage(frameHeader(FrameKind.segment), segment.offer)]);
+  }
+
+  #proveSegment(answer: Uint8Array): void {
+    this.#segment?.prove(answer);
+    if (this.#segment?.isProven === true) return;
+    if (this.#segment !== undefined) this.#onNoSegment("the shard did not take it");
+    this.#segment?.close();
+    this.#segment = undefined;
+  }
+
+  #settle(header: FrameHeader, body: Uint8Array): void {
+    const pending = this.#pending.get(header.call);
+    const giveBody = (): void => this.#pool.give(body.buffer as ArrayBuffer);
+    if (pending === undefined || pending.layer !== header.layer || pending.attempt !== header.attempt) {
+      this.#onLateAnswer();
+      this.#segment?.arrived(header.call);
+      giveBody();
+      return;
+    }
+    const { placed } = pending;
     if (header.kind === FrameKind.error) {
+      if (placed !== undefined) placed.segment.give(placed.part);
       const { reason, message } = decodeError(asBuffer(body));
       pending.finish(new MoevieError(reason, message));
       return;
     }
+    const isPlaced = (header.flags & FrameFlag.segment) !== 0;
+    if (isPlaced && placed === undefined)
+      throw exchangeError("INVALID_FIELD", "a shard answers in the segment what came by the socket");
+    const release = (): void => {
+      if (placed !== undefined) placed.segment.give(placed.part);
+      giveBody();
+    };
     this.#deadline.observe(performance.now() - pending.startMs);
     if (header.n !== pending.n || header.d !== pending.d) {
       release();
@@ -234,21 +316,23 @@ export class ExchangeClient {
       return;
     }
     const { queueUs, computeUs } = header;
-    const facts = { queueUs, computeUs, bytesOut: pending.bytesOut, bytesIn: body.length };
-    pending.finish({ ...this.#widen(header, body.buffer, release), ...facts });
+    const facts = { queueUs, computeUs, bytesOut: pending.bytesOut, bytesIn: wholeBytes(header) };
+    const place =
+      isPlaced && placed !== undefined
+        ? { buffer: placed.segment.buffer, at: placed.part.at }
+        : { buffer: body.buffer, at: rowsAt(header) };
+    pending.finish({ ...this.#widen(header, place, release), ...facts });
   }
 
   #widen(
-    header: FrameHeader,
-    body: ArrayBufferLike,
+    { n, d, rowsType }: FrameHeader,
+    { buffer, at }: { readonly buffer: ArrayBufferLike; readonly at: number },
     release: () => void,
   ): { partial: Float32Array; release: () => void } {
-    const { n, d, experts, rowsType } = header;
-    const at = partialLayout(n, d, experts, rowsType).rows;
-    if (rowsType === WireType.f32) return { partial: new Float32Array(body, at, n * d), release };
+    if (rowsType === WireType.f32) return { partial: new Float32Array(buffer, at, n * d), release };
     const wide = this.#pool.take(n * d * 4);
     const partial = new Float32Array(wide, 0, n * d);
-    unpackRows(body, at, rowsType, n * d, partial);
+    unpackRows(buffer, at, rowsType, n * d, partial);
     release();
     return { partial, release: () => this.#pool.give(wide) };
   }
@@ -257,7 +341,13 @@ export class ExchangeClient {
     const wasReady = this.#state.kind === "ready";
     if (this.#state.kind !== "closed") this.#state = { kind: "down" };
     this.#credit.fail(error);
-    for (const pending of this.#pending.values()) pending.finish(error);
+    for (const { placed, finish } of this.#pending.values()) {
+      if (placed !== undefined) placed.segment.give(placed.part);
+      finish(error);
+    }
+    this.#segment?.close();
+    this.#segment = undefined;
+    this.#offered = undefined;
     if (wasReady) this.#onChange();
   }
 }

@@ -11,43 +11,14 @@ import { H2Type, PREFACE, h2Frame, settingsFrame } from "./h2-frame.ts";
 import { RawPeer } from "./h2-link.fixture.ts";
 import { HpackDecoder, encodeHeaders } from "./hpack.ts";
 import { EXCHANGE_PATH, smallMessage } from "./link.ts";
-import { connectExchange, dispatch, serveExchange, weightedPartial, WireType } from "./index.ts";
-import type {
-  ExchangeClient,
-  ExchangeHandler,
-  ExchangeOptions,
-  ExchangeServer,
-  ExpertRows,
-  ShardWork,
-} from "./index.ts";
+import { d, holds, identity, reasonOf, request, source } from "./exchange.fixture.ts";
+import { connectExchange, serveExchange, WireType } from "./index.ts";
+import type { ExchangeClient, ExchangeHandler, ExchangeServer } from "./index.ts";
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
-
-const d = 8;
-const holds = {
-  digest: "sha256:test",
-  epoch: 4,
-  slots: [0, 1, 2].map((expert) => ({ layer: 0, expert, slot: expert })),
-};
-const source = Float32Array.from({ length: 20 * d }, (_, at) => Math.sin(at));
-const choice = {
-  ids: Int32Array.from({ length: 40 }, (_, at) => at % 3),
-  weights: new Float32Array(40).fill(0.5),
-  k: 2,
-};
-const work = dispatch(choice, { shardOf: new Int32Array(choice.ids.length), experts: 3, shards: 1 })[0] as ShardWork;
-
-/** Every expert is the identity. */
-const identity: ExchangeHandler = (request) => {
-  const answers = new Float32Array(request.csr.rowIndex.length * request.d);
-  request.csr.rowIndex.forEach((row, entry) => answers.set(request.rows.subarray(row * d, row * d + d), entry * d));
-  const partial = new Float32Array(request.n * request.d);
-  weightedPartial(request.csr, answers, request.csr.offsets, request.d, partial);
-  return Promise.resolve({ partial, queueUs: 1, computeUs: 2 });
-};
 
 async function serve(
   handler: ExchangeHandler,
@@ -70,20 +41,6 @@ async function connect(address: string, onLateAnswer = (): void => undefined): P
     });
   }
   return client;
-}
-
-function request(changes: Partial<Omit<ExchangeOptions, "unit" | "csr">> & { csr?: ExpertRows } = {}): ExchangeOptions {
-  const base = { layer: 0, epoch: 4, attempt: 0, branch: 1, source, rows: work.rows, d, csr: work.csr };
-  return { ...base, wire: WireType.f32, timeoutMs: 5000, ...changes };
-}
-
-async function reasonOf(promise: Promise<unknown>): Promise<string> {
-  const error = await promise.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  expect(error).toBeInstanceOf(MoevieError);
-  return (error as MoevieError).reason;
 }
 
 function socketPath(): string {

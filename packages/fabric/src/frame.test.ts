@@ -2,9 +2,27 @@
 import * as fc from "fast-check";
 import { MoevieError } from "@moevie/contracts";
 import { expect, test } from "vitest";
-import { decodeExpertRows, decodeHolds, encodeHolds, requestLayout } from "./body.ts";
+import {
+  decodeExpertRows,
+  decodeHolds,
+  encodeHolds,
+  placeRows,
+  readPlace,
+  requestLayout,
+  rowsAt,
+  wholeBytes,
+} from "./body.ts";
 import { FrameReader } from "./frame-reader.ts";
-import { BODY_BYTES_MAX, FrameKind, HEADER_BYTES, WireType, decodeHeader, encodeHeader, frameHeader } from "./frame.ts";
+import {
+  BODY_BYTES_MAX,
+  FrameFlag,
+  FrameKind,
+  HEADER_BYTES,
+  WireType,
+  decodeHeader,
+  encodeHeader,
+  frameHeader,
+} from "./frame.ts";
 import type { FrameHeader } from "./frame.ts";
 import { smallMessage } from "./link.ts";
 
@@ -69,6 +87,35 @@ test("a holds frame has the bytes written in docs/wire-format.md", () => {
     "03000100020000006431",
   ]);
   expect(decodeHolds(decodeHeader(bytes, 0), body)).toEqual(holds);
+});
+
+test("a partial whose rows lie in the segment has the bytes written in docs/wire-format.md", () => {
+  const body = Buffer.alloc(16);
+  body.writeUInt32LE(2, 0);
+  placeRows(body, 8, 4160);
+  const sizes = { n: 2, d: 4, experts: 1, rowsType: WireType.f32, queueUs: 5, computeUs: 6, creditBytes: 72 };
+  const flags = FrameFlag.segment;
+  const header = frameHeader(FrameKind.partial, { call: 9, layer: 3, flags, ...sizes, bodyBytes: body.length });
+  const bytes = Buffer.alloc(HEADER_BYTES);
+  encodeHeader(header, bytes, 0);
+  expect(
+    Buffer.concat([bytes, body])
+      .toString("hex")
+      .match(/.{1,32}/g),
+  ).toEqual([
+    "4d565831010005040900000000000000",
+    "03000000000000000000000000000000",
+    "01000000020000000400000000000000",
+    "01000000000000000500000006000000",
+    "48000000000000000000000000000000",
+    "00000000000000000000000000000000",
+    "1000000022b789f00200000000000000",
+    "4010000000000000",
+  ]);
+  const decoded = decodeHeader(bytes, 0);
+  expect(decoded).toEqual(header);
+  expect(readPlace(body, rowsAt(decoded))).toBe(4160);
+  expect(wholeBytes(decoded), "as if the rows lay in it").toBe(8 + 2 * 4 * 4);
 });
 
 test("a changed header byte is refused", () => {

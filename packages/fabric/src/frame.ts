@@ -7,8 +7,8 @@ const FRAME_MAGIC = 0x3158_564d;
 const FRAME_VERSION = 1;
 export const HEADER_BYTES = 104;
 
-/** Kinds of frame. Hello and request go to the shard, the others come from it; grant goes both ways. */
-export const FrameKind = { hello: 1, holds: 2, grant: 3, request: 4, partial: 5, error: 6 } as const;
+/** Kinds of frame. Hello and request go to the shard, the others come from it; grant and segment go both ways. */
+export const FrameKind = { hello: 1, holds: 2, grant: 3, request: 4, partial: 5, error: 6, segment: 7 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 
 /** Element types on the wire; 0 stands for no rows. */
@@ -24,6 +24,8 @@ export const FrameFlag = {
   trace: 1,
   /** A grant from the shard that asks for credit back: creditBytes is what the router may keep. */
   recall: 2,
+  /** Of holds: the shard takes a segment. Of a request or partial: its rows lie in the segment, the body says where. */
+  segment: 4,
 } as const;
 
 const ROWS_PER_FRAME_MAX = 1_048_576;
@@ -141,7 +143,7 @@ export function decodeHeader(source: Buffer, at: number): FrameHeader {
   const flags = source.readUInt8(at + 7);
   const traced = (flags & FrameFlag.trace) !== 0;
   return {
-    kind: bounded("kind", source.readUInt8(at + 6), 1, FrameKind.error) as FrameKind,
+    kind: bounded("kind", source.readUInt8(at + 6), 1, FrameKind.segment) as FrameKind,
     flags,
     call: readSafeInteger(source, at + 8, "call"),
     layer: bounded("layer", source.readUInt32LE(at + 16), 0, LAYERS_MAX),

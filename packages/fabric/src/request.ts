@@ -1,9 +1,9 @@
 // A request as the router writes it: what the shard's experts are asked, then rows. Two kinds of asking, one frame.
 import { limit } from "@moevie/contracts";
-import { elementBytes, encodeUnit, requestLayout, unitRowsAt } from "./body.ts";
+import { SEGMENT_PLACE_BYTES, elementBytes, encodeUnit, placeRows, requestLayout, unitRowsAt } from "./body.ts";
 import type { Asked, ExpertRows } from "./body.ts";
 import { exchangeError } from "./exchange-error.ts";
-import { FrameKind, UnitType, frameHeader } from "./frame.ts";
+import { FrameFlag, FrameKind, UnitType, frameHeader } from "./frame.ts";
 import type { WireType } from "./frame.ts";
 import { BODY_OFFSET, writeHead } from "./link.ts";
 import { gatherRows } from "./wire-rows.ts";
@@ -41,19 +41,40 @@ function headOf({ csr, unit, d, rows, wire }: ExchangeOptions): Head {
   return { unit: UnitType.rows, entries, experts, bytes: requestLayout(rows.length, d, entries, experts, wire).rows };
 }
 
-/** Bytes of the request's body. Throws INVALID_FIELD beyond frameBytesMax. */
+/** Bytes of the request's rows. */
+export function requestRowsBytes({ rows, d, wire }: ExchangeOptions): number {
+  return rows.length * d * elementBytes(wire);
+}
+
+/** Bytes of the request's body, its rows in it. Throws INVALID_FIELD beyond frameBytesMax. */
 export function requestBytes(options: ExchangeOptions): number {
-  const total = headOf(options).bytes + options.rows.length * options.d * elementBytes(options.wire);
+  const total = headOf(options).bytes + requestRowsBytes(options);
   if (total > limit("frameBytesMax"))
     throw exchangeError("INVALID_FIELD", `an exchange of ${total} bytes is above ${limit("frameBytesMax")}`);
   return total;
 }
 
-/** Writes the whole message into `buffer`, which has BODY_OFFSET more bytes than the body, and answers the part to send. */
-export function encodeRequest(buffer: ArrayBuffer, options: ExchangeOptions, call: number, timeoutMs: number): Buffer {
+/** A part of a segment for the rows of a request and of its answer. */
+export interface RequestPlace {
+  readonly buffer: ArrayBuffer;
+  readonly at: number;
+}
+
+/** Bytes of the buffer that a message needs. */
+export function messageBytes(options: ExchangeOptions, inSegment: boolean): number {
+  return BODY_OFFSET + headOf(options).bytes + (inSegment ? SEGMENT_PLACE_BYTES : requestRowsBytes(options));
+}
+
+/** Writes the whole message into `buffer`, which has messageBytes, and answers the part to send. With a `place`, rows are written there. */
+export function encodeRequest(
+  buffer: ArrayBuffer,
+  options: ExchangeOptions,
+  sent: { readonly call: number; readonly timeoutMs: number; readonly place: RequestPlace | undefined },
+): Buffer {
+  const { call, timeoutMs, place } = sent;
   const { layer, attempt, branch, epoch, d, rows, wire, csr, unit } = options;
   const { bytes, ...sizes } = headOf(options);
-  const bodyBytes = bytes + rows.length * d * elementBytes(wire);
+  const bodyBytes = bytes + (place === undefined ? requestRowsBytes(options) : SEGMENT_PLACE_BYTES);
   const trace = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f][13579bdf]$/.exec(options.traceparent ?? "");
   const header = frameHeader(FrameKind.request, {
     call,
@@ -66,6 +87,7 @@ export function encodeRequest(buffer: ArrayBuffer, options: ExchangeOptions, cal
     n: rows.length,
     d,
     ...sizes,
+    flags: place === undefined ? 0 : FrameFlag.segment,
     deadlineMs: timeoutMs,
     traceId: trace?.[1] ?? "",
     spanId: trace?.[2] ?? "",
@@ -75,7 +97,11 @@ export function encodeRequest(buffer: ArrayBuffer, options: ExchangeOptions, cal
   const start = writeHead(header, message);
   if (unit !== undefined) encodeUnit(unit, buffer, BODY_OFFSET);
   else encodeExpertRows(csr, buffer, bytes, requestLayout(rows.length, d, sizes.entries, sizes.experts, wire));
-  gatherRows(options.source, rows, d, wire, buffer, BODY_OFFSET + bytes);
+  if (place === undefined) gatherRows(options.source, rows, d, wire, buffer, BODY_OFFSET + bytes);
+  else {
+    gatherRows(options.source, rows, d, wire, place.buffer, place.at);
+    placeRows(message, BODY_OFFSET + bytes, place.at);
+  }
   return message.subarray(start);
 }
 

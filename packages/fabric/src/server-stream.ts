@@ -6,9 +6,13 @@ import {
   elementBytes,
   encodeError,
   encodeHolds,
+  SEGMENT_PLACE_BYTES,
   partialLayout,
-  requestLayout,
-  unitRowsAt,
+  placeRows,
+  readPlace,
+  rowsAt,
+  rowsBytes,
+  wholeBytes,
 } from "./body.ts";
 import type { Asked, DenoiserUnit, ExpertRows } from "./body.ts";
 import type { CreditOrder } from "./credit-ledger.ts";
@@ -19,6 +23,7 @@ import type { FrameHeader } from "./frame.ts";
 import type { H2Stream, H2StreamSink } from "./h2-stream.ts";
 import { BODY_OFFSET, RESPONSE_HEADERS, grpcTrailers, smallMessage, writeHead } from "./link.ts";
 import type { ExchangeHost } from "./server.ts";
+import { ServerSegment } from "./server-segment.ts";
 import { packRows, unpackRows } from "./wire-rows.ts";
 
 /** The part of a call that does not depend on what is asked. The memory belongs to the call: it is reused once the call is answered. */
@@ -30,6 +35,8 @@ interface ExchangeCall {
   readonly d: number;
   /** [n, d], f32 whatever the wire carried. */
   readonly rows: Float32Array;
+  /** [n, d]: where the answer may be written, so that nobody has to copy it. It may be the memory of `rows`. */
+  readonly out: Float32Array | undefined;
   /** Milliseconds the router still waits. */
   readonly deadlineMs: number;
   /** W3C trace context of the Denoise call, or undefined. */
@@ -63,6 +70,13 @@ export interface ExchangeHandlers {
   readonly denoiser?: (request: DenoiserRequest) => Promise<ExchangeAnswer>;
 }
 
+/** Where rows lie. */
+interface RowsPlace {
+  readonly buffer: ArrayBufferLike;
+  readonly at: number;
+  readonly isSegment: boolean;
+}
+
 export class ServerStream {
   /** What the stream's bytes and its end do here. */
   readonly sink: H2StreamSink;
@@ -72,6 +86,9 @@ export class ServerStream {
   /** Credit spent on the request that is coming in. */
   #arrivingBytes = 0;
   #greeted = false;
+  #segment: ServerSegment | undefined;
+  #offered = false;
+  #closed = false;
   #whenIdle: (() => void)[] = [];
 
   /** `closed` is called when the stream is gone. */
@@ -98,6 +115,8 @@ export class ServerStream {
       },
       close: () => {
         this.#send(host.ledger.close(this, this.#arrivingBytes));
+        this.#closed = true;
+        this.#closeSegment();
         closed(this);
       },
     };
@@ -111,8 +130,9 @@ export class ServerStream {
   }
 
   sendHolds(): void {
-    const { holds } = this.#host;
-    const header = frameHeader(FrameKind.holds, { epoch: holds.epoch, entries: holds.slots.length });
+    const { holds, segmentFolder } = this.#host;
+    const flags = segmentFolder === undefined ? 0 : FrameFlag.segment;
+    const header = frameHeader(FrameKind.holds, { epoch: holds.epoch, entries: holds.slots.length, flags });
     this.#stream.write([smallMessage(header, encodeHolds(holds))]);
   }
 
@@ -125,12 +145,13 @@ export class ServerStream {
     switch (header.kind) {
       case FrameKind.hello:
       case FrameKind.grant:
+      case FrameKind.segment:
         return new Uint8Array(header.bodyBytes);
       case FrameKind.request:
-        if (!this.#host.ledger.spend(this, header.bodyBytes)) {
+        if (!this.#host.ledger.spend(this, wholeBytes(header))) {
           throw exchangeError("CREDITS_EXHAUSTED", "the router sent more than its credit");
         }
-        this.#arrivingBytes = header.bodyBytes;
+        this.#arrivingBytes = wholeBytes(header);
         return new Uint8Array(this.#host.pool.take(header.bodyBytes));
       default:
         throw exchangeError("INVALID_FIELD", `a router does not send frames of kind ${header.kind}`);
@@ -147,10 +168,34 @@ export class ServerStream {
       const orders = this.#host.ledger.giveBack(this, header.creditBytes);
       if (orders === false) throw exchangeError("INVALID_FIELD", "the router gave back more credit than it had");
       this.#send(orders);
+    } else if (header.kind === FrameKind.segment) {
+      if (this.#offered) throw exchangeError("INVALID_FIELD", "a router offers one segment a stream");
+      this.#offered = true;
+      void this.#join(body);
     } else {
       this.#arrivingBytes = 0;
       void this.#answer(header, body);
     }
+  }
+
+  /** Answers the router's proof, or nothing when the segment cannot be had: rows go by the socket then. */
+  async #join(offer: Uint8Array): Promise<void> {
+    const { segmentFolder } = this.#host;
+    let joined: ServerSegment | undefined;
+    try {
+      if (segmentFolder !== undefined) joined = await ServerSegment.join(segmentFolder, Buffer.from(offer));
+    } catch {
+      // The router says that rows go by the socket.
+    }
+    this.#segment = joined;
+    if (this.#closed) this.#closeSegment();
+    else this.#stream.write([smallMessage(frameHeader(FrameKind.segment), joined?.proof)]);
+  }
+
+  #closeSegment(): void {
+    if (this.#running > 0) return;
+    this.#segment?.close();
+    this.#segment = undefined;
   }
 
   async #answer(header: FrameHeader, body: Uint8Array): Promise<void> {
@@ -159,26 +204,42 @@ export class ServerStream {
     let widened: ArrayBuffer | undefined;
     try {
       this.#check(header);
-      const { asked, at } = decodeAsked(header, body.buffer);
+      const asked = decodeAsked(header, body.buffer);
       this.#checkHeld(header, expertsOf(asked));
-      let rows: Float32Array;
-      if (header.rowsType === WireType.f32) rows = new Float32Array(body.buffer, at, header.n * header.d);
-      else {
-        widened = pool.take(header.n * header.d * 4);
-        rows = new Float32Array(widened, 0, header.n * header.d);
-        unpackRows(body.buffer, at, header.rowsType, rows.length, rows);
-      }
+      const place = this.#placeOf(header, body);
       const { layer, branch, attempt, n, d, deadlineMs } = header;
+      let rows: Float32Array;
+      if (header.rowsType === WireType.f32) rows = new Float32Array(place.buffer, place.at, n * d);
+      else {
+        widened = pool.take(n * d * 4);
+        rows = new Float32Array(widened, 0, n * d);
+        unpackRows(place.buffer, place.at, header.rowsType, rows.length, rows);
+      }
+      const out = place.isSegment && header.answerType === WireType.f32 ? rows : undefined;
       const traceparent = header.traceId === "" ? undefined : `00-${header.traceId}-${header.spanId}-01`;
-      const call = { layer, branch, attempt, n, d, rows, deadlineMs, traceparent };
+      const call = { layer, branch, attempt, n, d, rows, out, deadlineMs, traceparent };
       const answer = await this.#handle(call, asked);
-      this.#writePartial(header, countsOf(asked, n), answer, () => this.#sent());
+      const counts = countsOf(asked, n);
+      if (place.isSegment) this.#writePlaced(header, counts, answer, place);
+      else this.#writePartial(header, counts, answer, () => this.#sent());
     } catch (thrown) {
       this.#writeError(header, thrown, () => this.#sent());
     } finally {
       if (widened !== undefined) pool.give(widened);
       pool.give(body.buffer as ArrayBuffer);
     }
+  }
+
+  /** Where the request's rows begin. Throws INVALID_FIELD for a place that is not in the segment. */
+  #placeOf(header: FrameHeader, body: Uint8Array): RowsPlace {
+    const at = rowsAt(header);
+    if ((header.flags & FrameFlag.segment) === 0) return { buffer: body.buffer, at, isSegment: false };
+    if (this.#segment === undefined) throw exchangeError("INVALID_FIELD", "rows in a segment that nobody shares");
+    if (header.answerType !== header.rowsType)
+      throw exchangeError("INVALID_FIELD", "rows in a segment are answered where they lie, in their own type");
+    const placed = readPlace(body, at);
+    this.#segment.check(placed, rowsBytes(header));
+    return { buffer: this.#segment.buffer, at: placed, isSegment: true };
   }
 
   #handle(call: ExchangeCall, asked: Asked): Promise<ExchangeAnswer> {
@@ -192,6 +253,7 @@ export class ServerStream {
   /** An answer is out, or will never be. */
   #sent(): void {
     this.#running--;
+    if (this.#closed) this.#closeSegment();
     if (this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
@@ -211,6 +273,21 @@ export class ServerStream {
     throw exchangeError("STALE_PLACEMENT", text);
   }
 
+  /** An answer where the request's rows lay. */
+  #writePlaced(request: FrameHeader, counts: readonly number[], answer: ExchangeAnswer, place: RowsPlace): void {
+    const { n, d, answerType: type } = request;
+    const { partial } = answer;
+    if (partial.length !== n * d) throw exchangeError("INTERNAL", "the shard answered another number of rows");
+    if (partial.buffer !== place.buffer) packRows(partial, type, place.buffer, place.at);
+    answer.release?.();
+    const { rows } = partialLayout(n, d, counts.length, type);
+    const body = Buffer.alloc(rows + SEGMENT_PLACE_BYTES);
+    for (const [j, count] of counts.entries()) body.writeUInt32LE(count, j * 4);
+    placeRows(body, rows, place.at);
+    const header = this.#partialHeader(request, counts.length, answer);
+    this.#stream.write([smallMessage({ ...header, flags: FrameFlag.segment }, body)], () => this.#sent());
+  }
+
   /** `counts`: rows each of the experts asked worked on. */
   #writePartial(request: FrameHeader, counts: readonly number[], answer: ExchangeAnswer, sent: () => void): void {
     const { n, d, answerType: type } = request;
@@ -220,20 +297,8 @@ export class ServerStream {
     const buffer = Buffer.allocUnsafe(BODY_OFFSET + layout.rows + (direct ? 0 : n * d * elementBytes(type)));
     for (const [j, count] of counts.entries()) buffer.writeUInt32LE(count, BODY_OFFSET + j * 4);
     buffer.fill(0, BODY_OFFSET + counts.length * 4, BODY_OFFSET + layout.rows);
-    const start = writeHead(
-      frameHeader(FrameKind.partial, {
-        ...this.#identity(request),
-        rowsType: type,
-        n,
-        d,
-        experts: counts.length,
-        queueUs: Math.round(answer.queueUs),
-        computeUs: Math.round(answer.computeUs),
-        creditBytes: this.#settle(request),
-        bodyBytes: layout.total,
-      }),
-      buffer,
-    );
+    const header = this.#partialHeader(request, counts.length, answer);
+    const start = writeHead({ ...header, bodyBytes: layout.total }, buffer);
     if (direct) {
       const { partial } = answer;
       const rows = new Uint8Array(partial.buffer, partial.byteOffset, partial.byteLength);
@@ -246,6 +311,19 @@ export class ServerStream {
       answer.release?.();
       this.#stream.write([buffer.subarray(start)], sent);
     }
+  }
+
+  #partialHeader(request: FrameHeader, experts: number, answer: ExchangeAnswer): FrameHeader {
+    return frameHeader(FrameKind.partial, {
+      ...this.#identity(request),
+      rowsType: request.answerType,
+      n: request.n,
+      d: request.d,
+      experts,
+      queueUs: Math.round(answer.queueUs),
+      computeUs: Math.round(answer.computeUs),
+      creditBytes: this.#settle(request),
+    });
   }
 
   #writeError(request: FrameHeader, thrown: unknown, sent: () => void): void {
@@ -265,7 +343,7 @@ export class ServerStream {
 
   /** Returns the credit this stream gets back with its answer; other streams' grants go out as frames of their own. */
   #settle(request: FrameHeader): number {
-    const orders = this.#host.ledger.settle(this, request.bodyBytes);
+    const orders = this.#host.ledger.settle(this, wholeBytes(request));
     const own = orders.filter((order) => order.stream === this && order.kind === "grant");
     this.#send(orders.filter((order) => !own.includes(order)));
     return own.reduce((sum, order) => sum + (order.kind === "grant" ? order.bytes : 0), 0);
@@ -279,12 +357,10 @@ export class ServerStream {
   }
 }
 
-/** What is asked, and where the rows begin. */
-function decodeAsked(header: FrameHeader, body: ArrayBufferLike): { asked: Asked; at: number } {
-  const { n, d, entries, experts, rowsType } = header;
+function decodeAsked(header: FrameHeader, body: ArrayBufferLike): Asked {
   return header.unit === UnitType.denoiser
-    ? { asked: { unit: decodeUnit(header, body) }, at: unitRowsAt(entries) }
-    : { asked: { csr: decodeExpertRows(header, body, 0) }, at: requestLayout(n, d, entries, experts, rowsType).rows };
+    ? { unit: decodeUnit(header, body) }
+    : { csr: decodeExpertRows(header, body, 0) };
 }
 
 function expertsOf({ csr, unit }: Asked): readonly number[] {

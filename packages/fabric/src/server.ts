@@ -33,6 +33,8 @@ export interface ExchangeServerOptions {
   readonly services?: readonly GrpcService[];
   /** Bytes of request bodies in flight over all streams. */
   readonly creditBytes?: number;
+  /** Folder of memory where routers on a socket file may put segments for their rows; without it they go by the socket. */
+  readonly segmentFolder?: string | undefined;
 }
 
 export interface ExchangeServer {
@@ -52,6 +54,7 @@ export interface ExchangeHost {
   /** layer · 65536 + expert of every slot. */
   held: ReadonlySet<number>;
   draining: boolean;
+  readonly segmentFolder: string | undefined;
   readonly handlers: ExchangeHandlers;
   readonly ledger: CreditLedger<ServerStream>;
   readonly pool: BufferPool;
@@ -64,6 +67,7 @@ export async function serveExchange(options: ExchangeServerOptions): Promise<Exc
     holds: options.holds,
     held: heldKeys(options.holds),
     draining: false,
+    segmentFolder: options.listen.startsWith("unix:") ? options.segmentFolder : undefined,
     handlers: options.handlers,
     ledger: new CreditLedger(creditBytes),
     pool: new BufferPool(creditBytes),

@@ -1,9 +1,20 @@
 // Whole denoisers over the exchange: latent, timestep and context there, velocity back, by real sockets; and what is refused.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { decodeUnit, encodeUnit, unitRowsAt } from "./body.ts";
 import { FrameKind, UnitType, WireType, frameHeader } from "./frame.ts";
 import { connectExchange, serveExchange } from "./index.ts";
-import type { DenoiserRequest, DenoiserUnit, ExchangeAnswer, ExchangeClient, ExchangeOptions } from "./index.ts";
+import type {
+  DenoiserRequest,
+  DenoiserUnit,
+  ExchangeAnswer,
+  ExchangeClient,
+  ExchangeOptions,
+  ExchangePath,
+} from "./index.ts";
+import { packRows, unpackRows } from "./wire-rows.ts";
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -26,14 +37,34 @@ function request(changes: Partial<Omit<ExchangeOptions, "csr" | "unit">> = {}, a
   return { ...base, wire: WireType.f32, timeoutMs: 5000, ...changes };
 }
 
-async function link(handlers: Parameters<typeof serveExchange>[0]["handlers"]): Promise<ExchangeClient> {
-  const server = await serveExchange({ listen: "127.0.0.1:0", holds, handlers });
+async function link(
+  handlers: Parameters<typeof serveExchange>[0]["handlers"],
+  path: ExchangePath = "tcp",
+): Promise<ExchangeClient> {
+  const folder = mkdtempSync(join(tmpdir(), "moevie-unit-"));
+  cleanups.push(() => rmSync(folder, { recursive: true }));
+  const listen = path === "tcp" ? "127.0.0.1:0" : `unix:${join(folder, "shard.sock")}`;
+  const segmentFolder = path === "segment" ? folder : undefined;
+  const server = await serveExchange({ listen, holds, handlers, segmentFolder });
   cleanups.push(() => server.close(0));
   const ready = Promise.withResolvers<void>();
-  const client = connectExchange(server.address, { onChange: () => ready.resolve() });
+  const onChange = (): void => {
+    if (client.path === path) ready.resolve();
+  };
+  const client = connectExchange(server.address, { onChange, segmentFolder });
   cleanups.push(() => client.close());
   await ready.promise;
   return client;
+}
+
+/** What is left of values that cross in `type`. */
+function roundTo(type: WireType, values: Float32Array): Float32Array {
+  const packed = new ArrayBuffer(values.length * 4);
+  packRows(values, type, packed, 0);
+  const out = new Float32Array(values.length);
+  if (type === WireType.f32) return new Float32Array(packed);
+  unpackRows(packed, 0, type, values.length, out);
+  return out;
 }
 
 /** The velocity is the latent plus its context's first value plus the timestep. */
@@ -45,6 +76,20 @@ const denoiser = ({ rows: values, unit: asked }: DenoiserRequest): Promise<Excha
   });
 
 describe("a whole denoiser", () => {
+  test.each(["tcp", "unix", "segment"] as const)("is the same by %s in every element type", async (path) => {
+    const client = await link({ denoiser }, path);
+    for (const wire of [WireType.f32, WireType.f16, WireType.bf16]) {
+      const { partial, release } = await client.exchange(request({ wire }));
+      const sent = roundTo(wire, latent);
+      const answered = roundTo(
+        wire,
+        sent.map((value) => value + (context[0] ?? NaN) + 857),
+      );
+      expect([...partial]).toEqual([...answered]);
+      release();
+    }
+  });
+
   test("gets latent, timestep and context as they are, and its velocity comes back", async () => {
     const seen: DenoiserRequest[] = [];
     const client = await link({

@@ -1,6 +1,6 @@
 // Settings of a router. The only file here that reads the environment it is given.
 import { limit } from "@moevie/contracts";
-import { WireType } from "@moevie/fabric";
+import { SEGMENT_FOLDER, WireType, parseSegmentFolder } from "@moevie/fabric";
 import { DEVICE_SETTINGS, expandAddresses, readConfig } from "@moevie/runtime";
 import type { PeerAddress, ServiceContext } from "@moevie/runtime";
 
@@ -19,6 +19,8 @@ export interface RouterConfig {
   readonly intraOpThreads: number;
   /** Addresses of the shards; the place in the list is the shard's index. */
   readonly shards: readonly PeerAddress[];
+  /** Folder of memory for rows to shards of this host; without one they go by the socket. */
+  readonly segmentFolder: string | undefined;
   readonly wire: WireType;
   /** Evaluations that run as one batch at most; 1: each runs alone. */
   readonly batchMax: number;
@@ -35,6 +37,7 @@ export function routerConfig(env: ServiceContext["env"]): RouterConfig {
   const read = readConfig(env, {
     ...DEVICE_SETTINGS,
     MOEVIE_SHARDS: { kind: "list" },
+    MOEVIE_SEGMENT_DIR: { kind: "string", default: SEGMENT_FOLDER },
     MOEVIE_WIRE_TYPE: { kind: "enum", values: ["f32", "bf16", "f16"], default: "f32" },
     MOEVIE_BATCH_MAX: { kind: "int", default: limit("batchEvaluationsMax"), min: 1, max: limit("batchEvaluationsMax") },
     MOEVIE_BRANCH_ROWS_MIN: { kind: "int", default: BRANCH_ROWS_MIN, min: 0, max: ROWS_MAX },
@@ -46,6 +49,7 @@ export function routerConfig(env: ServiceContext["env"]): RouterConfig {
     device: read.MOEVIE_DEVICE,
     intraOpThreads: read.MOEVIE_INTRA_OP_THREADS,
     shards: expandAddresses(read.MOEVIE_SHARDS, "MOEVIE_SHARDS"),
+    segmentFolder: parseSegmentFolder("MOEVIE_SEGMENT_DIR", read.MOEVIE_SEGMENT_DIR),
     wire: WireType[read.MOEVIE_WIRE_TYPE],
     batchMax: read.MOEVIE_BATCH_MAX,
     branchRowsMin: read.MOEVIE_BRANCH_ROWS_MIN,

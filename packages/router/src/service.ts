@@ -39,6 +39,7 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     model: { layers, experts },
     log,
     metrics,
+    segmentFolder: config.segmentFolder,
   });
   const statistics = new ExpertStatistics(layers, experts);
   const hedges = new HedgePolicy({ share: config.hedgeShare });

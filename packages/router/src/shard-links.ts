@@ -1,7 +1,7 @@
 // The router's shards: a stream to each, what they hold, who may serve which expert of a layer just now, and how busy each is with this router.
 import { MoevieError, limit } from "@moevie/contracts";
 import { connectExchange } from "@moevie/fabric";
-import type { ExchangeClient } from "@moevie/fabric";
+import type { ExchangeClient, ExchangePath } from "@moevie/fabric";
 import { holdersOf, uncovered } from "@moevie/placement";
 import type { ModelExperts, ShardPlacement } from "@moevie/placement";
 import { newPeers, pause } from "@moevie/runtime";
@@ -15,7 +15,11 @@ export interface ShardLinksOptions {
   readonly model: ModelExperts;
   readonly log: Pick<Logger, "info" | "warn">;
   readonly metrics: Metrics;
+  /** Folder of memory for rows to shards of this host; without it they go by the socket. */
+  readonly segmentFolder?: string | undefined;
 }
+
+const PATHS: readonly ExchangePath[] = ["tcp", "unix", "segment"];
 
 /** Shards by expert, [experts][any]. */
 export type Holders = readonly (readonly number[])[];
@@ -33,6 +37,7 @@ export class ShardLinks {
   readonly rowsInFlight: Uint32Array;
   /** performance.now() since when connected shards do not hold everything. */
   missingSinceMs: number | undefined;
+  readonly #noSegmentTold = new Set<number>();
   #changed = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
 
@@ -61,10 +66,16 @@ export class ShardLinks {
   }
 
   /** Every shard, whether it may be used, and what it says it holds. */
-  held(): readonly { readonly address: string; readonly ready: boolean; readonly slots: ShardPlacement["slots"] }[] {
+  held(): readonly {
+    readonly address: string;
+    readonly ready: boolean;
+    readonly path: ExchangePath | undefined;
+    readonly slots: ShardPlacement["slots"];
+  }[] {
     return this.clients.map((_, index) => ({
       address: this.#options.addresses[index]?.address ?? "",
       ready: this.#ready[index] === true,
+      path: this.clients[index]?.path,
       slots: this.#shards[index]?.slots ?? [],
     }));
   }
@@ -137,6 +148,8 @@ export class ShardLinks {
     while (this.clients.length < index) this.clients.push(undefined);
     this.clients[index] = connectExchange(address, {
       onChange: () => this.#refresh(),
+      segmentFolder: this.#options.segmentFolder,
+      onNoSegment: (why) => this.#noSegment(index, why),
       onLateAnswer: () => metrics.add("moevie_exchange_late_answers_total", labels),
     });
   }
@@ -154,6 +167,13 @@ export class ShardLinks {
     }
   }
 
+  /** Says once for each shard why rows do not go by a segment where they could. */
+  #noSegment(shard: number, why: string): void {
+    if (this.#noSegmentTold.has(shard)) return;
+    this.#noSegmentTold.add(shard);
+    this.#options.log.warn({ shard, why }, "no segment: rows go by the socket");
+  }
+
   #refresh(): void {
     const { digest, log, metrics } = this.#options;
     const held = this.clients.map((client) => client?.holds());
@@ -166,6 +186,8 @@ export class ShardLinks {
       if (this.clients[index] === undefined) return;
       const shard = String(index);
       metrics.set("moevie_expert_shard_ready", { shard }, this.#ready[index] ? 1 : 0);
+      const path = this.#ready[index] ? this.clients[index]?.path : undefined;
+      for (const each of PATHS) metrics.set("moevie_exchange_path", { shard, path: each }, each === path ? 1 : 0);
       if (holds !== undefined && !this.#ready[index])
         log.warn({ shard, digest: holds.digest }, "shard serves another bundle");
       else if (before[index] !== this.#ready[index]) log.info({ shard, ready: this.#ready[index] }, "shard changed");

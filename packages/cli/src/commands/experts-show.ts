@@ -17,6 +17,8 @@ interface RouterAnswer {
   readonly shards: readonly {
     readonly address: string;
     readonly ready: boolean;
+    /** What rows go by; a router of an older version does not say. */
+    readonly path?: string;
     readonly slots: readonly (readonly [layer: number, expert: number])[];
   }[];
 }
@@ -137,11 +139,12 @@ function ruler(columns: number): string {
   return Array.from({ length: columns }, (_, column) => (column % 8 === 0 ? "|" : "·")).join("");
 }
 
-function shardLine({ address, ready, slots }: RouterAnswer["shards"][number], index: number): string {
+function shardLine({ address, ready, path, slots }: RouterAnswer["shards"][number], index: number): string {
   const layers = new Map<number, number[]>();
   for (const [layer, expert] of slots) layers.set(layer, [...(layers.get(layer) ?? []), expert]);
   const held = Array.from(layers, ([layer, experts]) => `${layer}: ${ranges(experts)}`);
-  return `  shard ${index}  ${ready ? "ready" : "away "}  ${address.split("/").at(-1)}  ${held.join("; ")}`;
+  const by = (path ?? "").padEnd("segment".length);
+  return `  shard ${index}  ${ready ? "ready" : "away "}  ${by}  ${address.split("/").at(-1)}  ${held.join("; ")}`;
 }
 
 /** "0-3 7 9-10". */

@@ -156,8 +156,7 @@ test("a folder that fills up costs a call its place, and no process its life; wh
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=400k", "none", segments], { encoding: "utf8" });
   expect(mounted.status, mounted.stderr).toBe(0);
   cleanups.push(() => void spawnSync("umount", ["--lazy", segments]));
-  const echo: ExchangeHandler = ({ rows }) => Promise.resolve({ partial: rows.slice(), queueUs: 0, computeUs: 0 });
-  await serve(echo, listen, segments);
+  await serve(({ rows }) => Promise.resolve({ partial: rows.slice(), queueUs: 0, computeUs: 0 }), listen, segments);
   const client = await connectBySegment(listen, segments);
   const [n, width] = [1000, 64];
   const rows = Uint32Array.from({ length: n }, (_, row) => row);

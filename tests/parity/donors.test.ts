@@ -113,15 +113,13 @@ test("with a controller: it is told by the router at once, and asks the donor it
   try {
     const evaluate = async (): Promise<Float32Array> => (await cluster.denoise(bundle, latent, 500, rows)).velocity;
     const calm = await evaluate();
-    // Left to itself it looks once a minute, and calls a shard gone after half of one.
-    cluster.startController({ MOEVIE_PLAN_MS: "60000" });
+    // Left to itself it would not look again before the evaluation's own deadline.
+    cluster.startController({ MOEVIE_PLAN_MS: "600000" });
     await vi.waitFor(async () => expect(await cluster.plan(0)).toMatchObject({ leads: true, fence: 1 }), 30_000);
     cluster.killShard(1);
     const startMs = performance.now();
     expect(await evaluate()).toEqual(calm);
-    const tookMs = performance.now() - startMs;
-    console.log(`${Math.round(tookMs)} ms from kill -9 to the step's answer, a controller leads`);
-    expect(tookMs).toBeLessThan(25_000);
+    console.log(`${Math.round(performance.now() - startMs)} ms from kill -9 to the step's answer, a controller leads`);
     const lastRebalance = { why: expect.stringMatching(/^no shard holds expert/) as string };
     await vi.waitFor(async () => expect(await cluster.plan(0)).toMatchObject({ lastRebalance }), 30_000);
     expect(await cluster.metrics()).not.toMatch(/^moevie_donor_loads_total\{.*\} [1-9]/m);

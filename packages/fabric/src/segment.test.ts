@@ -151,12 +151,13 @@ test("a shard that comes back gets a segment of its own; without a folder, or wh
   await vi.waitUntil(() => readdirSync(segments).length === 0);
 });
 
+const echo: ExchangeHandler = ({ rows }) => Promise.resolve({ partial: rows.slice(), queueUs: 0, computeUs: 0 });
+
 test("a folder that fills up costs a call its place, and no process its life; what there is goes on being used", async () => {
   const { segments, listen } = folders();
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=400k", "none", segments], { encoding: "utf8" });
   expect(mounted.status, mounted.stderr).toBe(0);
   cleanups.push(() => void spawnSync("umount", ["--lazy", segments]));
-  const echo: ExchangeHandler = ({ rows }) => Promise.resolve({ partial: rows.slice(), queueUs: 0, computeUs: 0 });
   await serve(echo, listen, segments);
   const client = await connectBySegment(listen, segments);
   const [n, width] = [1000, 64];

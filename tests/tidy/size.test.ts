@@ -20,7 +20,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   fabric: 2800,
   gateway: 950,
   importer: 2600,
-  "job-store": 3950,
+  "job-store": 4200,
   placement: 900,
   router: 1450,
   runtime: 1750,

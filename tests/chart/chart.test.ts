@@ -229,7 +229,7 @@ describe("with NATS", () => {
         MOEVIE_CHECKPOINTS_MIB_MIN: "64",
         MOEVIE_S3_REGION: "us-east-1",
       });
-      const { env = [] } = containerOf(objects, service);
+      const { env } = containerOf(objects, service);
       const secret = env.find(({ name }) => name === "MOEVIE_S3_SECRET_KEY");
       expect(secret).toMatchObject({ valueFrom: { secretKeyRef: { name: "bucket", key: "secretKey" } } });
       const mounts = containerOf(objects, service).volumeMounts?.map(({ name }) => name);

@@ -32,7 +32,7 @@ async function opened(settings: Readonly<Record<string, string>>, notices: strin
 jobStoreContract("NATS with checkpoints behind S3", () =>
   openedWith(nats.url, async () => {
     const prefix = `${randomUUID()}/`;
-    const place = await openCheckpointBucket({ ...s3, region: "us-east-1", prefix }, () => undefined);
+    const place = await openCheckpointBucket({ ...s3.access, prefix }, () => undefined);
     return { large: { place, bytesMin: 0 }, path: (name) => s3.path(`${prefix}${name}`) };
   }),
 );

@@ -42,6 +42,12 @@ export class S3Server {
     return server;
   }
 
+  /** What a client needs, but for a prefix. */
+  get access() {
+    const { endpoint, bucket, accessKey, secretKey } = this;
+    return { endpoint, bucket, accessKey, secretKey, region: "us-east-1" };
+  }
+
   /** Path of an object's bytes. */
   path(key: string): string {
     return join(this.folder, this.bucket, key);

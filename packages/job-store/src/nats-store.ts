@@ -340,6 +340,10 @@ class NatsStore implements JobStore {
     return Promise.resolve(this.#table.index.counts());
   }
 
+  deadCount(): Promise<number> {
+    return Promise.resolve(this.#table.index.deadCount());
+  }
+
   waitForChange(wait: { readonly after: number; readonly signal: AbortSignal }): Promise<void> {
     return this.#changes.wait(wait.after, wait.signal);
   }

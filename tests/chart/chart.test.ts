@@ -24,7 +24,7 @@ const VARIANTS: readonly (readonly string[])[] = [
   ],
   [
     "--set",
-    "nats.servers=tls://nats.messaging:4222,nats.replicas=3,nats.credentialsSecret=nats,nats.tlsSecret=nats-tls,nats.clientCertificate=true,control.replicas=3,checkpoints.place=s3,checkpoints.s3.bucket=clips,checkpoints.s3.prefix=a/b,checkpoints.s3.credentialsSecret=bucket",
+    "nats.servers=tls://nats.messaging:4222,nats.replicas=3,nats.credentialsSecret=nats,nats.tlsSecret=nats-tls,nats.clientCertificate=true,control.replicas=3,checkpoints.place=s3,checkpoints.s3.endpoint=http://s3.storage:9000,checkpoints.s3.bucket=clips,checkpoints.s3.prefix=a/b,checkpoints.s3.credentialsSecret=bucket",
   ],
 ];
 const NATS = VARIANTS.at(-1)!;

@@ -56,7 +56,7 @@ describe("sizes", () => {
 
 describe("a place that cannot be used is refused at the start and named", () => {
   test.each([
-    ["no key", { MOEVIE_CHECKPOINTS: "s3://bucket/prefix" }, /MOEVIE_S3_ACCESS_KEY is not set/],
+    ["no server", { MOEVIE_CHECKPOINTS: "s3://bucket/prefix" }, /MOEVIE_S3_ENDPOINT is not set/],
     ["no kind of place", { MOEVIE_CHECKPOINTS: "/somewhere" }, /allowed: file:\/\/\/FOLDER or s3:/],
     ["a folder under a file", { MOEVIE_CHECKPOINTS: "file:///etc/passwd/x" }, /which cannot be written/],
   ])("%s", async (_what, settings, said) => {

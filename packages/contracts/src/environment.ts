@@ -23,7 +23,7 @@ export const ENVIRONMENT = {
   MOEVIE_CHECKPOINTS:
     "Where large checkpoints go in place of NATS: file:///FOLDER that all schedulers share, or s3://BUCKET/PREFIX; unset: into NATS.",
   MOEVIE_CHECKPOINTS_MIB_MIN: "Size from which a checkpoint counts as large, in MiB; 0: each does.",
-  MOEVIE_S3_ENDPOINT: "URL of the S3 server, without the bucket.",
+  MOEVIE_S3_ENDPOINT: "URL of the S3 server, without the bucket; needed for an s3: place.",
   MOEVIE_S3_REGION: "Its region.",
   MOEVIE_S3_ACCESS_KEY: "Access key at the S3 server.",
   MOEVIE_S3_SECRET_KEY: "That key's secret.",

@@ -31,7 +31,7 @@ export const STORE_SETTINGS = {
   MOEVIE_NATS_TLS_KEY_FILE: { kind: "path", default: "" },
   MOEVIE_CHECKPOINTS: { kind: "string", default: "" },
   MOEVIE_CHECKPOINTS_MIB_MIN: { kind: "int", min: 0, max: CHECKPOINT_MIB_CEILING, default: limit("natsCheckpointMib") },
-  MOEVIE_S3_ENDPOINT: { kind: "url", default: "https://s3.amazonaws.com" },
+  MOEVIE_S3_ENDPOINT: { kind: "url", default: "" },
   MOEVIE_S3_REGION: { kind: "string", default: "us-east-1" },
   MOEVIE_S3_ACCESS_KEY: { kind: "string", default: "" },
   MOEVIE_S3_SECRET_KEY: { kind: "string", default: "" },
@@ -83,11 +83,11 @@ async function largeCheckpoints(
   const [, bucket, path = ""] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([\w./-]*))?$/.exec(given) ?? [];
   if (bucket === undefined)
     throw new MoevieError("CONFIG_INVALID", `MOEVIE_CHECKPOINTS is "${given}"; allowed: ${PLACES_ALLOWED}`);
-  for (const name of ["MOEVIE_S3_ACCESS_KEY", "MOEVIE_S3_SECRET_KEY"] as const)
+  for (const name of ["MOEVIE_S3_ENDPOINT", "MOEVIE_S3_ACCESS_KEY", "MOEVIE_S3_SECRET_KEY"] as const)
     if (config[name] === "")
       throw new MoevieError(
         "CONFIG_INVALID",
-        `${name} is not set; allowed: the key for MOEVIE_CHECKPOINTS, "${given}"`,
+        `${name} is not set; allowed: what the S3 server of MOEVIE_CHECKPOINTS needs, "${given}"`,
       );
   const access = {
     endpoint: config.MOEVIE_S3_ENDPOINT,

@@ -24,6 +24,18 @@ const ROWS = [
         [q("max by (state) (moevie_jobs_in_state)", "{{state}}")],
       ],
       [
+        "Dead jobs",
+        "short",
+        "Jobs that failed for no fault of their caller; zero is good. docs/operations/job-store.md says what to do.",
+        [q("max(moevie_jobs_dead)", "dead")],
+      ],
+      [
+        "Jobs refused",
+        "ops",
+        "QUEUE_FULL: all waiting jobs together; TENANT_QUEUE_FULL: those of one tenant.",
+        [q("sum by (reason) (rate(moevie_jobs_refused_total[$__rate_interval]))", "{{reason}}")],
+      ],
+      [
         "Jobs finished",
         "ops",
         "Jobs that ended, by outcome.",

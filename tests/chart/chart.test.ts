@@ -24,7 +24,7 @@ const VARIANTS: readonly (readonly string[])[] = [
   ],
   [
     "--set",
-    "nats.servers=tls://nats.messaging:4222,nats.replicas=3,nats.credentialsSecret=nats,nats.tlsSecret=nats-tls,nats.clientCertificate=true,control.replicas=3",
+    "nats.servers=tls://nats.messaging:4222,nats.replicas=3,nats.credentialsSecret=nats,nats.tlsSecret=nats-tls,nats.clientCertificate=true,control.replicas=3,checkpoints.place=s3,checkpoints.s3.endpoint=http://s3.storage:9000,checkpoints.s3.bucket=clips,checkpoints.s3.prefix=a/b,checkpoints.s3.credentialsSecret=bucket",
   ],
 ];
 const NATS = VARIANTS.at(-1)!;
@@ -51,6 +51,9 @@ describe("helm", () => {
     ["a tenant no caller can be", "tenants.weights._=1", /weights/],
     ["pods that would share SQLite", "control.replicas=2", /nats\.servers is empty/],
     ["a certificate without its secret", "nats.clientCertificate=true", /nats\.tlsSecret is empty/],
+    ["a place without NATS", "checkpoints.place=s3", /nats\.servers is empty/],
+    ["a folder without its claim", "nats.servers=nats://nats:4222,checkpoints.place=file", /existingClaim is empty/],
+    ["a bucket without its key", "nats.servers=nats://nats:4222,checkpoints.place=s3", /credentialsSecret is empty/],
     ["credentials in an address", "nats.servers=nats://me:secret@nats:4222", /servers/],
     ["a GPU device without a GPU", "decoder.device=cuda:0", /decoder\.gpus is 0/],
   ])("refuses %s and names it", (_what, setting, message) => {
@@ -222,12 +225,30 @@ describe("with NATS", () => {
         MOEVIE_NATS_REPLICAS: "3",
         MOEVIE_NATS_CREDENTIALS_FILE: "/etc/moevie/nats/nats.creds",
         MOEVIE_NATS_TLS_KEY_FILE: "/etc/moevie/nats-tls/tls.key",
+        MOEVIE_CHECKPOINTS: "s3://clips/a/b",
+        MOEVIE_CHECKPOINTS_MIB_MIN: "64",
+        MOEVIE_S3_REGION: "us-east-1",
       });
+      const { env } = containerOf(objects, service);
+      const secret = env.find(({ name }) => name === "MOEVIE_S3_SECRET_KEY");
+      expect(secret).toMatchObject({ valueFrom: { secretKeyRef: { name: "bucket", key: "secretKey" } } });
       const mounts = containerOf(objects, service).volumeMounts?.map(({ name }) => name);
       expect(mounts).toEqual(expect.arrayContaining(["nats-credentials", "nats-tls"]));
       expect(mounts).not.toContain("data");
     }
   });
+});
+
+test("a folder for large checkpoints is the claim named, mounted where the setting says", () => {
+  const claim = "checkpoints.place=file,checkpoints.existingClaim=shared,checkpoints.mibMin=0";
+  const objects = render("--set", `nats.servers=nats://nats:4222,${claim}`);
+  const control = objects.find((object) => object.metadata.name === "moevie-control");
+  expect(JSON.stringify(control)).toContain('{"name":"checkpoints","persistentVolumeClaim":{"claimName":"shared"}}');
+  for (const service of ["gateway", "scheduler"]) {
+    const container = containerOf(objects, service);
+    expect(environmentOf(container)).toMatchObject({ MOEVIE_CHECKPOINTS: "file:///checkpoints" });
+    expect(container.volumeMounts).toContainEqual({ name: "checkpoints", mountPath: "/checkpoints" });
+  }
 });
 
 describe("settings", () => {

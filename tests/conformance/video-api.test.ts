@@ -20,10 +20,11 @@ let server: GrpcServer;
 let drain: AbortController;
 let client: VideoClient;
 let raw: Client;
+let metrics: Metrics;
 
 async function serve(listen: string): Promise<void> {
   const log = await createLogger({ service: "gateway", level: "fatal", format: "json" });
-  const metrics = new Metrics("gateway");
+  metrics = new Metrics("gateway");
   const tracing = await openTracing({ service: "gateway", endpoint: "", sampleRatio: 1 });
   drain = new AbortController();
   const gateway: Gateway = {
@@ -210,13 +211,14 @@ describe("errors", () => {
     expect(error.code).toBe(code);
     expect(error.details[0]).toMatchObject({ reason, domain: "moevie" });
   });
-  test("a full queue is RESOURCE_EXHAUSTED with a time to wait", async () => {
+  test("a full queue is RESOURCE_EXHAUSTED with a time to wait, and counted", async () => {
     for (let job = 0; job < 10; job += 1) await client.createVideo({ prompt: "a dog" });
     await expect(client.createVideo({ prompt: "a dog" })).rejects.toMatchObject({
       reason: "QUEUE_FULL",
       code: "RESOURCE_EXHAUSTED",
       retryAfterMs: 5000,
     });
+    expect(await metrics.text()).toMatch(/^moevie_jobs_refused_total\{.*reason="QUEUE_FULL".*\} 1$/m);
   });
   test("a download before the end is VIDEO_NOT_READY", async () => {
     const { name } = await client.createVideo({ prompt: "a dog" });

@@ -1,6 +1,7 @@
 // Two whole clusters on one NATS server share its jobs: one is killed in the middle of its clips, the other finishes them as if nothing
 // had been, and every gateway answers for every job.
-import { readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openNatsStore, type JobStore } from "@moevie/job-store";
@@ -121,6 +122,33 @@ describe("two clusters on one NATS server", () => {
     await recordOf(id, ({ state }) => state.kind === "completed");
     expect(await store.get(id)).toMatchObject({ attempt: 1 });
     expect(await ask(served, "watch", `videos/${id}`)).toMatchObject({ state: "completed" });
+  });
+});
+
+describe("a cluster whose checkpoints go to a folder", () => {
+  it("goes on at the checkpoint there after a kill -9 of its scheduler, with the bytes of an undisturbed run", async () => {
+    const place = mkdtempSync(join(tmpdir(), "moevie-place-"));
+    try {
+      const served = await serve(nats.url, {
+        MOEVIE_CHECKPOINTS: `file://${place}`,
+        MOEVIE_CHECKPOINTS_MIB_MIN: "0",
+        MOEVIE_CHECKPOINT_STEPS: "5",
+      });
+      const id = await submit(served, 7);
+      await recordOf(id, ({ progress }) => progress.step >= 12);
+      expect(readdirSync(join(place, id)).every((name) => name.endsWith(".large.checkpoint"))).toBe(true);
+      process.kill(served.session.pidOf("scheduler"), "SIGKILL");
+      await served.command.says(/going on from the checkpoint/);
+      await recordOf(id, ({ state }) => state.kind === "completed");
+      expect((await store.get(id)).attempt).toBe(2);
+      const again = await submit(served, 7);
+      await recordOf(again, ({ state }) => state.kind === "completed");
+      expect((await file(served, id)) === (await file(served, again))).toBe(true);
+      // What the killed one was writing stays until a sweep.
+      await expect.poll(() => existsSync(join(place, again)), { timeout: WAIT_MS }).toBe(false);
+    } finally {
+      rmSync(place, { recursive: true, force: true });
+    }
   });
 });
 

@@ -176,5 +176,7 @@ test("a folder whose services run is left alone, and one that is sound is not re
   expect(sound.code).toBe(0);
   expect(sound.text).toContain("is sound: nothing was changed");
   await rename(join(data, "jobs.db"), join(data, "elsewhere.db"));
-  expect((await moevie("store", "check", "--data", data)).text).toContain("is not there");
+  const gone = await moevie("store", "check", "--data", data);
+  expect(gone.code).toBe(1);
+  expect(gone.text).toContain(`is not there: ${data} holds no jobs`);
 });

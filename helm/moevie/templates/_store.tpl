@@ -24,6 +24,7 @@
   value: /etc/moevie/nats-tls/tls.key
 {{- end }}
 {{- end }}
+{{- include "moevie.checkpointEnvironment" . }}
 {{- end }}
 {{- with .Values.tenants.weights }}
 - name: MOEVIE_TENANT_WEIGHTS
@@ -33,6 +34,31 @@
   value: {{ .Values.tenants.queuedMax | quote }}
 - name: MOEVIE_TENANT_RUNNING_MAX
   value: {{ .Values.tenants.runningMax | quote }}
+{{- end }}
+
+{{/* Where large checkpoints go in place of NATS. */}}
+{{- define "moevie.checkpointEnvironment" -}}
+{{- with .Values.checkpoints }}
+{{- if .place }}
+- name: MOEVIE_CHECKPOINTS
+  value: {{ eq .place "file" | ternary "file:///checkpoints" (printf "s3://%s/%s" .s3.bucket .s3.prefix) | quote }}
+- name: MOEVIE_CHECKPOINTS_MIB_MIN
+  value: {{ .mibMin | quote }}
+{{- if eq .place "s3" }}
+- name: MOEVIE_S3_ENDPOINT
+  value: {{ .s3.endpoint | quote }}
+- name: MOEVIE_S3_REGION
+  value: {{ .s3.region | quote }}
+{{- range $name, $key := dict "MOEVIE_S3_ACCESS_KEY" "accessKey" "MOEVIE_S3_SECRET_KEY" "secretKey" }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.checkpoints.s3.credentialsSecret }}
+      key: {{ $key }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* A map of weights as tenant=weight, comma separated. */}}
@@ -58,6 +84,10 @@
 - name: nats-tls
   mountPath: /etc/moevie/nats-tls
   readOnly: true
+{{- end }}
+{{- if eq .Values.checkpoints.place "file" }}
+- name: checkpoints
+  mountPath: /checkpoints
 {{- end }}
 {{- end }}
 {{- end }}

@@ -20,6 +20,13 @@ export const ENVIRONMENT = {
     "PEM file of the authorities that may sign the NATS server's certificate; unset: the system's.",
   MOEVIE_NATS_TLS_CERTIFICATE_FILE: "PEM file of the certificate shown to the NATS server.",
   MOEVIE_NATS_TLS_KEY_FILE: "PEM file of that certificate's key.",
+  MOEVIE_CHECKPOINTS:
+    "Where large checkpoints go in place of NATS: file:///FOLDER that all schedulers share, or s3://BUCKET/PREFIX; unset: into NATS.",
+  MOEVIE_CHECKPOINTS_MIB_MIN: "Size from which a checkpoint counts as large, in MiB; 0: each does.",
+  MOEVIE_S3_ENDPOINT: "URL of the S3 server, without the bucket; needed for an s3: place.",
+  MOEVIE_S3_REGION: "Its region.",
+  MOEVIE_S3_ACCESS_KEY: "Access key at the S3 server.",
+  MOEVIE_S3_SECRET_KEY: "That key's secret.",
   MOEVIE_TENANT_WEIGHTS: "tenant=weight of the shares of tenants, comma separated; one that is not named has 1.",
   MOEVIE_TENANT_QUEUED_MAX: "Jobs of one tenant that may wait; 0, the default: no bound but the queue's.",
   MOEVIE_TENANT_RUNNING_MAX: "Jobs of one tenant that may run at once, over all schedulers; 0, the default: no bound.",

@@ -69,6 +69,12 @@ export const LIMITS = {
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
   metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
   checkpointBytesMax: { value: 1025 * MIB, what: "One checkpoint, a file beside the job store." },
+  natsCheckpointMib: {
+    value: 64,
+    what: "Size from which checkpoints go to MOEVIE_CHECKPOINTS in place of NATS unless configured, in MiB.",
+  },
+  s3CallMsMax: { value: 120_000, what: "One call to the S3 server, a whole checkpoint's upload included." },
+  s3RangeBytesMax: { value: 16 * MIB, what: "Part of a checkpoint that one call reads from the S3 server." },
   queueRetryAfterMs: { value: 5_000, what: "What QUEUE_FULL tells the caller to wait." },
   storeBytesMax: { value: 4096 * MIB, what: "The job store's file." },
   storeCallsInFlightMax: { value: 1024, what: "Calls one process has waiting at its job store." },

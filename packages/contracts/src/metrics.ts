@@ -29,6 +29,16 @@ export const METRICS = {
     labels: ["outcome", "reason"],
   },
   moevie_jobs_in_state: { kind: "gauge", help: "Jobs in the store by state.", labels: ["state"] },
+  moevie_jobs_dead: {
+    kind: "gauge",
+    help: "Failed jobs in the store that failed for no fault of their caller: `moevie jobs dead` shows them.",
+    labels: [],
+  },
+  moevie_jobs_refused_total: {
+    kind: "counter",
+    help: "Jobs the gateway refused for want of room in the queue or of their tenant's part of it.",
+    labels: ["reason"],
+  },
   moevie_job_duration_seconds: {
     kind: "histogram",
     help: "From lease to end.",

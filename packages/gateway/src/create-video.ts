@@ -5,6 +5,7 @@ import {
   PRIORITIES,
   TENANT_ALLOWED,
   TENANT_KEY,
+  asMoevieError,
   checkFields,
   isTenant,
   priorityName,
@@ -17,6 +18,9 @@ import { DEFAULT_TENANT, type JobRecord } from "@moevie/job-store";
 import type { Gateway } from "./gateway.ts";
 import { checkRequestId } from "./names.ts";
 import { parseVideoSpec, type ValidVideoSpec } from "./valid-video-spec.ts";
+
+/** Why a job that is right is refused all the same. */
+export const REFUSALS = ["QUEUE_FULL", "TENANT_QUEUE_FULL"] as const;
 
 /** The accepted job, or the spec as it would run when the caller only wanted it checked. Throws INVALID_FIELD, REQUEST_ID_REUSED, QUEUE_FULL, TENANT_QUEUE_FULL. */
 export async function createVideo(
@@ -35,7 +39,7 @@ export async function createVideo(
   const { spec, warnings } = parseVideoSpec(request.spec, gateway.model);
   if (request.validateOnly) return { spec, warnings };
   return gateway.tracing.span("create-video", { traceparent: call.traceparent }, async (span) => {
-    const submission = await gateway.store.submit(spec, {
+    const submitted = gateway.store.submit(spec, {
       ...(request.requestId === ""
         ? {}
         : { requestId: request.requestId.toLowerCase(), requestDigest: digestOf(request) }),
@@ -45,6 +49,11 @@ export async function createVideo(
       ...(typeof request.deadlineSeconds === "number" ? { deadlineMs: Math.ceil(request.deadlineSeconds * 1000) } : {}),
       bundleDigest: gateway.bundleDigest,
       warnings,
+    });
+    const submission = await submitted.catch((thrown: unknown) => {
+      const { reason } = asMoevieError(thrown);
+      if (REFUSALS.some((known) => known === reason)) gateway.metrics.add("moevie_jobs_refused_total", { reason });
+      throw thrown;
     });
     if (!submission.repeated) {
       gateway.metrics.add("moevie_jobs_submitted_total");

@@ -6,6 +6,7 @@ import { JOB_STATE_KINDS, openJobStore } from "@moevie/job-store";
 import { pause, runService } from "@moevie/runtime";
 import { publicServices } from "./api.ts";
 import { gatewayConfig } from "./config.ts";
+import { REFUSALS } from "./create-video.ts";
 import type { Gateway } from "./gateway.ts";
 import { gatewayHttp } from "./http.ts";
 import { OpenCalls } from "./open-calls.ts";
@@ -53,6 +54,10 @@ runService({
       signal,
     };
     metrics.declare("moevie_jobs_submitted_total");
+    metrics.declare(
+      "moevie_jobs_refused_total",
+      REFUSALS.map((reason) => ({ reason })),
+    );
     const counting = countJobs(gateway);
     return {
       grpc: publicServices(gateway),
@@ -71,6 +76,7 @@ async function countJobs({ store, metrics, signal, log }: Gateway): Promise<void
     try {
       const counts = await store.counts();
       for (const state of JOB_STATE_KINDS) metrics.set("moevie_jobs_in_state", { state }, counts[state]);
+      metrics.set("moevie_jobs_dead", {}, await store.deadCount());
       await pause(COUNT_MS, signal);
     } catch (thrown) {
       if (!signal.aborted) log.warn({ err: thrown }, "counting jobs failed");

@@ -2,6 +2,9 @@
 import { join } from "node:path";
 import { MoevieError, TENANT_ALLOWED, isTenant, limit, type EnvironmentName } from "@moevie/contracts";
 import type { Settings, SettingSpec } from "@moevie/runtime";
+import { openCheckpointFolder } from "./checkpoint-folder.ts";
+import type { LargeCheckpoints } from "./checkpoint-place.ts";
+import { openCheckpointBucket } from "./checkpoint-s3.ts";
 import type { JobStore, Retention } from "./job-store.ts";
 import type { NatsAccess } from "./nats-connection.ts";
 import { openNatsStore } from "./open-nats-store.ts";
@@ -9,6 +12,7 @@ import type { TenantShares } from "./queue-order.ts";
 import { openSqliteStore } from "./sqlite-store.ts";
 
 const TENANT_RUNNING_CEILING = 10_000;
+const CHECKPOINT_MIB_CEILING = 1024;
 const WEIGHT_MIN = 0.01;
 const WEIGHT_MAX = 100;
 const REPLICAS = ["1", "3", "5"] as const;
@@ -25,6 +29,12 @@ export const STORE_SETTINGS = {
   MOEVIE_NATS_TLS_CA_FILE: { kind: "path", default: "" },
   MOEVIE_NATS_TLS_CERTIFICATE_FILE: { kind: "path", default: "" },
   MOEVIE_NATS_TLS_KEY_FILE: { kind: "path", default: "" },
+  MOEVIE_CHECKPOINTS: { kind: "string", default: "" },
+  MOEVIE_CHECKPOINTS_MIB_MIN: { kind: "int", min: 0, max: CHECKPOINT_MIB_CEILING, default: limit("natsCheckpointMib") },
+  MOEVIE_S3_ENDPOINT: { kind: "url", default: "" },
+  MOEVIE_S3_REGION: { kind: "string", default: "us-east-1" },
+  MOEVIE_S3_ACCESS_KEY: { kind: "string", default: "" },
+  MOEVIE_S3_SECRET_KEY: { kind: "string", default: "" },
   MOEVIE_TENANT_WEIGHTS: { kind: "list", default: [] },
   MOEVIE_TENANT_QUEUED_MAX: { kind: "int", min: 0, max: limit("jobsQueuedMax"), default: 0 },
   MOEVIE_TENANT_RUNNING_MAX: { kind: "int", min: 0, max: TENANT_RUNNING_CEILING, default: 0 },
@@ -47,7 +57,8 @@ export async function openJobStore(
   if (config.MOEVIE_NATS.length > 0) {
     const prefix = checkedPrefix(config.MOEVIE_NATS_PREFIX);
     const replicas = Number(config.MOEVIE_NATS_REPLICAS);
-    return await openNatsStore(natsAccess(config), { prefix, replicas, onNotice, ...kept });
+    const large = await largeCheckpoints(config, onNotice);
+    return await openNatsStore(natsAccess(config), { prefix, replicas, onNotice, ...kept, ...(large && { large }) });
   }
   if (config.MOEVIE_DATA === "")
     throw new MoevieError(
@@ -55,6 +66,38 @@ export async function openJobStore(
       "MOEVIE_DATA is not set; allowed: an absolute path, or MOEVIE_NATS in its place",
     );
   return await openSqliteStore(join(config.MOEVIE_DATA, "jobs.db"), { ...kept, backupMs, onNotice });
+}
+
+const PLACES_ALLOWED = "file:///FOLDER or s3://BUCKET/PREFIX";
+
+/** Throws CONFIG_INVALID that names the variable, and what opening the place throws. */
+async function largeCheckpoints(
+  config: Settings<typeof STORE_SETTINGS>,
+  onNotice: (line: string) => void,
+): Promise<LargeCheckpoints | undefined> {
+  const given = config.MOEVIE_CHECKPOINTS;
+  if (given === "") return undefined;
+  const bytesMin = config.MOEVIE_CHECKPOINTS_MIB_MIN * 2 ** 20;
+  const [, folder] = /^file:\/\/(\/.+)$/.exec(given) ?? [];
+  if (folder !== undefined) return { place: await openCheckpointFolder(folder), bytesMin };
+  const [, bucket, path = ""] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([\w./-]*))?$/.exec(given) ?? [];
+  if (bucket === undefined)
+    throw new MoevieError("CONFIG_INVALID", `MOEVIE_CHECKPOINTS is "${given}"; allowed: ${PLACES_ALLOWED}`);
+  for (const name of ["MOEVIE_S3_ENDPOINT", "MOEVIE_S3_ACCESS_KEY", "MOEVIE_S3_SECRET_KEY"] as const)
+    if (config[name] === "")
+      throw new MoevieError(
+        "CONFIG_INVALID",
+        `${name} is not set; allowed: what the S3 server of MOEVIE_CHECKPOINTS needs, "${given}"`,
+      );
+  const access = {
+    endpoint: config.MOEVIE_S3_ENDPOINT,
+    region: config.MOEVIE_S3_REGION,
+    bucket,
+    prefix: path === "" ? "" : `${path.replace(/\/+$/, "")}/`,
+    accessKey: config.MOEVIE_S3_ACCESS_KEY,
+    secretKey: config.MOEVIE_S3_SECRET_KEY,
+  };
+  return { place: await openCheckpointBucket(access, onNotice), bytesMin };
 }
 
 function sharesOf(config: Settings<typeof STORE_SETTINGS>): TenantShares {

@@ -97,11 +97,13 @@ export function deadlineCases(start: Start): void {
     const dead = async (): Promise<string[]> =>
       (await store.list({ pageSize: 9, deadOnly: true })).jobs.map((job) => job.id);
     expect(await dead()).toEqual([id]);
+    expect(await store.deadCount()).toBe(1);
     expect(await reasonOf(store.retry(wrong.id))).toBe("VIDEO_NOT_DEAD");
     const again = await store.retry(id);
     expect(again).toMatchObject({ state: { kind: "queued" }, attempt: 0, progress: { stage: "queue", percent: 0 } });
     expect(again.deadlineAtMs).toBeGreaterThanOrEqual(deadlineAtMs);
     expect(await dead()).toEqual([]);
+    expect(await store.deadCount()).toBe(0);
     const lease = await claimed(store);
     expect([lease.id, lease.job.attempt]).toEqual([id, 1]);
     await store.finish(lease, { kind: "completed", artefact: FACTS });

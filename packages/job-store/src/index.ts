@@ -6,6 +6,9 @@ export type { ArtefactAttempt, Artefacts, AttemptName, Companion, OpenArtefact }
 export { openSqliteStore, type SqliteJobStore, type SqliteStoreOptions } from "./sqlite-store.ts";
 export type { NatsStoreOptions } from "./nats-store.ts";
 export { openNatsStore } from "./open-nats-store.ts";
+export { openCheckpointBucket } from "./checkpoint-s3.ts";
+export { openCheckpointFolder } from "./checkpoint-folder.ts";
+export type { LargeCheckpoints } from "./checkpoint-place.ts";
 export type { NatsAccess } from "./nats-connection.ts";
 export { DEFAULT_TENANT, JOB_PRIORITIES, type JobPriority, type TenantShares } from "./queue-order.ts";
 export { openJobStore, STORE_SETTINGS } from "./config.ts";

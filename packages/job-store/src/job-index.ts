@@ -101,6 +101,10 @@ export class JobIndex {
     return counts;
   }
 
+  deadCount(): number {
+    return this.finished().filter(({ job }) => isDead(job.state)).length;
+  }
+
   /** Every running job's lease: the key's revision is the lease's. */
   leases(): readonly (LeaseSighting & { readonly id: string })[] {
     return this.running().flatMap((entry) => {

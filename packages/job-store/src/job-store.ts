@@ -185,6 +185,8 @@ export interface JobStore {
   /** Removes record, events, checkpoint and files; a running owner loses its lease. Throws VIDEO_NOT_FOUND. */
   delete(id: string): Promise<void>;
   counts(): Promise<Readonly<Record<JobStateKind, number>>>;
+  /** Failed jobs that `retry` would take: none of them for a fault of its caller. */
+  deadCount(): Promise<number>;
   /** Grows with every change by any process; read it before the records, then wait for more with it. */
   readonly changeCount: number;
   /** Resolves when changeCount is above `after`; rejects when the signal aborts or the store closes. */

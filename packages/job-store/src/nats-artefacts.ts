@@ -14,6 +14,8 @@ import {
   type Companion,
   type OpenArtefact,
 } from "./artefact-names.ts";
+import type { CheckpointFacts } from "./checkpoint-file.ts";
+import { checkpointName, isInPlace, type CheckpointPlace, type LargeCheckpoints } from "./checkpoint-place.ts";
 import { withNats } from "./nats-connection.ts";
 import type { NatsParts } from "./nats-streams.ts";
 
@@ -31,11 +33,18 @@ export class NatsArtefacts implements Artefacts {
   readonly #parts: NatsParts;
   readonly #isNeeded: (attempt: AttemptName) => Promise<boolean>;
   readonly #clock: Clock;
+  readonly #large: LargeCheckpoints | undefined;
 
-  constructor(parts: NatsParts, isNeeded: (attempt: AttemptName) => Promise<boolean>, clock: Clock) {
+  constructor(
+    parts: NatsParts,
+    isNeeded: (attempt: AttemptName) => Promise<boolean>,
+    clock: Clock,
+    large?: LargeCheckpoints,
+  ) {
     this.#parts = parts;
     this.#clock = clock;
     this.#isNeeded = isNeeded;
+    this.#large = large;
   }
 
   createAttempt(attempt: AttemptName): Promise<ArtefactAttempt> {
@@ -50,16 +59,22 @@ export class NatsArtefacts implements Artefacts {
   }
 
   async names(id: string): Promise<readonly string[]> {
-    const names = await this.all();
+    const names = [...(await this.objects()), ...(await this.inPlace())];
     return names.filter((name) => name.startsWith(`${id}/`)).map((name) => name.slice(id.length + 1));
   }
 
   async ids(): Promise<readonly string[]> {
-    return [...new Set((await this.all()).map((name) => name.slice(0, name.indexOf("/"))))];
+    const names = [...(await this.objects()), ...(await this.inPlace())];
+    return [...new Set(names.map((name) => name.slice(0, name.indexOf("/"))))];
   }
 
-  /** Names of all objects: from the subjects, since the client's own list waits half a minute when one goes meanwhile. */
-  async all(): Promise<readonly string[]> {
+  /** ID/NAME of all large checkpoints outside NATS; none when no place for them is configured. */
+  async inPlace(): Promise<readonly string[]> {
+    return (await this.#large?.place.all()) ?? [];
+  }
+
+  /** ID/NAME of all objects in NATS: from the subjects, since the client's own list waits half a minute when one goes meanwhile. */
+  async objects(): Promise<readonly string[]> {
     const { jsm, names } = this.#parts;
     const prefix = `$O.${names.files}.M.`;
     const { state } = await withNats(() => jsm.streams.info(names.filesStream, { subjects_filter: `${prefix}>` }));
@@ -73,6 +88,22 @@ export class NatsArtefacts implements Artefacts {
     const meta = { name: objectName(id, name), options: { max_chunk_size: limit("natsChunkBytesMax") } };
     const info = await withNats(() => this.#parts.files.put(meta, bytes));
     return { sizeBytes: info.size, sha256: sha256Of(info) };
+  }
+
+  /** What a checkpoint of so many bytes is called. */
+  checkpointName(token: number, count: number, sizeBytes: number): string {
+    return checkpointName(token, count, this.#large !== undefined && sizeBytes >= this.#large.bytesMin);
+  }
+
+  async putCheckpoint(id: string, name: string, parts: readonly Uint8Array[]): Promise<CheckpointFacts> {
+    if (!isInPlace(name)) return { name, ...(await this.put(id, name, streamOf(parts))) };
+    const sizeBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    return { name, sizeBytes, sha256: await this.#place(name).put(id, name, parts) };
+  }
+
+  async readCheckpoint(id: string, facts: CheckpointFacts): Promise<Uint8Array> {
+    if (isInPlace(facts.name)) return await this.#place(facts.name).read(id, facts);
+    return await this.readWhole(id, facts.name, facts);
   }
 
   /** The whole object. Throws STORE_CORRUPT when it is missing or not what the record says. */
@@ -92,7 +123,7 @@ export class NatsArtefacts implements Artefacts {
   /** Removes the named objects, whichever of them there are, leaving no marker behind. */
   async remove(id: string, names: readonly string[]): Promise<void> {
     const { files, jsm, names: streams } = this.#parts;
-    for (const name of names) {
+    for (const name of names.filter((one) => !isInPlace(one))) {
       const info = await withNats(() => files.info(objectName(id, name)));
       if (info === null) continue;
       // This very object, by its number and its parts: a removal that arrives late must not take what has its name by then.
@@ -102,6 +133,14 @@ export class NatsArtefacts implements Artefacts {
         await jsm.streams.purge(streams.filesStream, { filter: `$O.${streams.files}.C.${info.nuid}` });
       });
     }
+    // A process without the place leaves them to the sweep of one that has it.
+    const large = names.filter(isInPlace);
+    if (large.length > 0) await this.#large?.place.remove(id, large);
+  }
+
+  #place(name: string): CheckpointPlace {
+    if (this.#large !== undefined) return this.#large.place;
+    throw damaged(`${name} lies where MOEVIE_CHECKPOINTS said when it was saved; it is not set now`);
   }
 
   /** One chunk at a time, so that a slow reader holds one in memory. A whole read is checked against the object's sha256. */

@@ -5,6 +5,7 @@ import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
 import { systemClock, type Clock } from "@moevie/runtime";
 import { artefactNames } from "./artefact-names.ts";
 import { newestSound } from "./checkpoint-file.ts";
+import type { LargeCheckpoints } from "./checkpoint-place.ts";
 import { ChangeSignal } from "./change-signal.ts";
 import { isFinal, type JobStateKind } from "./job-state.ts";
 import { numberOf } from "./job-index.ts";
@@ -24,7 +25,7 @@ import type {
   Submission,
   SubmitOptions,
 } from "./job-store.ts";
-import { NatsArtefacts, streamOf } from "./nats-artefacts.ts";
+import { NatsArtefacts } from "./nats-artefacts.ts";
 import { withNats } from "./nats-connection.ts";
 import { EventLog } from "./nats-events.ts";
 import { newJob, recordOf, withEvent, type JobEntry } from "./nats-record.ts";
@@ -55,6 +56,8 @@ export interface NatsStoreOptions {
   readonly sweepMs?: number;
   /** Hears, a line each, of settings of streams found that are not those meant, of records it cannot read and of what a sweep removed. */
   readonly onNotice?: (line: string) => void;
+  /** Where checkpoints of so many bytes and more go. Default: all into the object store. */
+  readonly large?: LargeCheckpoints;
   /** Default: the system's. */
   readonly clock?: Clock;
 }
@@ -105,6 +108,7 @@ class NatsStore implements JobStore {
         return (state.kind === "running" || state.kind === "completed") && state.token === token;
       },
       clock,
+      options.large,
     );
     const { artefacts } = this;
     const shared = { table: this.#table, wakeUps: this.#wakeUps, artefacts, changes: this.#changes };
@@ -240,12 +244,12 @@ class NatsStore implements JobStore {
     bounded("checkpoint", sizeBytes, limit("checkpointBytesMax"));
     const { id, token } = lease;
     await this.#jobs.held(lease, undefined);
-    const name = `${token}-${++this.#checkpoints}.checkpoint`;
+    const name = this.artefacts.checkpointName(token, ++this.#checkpoints, sizeBytes);
     let unneeded: readonly string[] = [name];
     try {
-      const stored = await this.artefacts.put(id, name, streamOf(parts));
+      const stored = await this.artefacts.putCheckpoint(id, name, parts);
       const { answer, before } = await this.#jobs.heldChange(lease, (job) => {
-        const checkpoints = [{ name, ...stored }, ...job.checkpoints].slice(0, limit("checkpointGenerationsMax"));
+        const checkpoints = [stored, ...job.checkpoints].slice(0, limit("checkpointGenerationsMax"));
         return { ...job, checkpoints };
       });
       unneeded = before.job.checkpoints.slice(limit("checkpointGenerationsMax") - 1).map((old) => old.name);
@@ -257,7 +261,7 @@ class NatsStore implements JobStore {
 
   async loadCheckpoint(id: string): Promise<Uint8Array | null> {
     const { checkpoints } = (await this.#table.read(id)).job;
-    return await newestSound(checkpoints, ({ name, ...wanted }) => this.artefacts.readWhole(id, name, wanted));
+    return await newestSound(checkpoints, (facts) => this.artefacts.readCheckpoint(id, facts));
   }
 
   async eventsAfter(
@@ -334,6 +338,10 @@ class NatsStore implements JobStore {
 
   counts(): Promise<Readonly<Record<JobStateKind, number>>> {
     return Promise.resolve(this.#table.index.counts());
+  }
+
+  deadCount(): Promise<number> {
+    return Promise.resolve(this.#table.index.deadCount());
   }
 
   waitForChange(wait: { readonly after: number; readonly signal: AbortSignal }): Promise<void> {

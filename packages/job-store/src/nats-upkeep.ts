@@ -116,16 +116,17 @@ export class Upkeep {
   }
 
   async #sweep(): Promise<void> {
-    await this.#sweepFiles();
+    await this.#sweepFiles(await this.#of.artefacts.objects());
     await this.#sweepRecordless();
     await this.#sweepChunks();
     await this.#sweepMarkers();
+    // Last: a place that is away holds up nothing else.
+    await this.#sweepFiles(await this.#of.artefacts.inPlace());
   }
 
   /** Files first, records after: a file in this look whose lease does not hold the job then can never be needed again. */
-  async #sweepFiles(): Promise<void> {
+  async #sweepFiles(names: readonly string[]): Promise<void> {
     const { artefacts, onNotice } = this.#of;
-    const names = await artefacts.all();
     const unneeded: string[] = [];
     for (const id of new Set(names.map((name) => name.slice(0, name.indexOf("/"))))) {
       const job = await this.#job(id);
@@ -163,7 +164,7 @@ export class Upkeep {
     const { state } = await jsm.streams.info(names.filesStream, { subjects_filter: `${prefix}>` });
     // Chunks first, objects after: one that was finished meanwhile is seen.
     const owned = new Set<string>();
-    for (const name of await this.#of.artefacts.all()) owned.add((await files.info(name))?.nuid ?? "");
+    for (const name of await this.#of.artefacts.objects()) owned.add((await files.info(name))?.nuid ?? "");
     const strays = Object.entries(state.subjects ?? {}).filter(([subject]) => !owned.has(subject.slice(prefix.length)));
     for (const [subject, chunks] of strays) {
       if (this.#strays.get(subject) !== chunks) continue;

@@ -7,13 +7,13 @@ import type { JobPage, Retention } from "./job-store.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
 import { cursorOf, tokenOf } from "./page-token.ts";
 
-const DEAD = `state = 'failed' AND number < ? AND state_json ->> '$.error.reason' NOT IN (${CALLERS_REASONS.map(() => "?").join(", ")})`;
+const DEAD = `state = 'failed' AND state_json ->> '$.error.reason' NOT IN (${CALLERS_REASONS.map(() => "?").join(", ")})`;
 
 /** Newest first. */
 export function pageOf(db: DatabaseSync, pageSize: number, pageToken: string, deadOnly: boolean): JobPage {
   const before = pageToken === "" ? Number.MAX_SAFE_INTEGER : cursorOf(pageToken);
   const size = Math.min(Math.max(1, pageSize), limit("listPageSizeMax"));
-  const which = deadOnly ? DEAD : "number < ?";
+  const which = deadOnly ? `number < ? AND ${DEAD}` : "number < ?";
   const query = db.prepare(`SELECT ${COLUMNS} FROM jobs WHERE ${which} ORDER BY number DESC LIMIT ?`);
   const rows = query.all(before, ...(deadOnly ? CALLERS_REASONS : []), size + 1) as unknown as JobRow[];
   const page = rows.slice(0, size);
@@ -45,6 +45,11 @@ export function countsOf(db: DatabaseSync): Record<JobStateKind, number> {
   const rows = db.prepare("SELECT state, count(*) AS jobs FROM jobs GROUP BY state").all();
   for (const row of rows) counts[row["state"] as JobStateKind] = Number(row["jobs"]);
   return counts;
+}
+
+export function deadCountOf(db: DatabaseSync): number {
+  const row = db.prepare(`SELECT count(*) AS jobs FROM jobs WHERE ${DEAD}`).get(...CALLERS_REASONS);
+  return Number(row?.["jobs"]);
 }
 
 /** Every running job's lease. */

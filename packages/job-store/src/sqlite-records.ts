@@ -26,7 +26,7 @@ import { DEFAULT_TENANT, turnMs, type TenantShares } from "./queue-order.ts";
 import { remaining, requestKeyOf } from "./queue-room.ts";
 import { addEvent, readEvents } from "./sqlite-events.ts";
 import { SqliteQueue } from "./sqlite-queue.ts";
-import { countsOf, finishedBeyond, leasesOf, overdueOf, pageOf } from "./sqlite-reads.ts";
+import { countsOf, deadCountOf, finishedBeyond, leasesOf, overdueOf, pageOf } from "./sqlite-reads.ts";
 import { translated } from "./sqlite-schema.ts";
 
 /** What names a lease on the way to the thread. */
@@ -262,6 +262,10 @@ export class SqliteRecords {
 
   counts(): Record<JobStateKind, number> {
     return translated(() => countsOf(this.#db));
+  }
+
+  deadCount(): number {
+    return translated(() => deadCountOf(this.#db));
   }
 
   /** Which files of each job its record still needs. */

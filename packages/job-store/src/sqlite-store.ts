@@ -282,6 +282,10 @@ class SqliteStore implements JobStore {
     return this.#thread.call("counts");
   }
 
+  deadCount(): Promise<number> {
+    return this.#thread.call("deadCount");
+  }
+
   waitForChange(wait: { readonly after: number; readonly signal: AbortSignal }): Promise<void> {
     return this.#thread.changes.wait(wait.after, wait.signal);
   }

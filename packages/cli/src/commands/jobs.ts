@@ -2,10 +2,10 @@
 import type { CommandContext, CommandResult, RawFlags } from "../command.ts";
 import { videoName, withServer } from "../server-connection.ts";
 import { videoJson, videoLines } from "../video-result.ts";
-import { list } from "./list.ts";
+import { listed } from "./list.ts";
 
-export function deadJobs(context: CommandContext, args: readonly string[], flags: RawFlags): Promise<CommandResult> {
-  return list(context, args, { ...flags, deadOnly: true });
+export function deadJobs(context: CommandContext, _args: readonly string[], flags: RawFlags): Promise<CommandResult> {
+  return listed(context, flags, { deadOnly: true });
 }
 
 export async function retryJob(

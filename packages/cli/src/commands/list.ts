@@ -5,14 +5,22 @@ import { withServer } from "../server-connection.ts";
 import { parseWholeNumber } from "../video-flags.ts";
 import { videoJson, videoLines, videoRow } from "../video-result.ts";
 
-export async function list(context: CommandContext, _args: readonly string[], flags: RawFlags): Promise<CommandResult> {
+export function list(context: CommandContext, _args: readonly string[], flags: RawFlags): Promise<CommandResult> {
+  return listed(context, flags, { deadOnly: false });
+}
+
+/** One page; dead videos with what is known of each. */
+export async function listed(
+  context: CommandContext,
+  flags: RawFlags,
+  { deadOnly }: { readonly deadOnly: boolean },
+): Promise<CommandResult> {
   const pageSize = parseWholeNumber(flags, "pageSize", "--page-size", {
     min: 1,
     max: limit("listPageSizeMax"),
     default: limit("listPageSizeDefault"),
   });
   const pageToken = textFlag(flags, "pageToken") ?? "";
-  const deadOnly = flags["deadOnly"] === true;
   const page = await withServer(context, flags, (client, signal) =>
     client.listVideos({ pageSize, pageToken, deadOnly }, { signal }),
   );

@@ -1,6 +1,6 @@
 // `moevie store check` and `moevie store recover`: the job store's own program looks over the folder; this says it to people.
 import { statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, UsageError } from "../failure.ts";
 import { runNode } from "../run-child.ts";
@@ -40,7 +40,7 @@ export async function checkJobStore(
   flags: RawFlags,
 ): Promise<CommandResult> {
   const check = await checked(context, dataFolder(context, flags));
-  return { json: { ...check }, failed: check.damage.length > 0, lines: checkLines(check) };
+  return { json: { ...check }, failed: !check.isThere || check.damage.length > 0, lines: checkLines(check) };
 }
 
 export async function recoverJobStore(
@@ -93,7 +93,11 @@ function shownTime(takenAtMs: number): string {
 }
 
 function checkLines({ database, isThere, damage, jobs, backups }: StoreCheck): string[] {
-  const state = !isThere ? "is not there" : damage.length > 0 ? "is damaged" : `is sound, ${jobs} jobs`;
+  const state = !isThere
+    ? `is not there: ${dirname(database)} holds no jobs`
+    : damage.length > 0
+      ? "is damaged"
+      : `is sound, ${jobs} jobs`;
   return [
     `${database} ${state}`,
     ...damage.map((line) => `  ${line}`),

@@ -1,0 +1,66 @@
+// Large checkpoints as files in a folder that all schedulers share, a ReadWriteMany volume in a cluster. Written and read as the store in
+// a folder does; what differs is which setting an error names.
+import { constants } from "node:fs";
+import { access, mkdir, rmdir } from "node:fs/promises";
+import { dirname } from "node:path";
+import { MoevieError, asMoevieError } from "@moevie/contracts";
+import { FileArtefacts } from "./artefacts.ts";
+import { readCheckpoint, writeCheckpoint, type CheckpointFacts } from "./checkpoint-file.ts";
+import type { CheckpointPlace } from "./checkpoint-place.ts";
+
+/** The folder, made when it is not there. Throws CONFIG_INVALID when it cannot be written, DISK_FULL. */
+export async function openCheckpointFolder(folder: string): Promise<CheckpointPlace> {
+  await named(folder, async () => {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await access(folder, constants.W_OK | constants.X_OK);
+  });
+  return new CheckpointFolder(folder);
+}
+
+class CheckpointFolder implements CheckpointPlace {
+  readonly #folder: string;
+  readonly #files: FileArtefacts;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+    this.#files = new FileArtefacts(folder);
+  }
+
+  async put(id: string, name: string, parts: readonly Uint8Array[]): Promise<string> {
+    return await named(this.#folder, async () => await writeCheckpoint(await this.#files.place(id, name), parts));
+  }
+
+  read(id: string, facts: CheckpointFacts): Promise<Uint8Array> {
+    return readCheckpoint(this.#files.path(id, facts.name), facts);
+  }
+
+  async remove(id: string, names: readonly string[]): Promise<void> {
+    await this.#files.remove(id, names);
+    // Unless others are in it.
+    await rmdir(dirname(this.#files.path(id, "any"))).catch(() => undefined);
+  }
+
+  async all(): Promise<readonly string[]> {
+    const ids = await this.#files.ids();
+    const names = await Promise.all(
+      ids.map(async (id) => (await this.#files.names(id)).map((name) => `${id}/${name}`)),
+    );
+    return names.flat();
+  }
+}
+
+/** Errors of `work` that are the folder's say which setting names it. */
+async function named<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    const error = asMoevieError(thrown);
+    if (error.reason === "DISK_FULL") throw error;
+    const detail = error.detail ?? (thrown instanceof Error ? thrown.message : undefined);
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      `MOEVIE_CHECKPOINTS is "file://${folder}", which cannot be written; allowed: a folder that all schedulers share and can write`,
+      { cause: thrown, ...(detail === undefined ? {} : { detail }) },
+    );
+  }
+}

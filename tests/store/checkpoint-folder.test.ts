@@ -1,0 +1,79 @@
+// Large checkpoints of the NATS store in a folder: the contract suite with every checkpoint there, what goes there and what is swept, a
+// full disk, and places that are refused.
+import { spawnSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { openCheckpointFolder, type JobStore } from "@moevie/job-store";
+import { jobStoreContract, reasonOf } from "@moevie/job-store/contract-suite";
+import { LARGE, MIB, openedByService, openedWith, savedTwice } from "../support/checkpoint-place.ts";
+import { NatsServer } from "../support/nats-server.ts";
+
+let nats: NatsServer;
+beforeAll(async () => {
+  nats = await NatsServer.start();
+});
+afterAll(() => nats.close());
+
+const closers: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close();
+});
+
+async function opened(settings: Readonly<Record<string, string>>, notices: string[] = []): Promise<JobStore> {
+  const store = await openedByService(nats.url, settings, notices);
+  closers.push(() => store.close());
+  return store;
+}
+
+jobStoreContract("NATS with checkpoints in a folder", () =>
+  openedWith(nats.url, async (folder) => ({
+    large: { place: await openCheckpointFolder(folder), bytesMin: 0 },
+    path: (name) => join(folder, name),
+  })),
+);
+
+describe("sizes", () => {
+  test("a small checkpoint goes into NATS and a large one into the place; a sweep removes what no record names", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "moevie-place-"));
+    closers.push(() => rmSync(folder, { recursive: true, force: true }));
+    const stray = join(folder, randomUUID());
+    mkdirSync(stray);
+    writeFileSync(join(stray, "7-1.large.checkpoint.part"), "left by a killed writer");
+    const notices: string[] = [];
+    const store = await opened({ MOEVIE_CHECKPOINTS: `file://${folder}` }, notices);
+    const { id } = await savedTwice(store);
+    expect(readdirSync(join(folder, id))).toHaveLength(1);
+    expect(await store.artefacts.names(id)).toHaveLength(2);
+    expect(Buffer.from((await store.loadCheckpoint(id)) ?? []).equals(Buffer.concat(LARGE))).toBe(true);
+    await vi.waitFor(() => expect(existsSync(stray)).toBe(false), { timeout: 30_000 });
+    await store.delete(id);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+describe("a place that cannot be used is refused at the start and named", () => {
+  test.each([
+    ["no server", { MOEVIE_CHECKPOINTS: "s3://bucket/prefix" }, /MOEVIE_S3_ENDPOINT is not set/],
+    ["no kind of place", { MOEVIE_CHECKPOINTS: "/somewhere" }, /allowed: file:\/\/\/FOLDER or s3:/],
+    ["a folder under a file", { MOEVIE_CHECKPOINTS: "file:///etc/passwd/x" }, /which cannot be written/],
+  ])("%s", async (_what, settings, said) => {
+    const refused = opened(settings);
+    expect(await reasonOf(refused)).toBe("CONFIG_INVALID");
+    await expect(refused).rejects.toThrow(said);
+  });
+});
+
+test("a folder whose disk is full: DISK_FULL, nothing half written stays, the older checkpoint is read", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "moevie-place-"));
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", `size=${3 * MIB}`, "none", folder], { encoding: "utf8" });
+  if (mounted.status !== 0) throw new Error(`the disk is not mounted as asked: ${mounted.stderr}`);
+  closers.push(() => void spawnSync("umount", ["--lazy", folder]));
+  const store = await opened({ MOEVIE_CHECKPOINTS: `file://${folder}` });
+  const lease = await savedTwice(store);
+  expect(await reasonOf(store.saveCheckpoint(lease, LARGE))).toBe("DISK_FULL");
+  expect(readdirSync(join(folder, lease.id))).toHaveLength(1);
+  expect(Buffer.from((await store.loadCheckpoint(lease.id)) ?? []).equals(Buffer.concat(LARGE))).toBe(true);
+});

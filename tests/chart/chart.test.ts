@@ -294,12 +294,20 @@ describe("with a controller", () => {
 
   test("more shards change nothing of the pods that run: not the shards', not the routers', not its own", () => {
     const more = render(...CONTROLLED, "--set", "expertShard.replicas=4");
-    const templates = (all: readonly KubernetesObject[]): unknown => podsOf(all);
-    expect(templates(more)).toEqual(templates(objects));
+    expect(podsOf(more)).toEqual(podsOf(objects));
     expect(environmentOf(containerOf(more, "expert-shard"))["MOEVIE_SHARD_COUNT"]).toBe("2");
     const row = "moevie-expert-shard-{0-1023}.moevie-expert-shard:7900";
     for (const service of ["router", "controller"])
       expect(environmentOf(containerOf(more, service))["MOEVIE_SHARDS"]).toBe(row);
+  });
+
+  test("a shard that ends has time for its experts to go elsewhere, and for its drain after that", () => {
+    const shards = podsOf(objects).find(({ name }) => name === "StatefulSet/moevie-expert-shard");
+    const leaveMs = Number(environmentOf(containerOf(objects, "expert-shard"))["MOEVIE_LEAVE_MS"]);
+    expect(leaveMs).toBe(15_000);
+    const grace = (shards?.spec.terminationGracePeriodSeconds ?? 0) * 1000;
+    expect(grace - leaveMs).toBeGreaterThanOrEqual(LIMITS.drainMsMax.value + 5000);
+    expect(environmentOf(containerOf(render(), "expert-shard"))).not.toHaveProperty("MOEVIE_LEAVE_MS");
   });
 
   test("its metrics have a Service, and Prometheus is told of it as of the others", () => {

@@ -7,6 +7,8 @@ import type { Logger, Metrics } from "@moevie/runtime";
 import { changeSlots } from "./change-slots.ts";
 import type { ValidChange } from "./valid-change.ts";
 
+/** Pause between two looks at whether a shard that leaves holds anything still. */
+const LOOK_MS = 50;
 /** Operations that ended, kept so that who asks again learns how. */
 const ENDED_MAX = 256;
 
@@ -52,6 +54,7 @@ export class Operations {
   /** The operation whose load is under way; after its deadline it goes on here until the load has ended. */
   #running: string | undefined;
   #announce: (holds: Holds) => void = () => undefined;
+  #leaving = false;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
@@ -70,6 +73,26 @@ export class Operations {
 
   get running(): Operation | undefined {
     return this.#running === undefined ? undefined : this.#known.get(this.#running);
+  }
+
+  /** Whether the shard was told to end. */
+  get leaving(): boolean {
+    return this.#leaving;
+  }
+
+  /**
+   * Says that the shard leaves, and resolves when it holds nothing any more or `leaveMs` have passed. Routers are then told that it holds
+   * nothing, under a new epoch, so that they send elsewhere what is still under way to it.
+   */
+  async leave(leaveMs: number): Promise<void> {
+    const { log, metrics, shard } = this.#options;
+    this.#leaving = true;
+    const startMs = performance.now();
+    const tookMs = (): number => Math.round(performance.now() - startMs);
+    while (this.#holds.slots.length > 0 && tookMs() < leaveMs) await pause(LOOK_MS);
+    log.info({ slots: this.#holds.slots.length, tookMs: tookMs() }, "the shard leaves");
+    this.#announce({ ...this.#holds, epoch: this.#holds.epoch + 1, slots: [] });
+    metrics.set("moevie_expert_epoch", { shard }, this.#holds.epoch + 1);
   }
 
   /** `announce` is told at once of every change. */

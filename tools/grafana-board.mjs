@@ -179,6 +179,23 @@ const ROWS = [
         [q(zeroSafe("sum by (shard) (rate(moevie_exchange_retries_total[$__rate_interval]))"), "shard {{shard}}")],
       ],
       [
+        "Hedges",
+        "ops",
+        "Rows sent to another holder too because a shard was late: won, the other answered first, or lost.",
+        [
+          q(
+            zeroSafe("sum by (shard, outcome) (rate(moevie_exchange_hedges_total[$__rate_interval]))"),
+            "shard {{shard}} {{outcome}}",
+          ),
+        ],
+      ],
+      [
+        "Experts loaded by donors",
+        "ops",
+        "Times a shard was asked to load experts that no connected shard held: done, or refused.",
+        [q(zeroSafe("sum by (outcome) (rate(moevie_donor_loads_total[$__rate_interval]))"), "{{outcome}}")],
+      ],
+      [
         "Parts of an exchange",
         "percentunit",
         "Share of a second in each part, summed over exchanges: on the wire both ways, queued at the shard, computing there.",

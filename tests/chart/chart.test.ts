@@ -145,7 +145,9 @@ describe("the cluster the chart makes", () => {
   test("has every service once, each with its own image", () => {
     const containers = podsOf(objects).flatMap((pod) => pod.spec.containers);
     expect(containers.map((container) => container.name).sort()).toEqual([...SERVICES].sort());
-    expect(containers.filter((container) => container.image !== `moevie/${container.name}:0.1.0`)).toEqual([]);
+    // By default the shards run on GPUs.
+    const expected = containers.map(({ name }) => `moevie/${name}${name === "expert-shard" ? "-cuda" : ""}:0.1.0`);
+    expect(containers.map(({ image }) => image)).toEqual(expected);
   });
 
   test("reaches nothing from outside: ClusterIP services, no Ingress, no node or host port", () => {

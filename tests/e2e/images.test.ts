@@ -53,6 +53,18 @@ describe("the Dockerfile", () => {
     }
   });
 
+  test("has an image with CUDA for each service that runs graphs, of the runtime's own version", () => {
+    const version = /"onnxruntime-node": (\S+)/.exec(readFileSync(join(ROOT, "pnpm-workspace.yaml"), "utf8"))?.[1];
+    const provider = readFileSync(join(ROOT, "deploy", "docker", "cuda-provider.txt"), "utf8");
+    expect(provider).toMatch(new RegExp(`^onnxruntime-gpu==${version} `, "m"));
+    for (const service of ["text-encoder", "router", "expert-shard", "decoder"]) {
+      const stage = stages().find(({ name }) => name === `${service}-cuda`);
+      expect.soft(stage?.from, service).toBe(service);
+      const folder = `/app/node_modules/.pnpm/onnxruntime-node@${version}/node_modules/onnxruntime-node/bin/napi-v6/linux/x64`;
+      expect.soft(stage?.lines, service).toContain(`COPY --from=cuda /cuda/provider ${folder}`);
+    }
+  });
+
   test("runs as the user that the chart names, and keeps weights and tests out of its context", () => {
     const user = /^USER (\d+:\d+)$/m.exec(dockerfile)?.[1];
     const pod = readFileSync(join(ROOT, "helm", "moevie", "templates", "_pod.tpl"), "utf8");
@@ -61,8 +73,8 @@ describe("the Dockerfile", () => {
     expect(keptOut()).toEqual(["packages/starter-model/", "tests/"]);
   });
 
-  test("builds on stages that come before, from one pinned base image", () => {
-    const seen = new Set(["${NODE_IMAGE}"]);
+  test("builds on stages that come before, from pinned base images", () => {
+    const seen = new Set(["${NODE_IMAGE}", "${PYTHON_IMAGE}"]);
     for (const stage of stages()) {
       expect.soft(seen, stage.name).toContain(stage.from);
       for (const line of stage.lines)
@@ -75,7 +87,7 @@ describe("the Dockerfile", () => {
 
   test("fetches nothing but through the steps of the script", () => {
     const runs = stages().flatMap((stage) => stage.lines.filter((line) => line.startsWith("RUN ")));
-    expect(runs.filter((line) => !/^RUN (deploy\/docker\/build-steps\.sh |rm -rf )/.test(line))).toEqual([]);
+    expect(runs.filter((line) => !/^RUN ((\/src\/)?deploy\/docker\/build-steps\.sh |rm -rf )/.test(line))).toEqual([]);
     expect(dockerfile).not.toMatch(/^ADD |curl|wget|apt-get|:latest/m);
   });
 });
@@ -102,6 +114,26 @@ function copySource(): string {
     cpSync(join(ROOT, path), join(target, path));
   }
   return target;
+}
+
+/** Places the CUDA provider as the -cuda images do, without CUDA's libraries, and runs the service on a GPU: how it ends and what it says. */
+function runOnGpu(
+  source: string,
+  image: string,
+  session: CliSession,
+  bundle: string,
+): { status: number | null; text: string } {
+  const store = join(image, "node_modules", ".pnpm");
+  const runtime = readdirSync(store).find((name) => name.startsWith("onnxruntime-node@")) ?? "";
+  const folder = join(store, runtime, "node_modules", "onnxruntime-node", "bin", "napi-v6", "linux", "x64");
+  const fetched = spawnSync(join(source, "deploy", "docker", "build-steps.sh"), ["cuda-provider", folder], {
+    encoding: "utf8",
+  });
+  expect(fetched.status, fetched.stderr).toBe(0);
+  const environment = { ...BARE, MOEVIE_BUNDLE: bundle, MOEVIE_DATA: session.folder, MOEVIE_DEVICE: "cuda:0" };
+  const main = join(image, "packages", "expert-shard", "dist", "main.js");
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main], { encoding: "utf8", env: environment });
+  return { status, text: `${stdout}${stderr}` };
 }
 
 /** Runs a service from its image's files until it is ready or ends, then asks it to end. */
@@ -157,6 +189,14 @@ describe("the steps of the build", () => {
             `${service}: FFmpeg, which is under the GPL, is in the decoder's image alone`,
           )
           .toBe(service === "decoder");
+        if (service === "expert-shard") {
+          const { status, text } = runOnGpu(source, image, session, await session.tinyBundle());
+          expect.soft(status).toBe(1);
+          expect
+            .soft(text, "the provider fits the runtime, and names what it lacks")
+            .toMatch(/lib(cuda|cublas|curand)\S*\.so\.\d+: cannot open/);
+          expect.soft(text).toMatch(/DEVICE_MISSING.*MOEVIE_DEVICE is \\?"cuda:0/);
+        }
         for (const path of ["LICENSE", "docs/licences.md"])
           expect.soft(existsSync(join(image, path)), `${service}: ${path}`).toBe(true);
         expect.soft(existsSync(join(image, "packages", service, "src")), "no sources in an image").toBe(false);

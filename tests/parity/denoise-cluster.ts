@@ -41,6 +41,10 @@ function entryOf(service: string): string {
   return fileURLToPath(new URL(`../../packages/${service}/src/main.ts`, import.meta.url));
 }
 
+function routerName(at: number): string {
+  return at === 0 ? "router" : `router-${at}`;
+}
+
 export class DenoiseCluster {
   readonly #folder: string;
   readonly #options: ClusterOptions;
@@ -57,7 +61,7 @@ export class DenoiseCluster {
     }
     for (let index = 0; index < options.shards; index++) this.startShard(index);
     const settings = { MOEVIE_SHARDS: this.#shardAddresses(), MOEVIE_WIRE_TYPE: options.wire ?? "f32" };
-    const names = Array.from({ length: options.routers ?? 1 }, (_, at) => (at === 0 ? "router" : `router-${at}`));
+    const names = Array.from({ length: options.routers ?? 1 }, (_, at) => routerName(at));
     const listens = names.map((name) => `unix:${join(this.#folder, `${name}.sock`)}`);
     this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, settings));
     this.#peers = listens.map((listen) => new GrpcPeer("moevie.v1.DenoiseService", listen));
@@ -93,7 +97,9 @@ export class DenoiseCluster {
     const controller = this.#spawn("controller", name, `unix:${join(this.#folder, `${name}.sock`)}`, {
       MOEVIE_DATA: join(this.#folder, "data"),
       MOEVIE_SHARDS: this.#shardAddresses(),
-      MOEVIE_ROUTERS_HTTP: `unix:${join(this.#folder, "router.http.sock")}`,
+      MOEVIE_ROUTERS_HTTP: this.#routers
+        .map((_, at) => `unix:${join(this.#folder, `${routerName(at)}.http.sock`)}`)
+        .join(),
       MOEVIE_PLAN_MS: "50",
       MOEVIE_PLAN_AGE_MS_MIN: "0",
       MOEVIE_REST_RATIO: "0",

@@ -1,10 +1,10 @@
 // What does not fit in memory: refused before it begins where its size tells it, and where it runs out all the same it fails alone, with the
 // bytes it wanted, and the next smaller one passes.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openBundle } from "@moevie/bundle";
-import { GraphBuilder, importStarter } from "@moevie/importer";
+import { GraphBuilder, importModel, importStarter } from "@moevie/importer";
 import { OnnxThread, type TensorViews } from "@moevie/runtime";
 import { afterAll, expect, test } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
@@ -70,6 +70,37 @@ test("an evaluation that could not fit is refused with its bytes; those before, 
       message: expect.stringMatching(/1048576 rows takes about 206158430208 bytes/) as string,
     });
     expect((await beside).velocity).toEqual(velocity);
+    expect((await cluster.denoise(bundle, small, 500, rows)).velocity).toEqual(velocity);
+  } finally {
+    await cluster.close();
+  }
+});
+
+test("a whole denoiser's evaluation that could not fit is refused by its shard with its bytes; those before and after it pass", async () => {
+  const bundleFolder = join(folder, "wan-bundle");
+  await importModel(join(import.meta.dirname, "wan/model"), bundleFolder);
+  const file = join(bundleFolder, "manifest.json");
+  const manifest = JSON.parse(readFileSync(file, "utf8")) as { denoiser: object };
+  expect(manifest.denoiser).toMatchObject({ width: 24, innerWidth: 32 });
+  // As if the model were so wide that this latent takes more than machines have.
+  const denoiser = { ...manifest.denoiser, width: 65_536, innerWidth: 65_536 };
+  writeFileSync(file, JSON.stringify({ ...manifest, denoiser }));
+  const bundle = await openBundle(bundleFolder);
+  const random = seeded(4);
+  const dense = (shape: number[]): Dense => ({
+    shape,
+    data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => random()),
+  });
+  const { latent, text } = bundle.manifest;
+  const rows = dense([text.maxTokens, text.width]);
+  const [small, large] = [dense([latent.channels, 1, 2, 2]), dense([latent.channels, 8, 256, 256])];
+  const cluster = await DenoiseCluster.start({ bundleFolder, shards: 2 });
+  try {
+    const { velocity } = await cluster.denoise(bundle, small, 500, rows);
+    await expect(cluster.denoise(bundle, large, 500, rows)).rejects.toMatchObject({
+      reason: "OUT_OF_MEMORY",
+      message: expect.stringMatching(/131072 tokens takes about 352187318272 bytes/) as string,
+    });
     expect((await cluster.denoise(bundle, small, 500, rows)).velocity).toEqual(velocity);
   } finally {
     await cluster.close();

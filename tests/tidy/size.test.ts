@@ -13,7 +13,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   cli: 3400,
   client: 400,
   contracts: 850,
-  controller: 1200,
+  controller: 1250,
   decoder: 1600,
   diffusion: 700,
   "expert-shard": 1000,
@@ -21,14 +21,14 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   gateway: 950,
   importer: 2600,
   "job-store": 3950,
-  placement: 900,
-  router: 1450,
+  placement: 950,
+  router: 1950,
   runtime: 1800,
   scheduler: 1600,
   tensor: 400,
   "text-encoder": 300,
 };
-const LINES_OF_PRODUCT_MAX = 25_500;
+const LINES_OF_PRODUCT_MAX = 27_000;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>

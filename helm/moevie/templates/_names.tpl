@@ -31,7 +31,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{/* Image of a service: (dict "root" $ "service" "router"). */}}
 {{- define "moevie.image" -}}
 {{- $image := .root.Values.image -}}
-{{- $path := printf "%s/%s:%s" $image.repository .service (default .root.Chart.AppVersion $image.tag) -}}
+{{- $path := printf "%s/%s%s:%s" $image.repository .service (ternary "" "-cuda" (eq (default "cpu" .device) "cpu")) (default .root.Chart.AppVersion $image.tag) -}}
 {{- if $image.registry -}}{{ printf "%s/%s" $image.registry $path }}{{- else -}}{{ $path }}{{- end -}}
 {{- end -}}
 

@@ -73,7 +73,8 @@ affinity:
   value: {{ .threads | quote }}
 {{- end -}}
 
-{{/* All of a container but name, env and resources: (dict "root" $ "service" "router" "grpcPort" 7900 "httpPort" 7901). */}}
+{{/* All of a container but name, env and resources: (dict "root" $ "service" "router" "grpcPort" 7900 "httpPort" 7901),
+     and "device" of a service that runs graphs. */}}
 {{- define "moevie.containerBase" -}}
 image: {{ include "moevie.image" . | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}

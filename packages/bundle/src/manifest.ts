@@ -64,6 +64,9 @@ export type NoiseDenoiser = {
   };
   /** Names of the experts' graphs behind the variant's, in the order of the gate. */
   readonly graphs: readonly string[];
+  /** Of a token's vector, and of its feed-forward layer, from which the memory of an evaluation is estimated; earlier bundles have neither. */
+  readonly width?: number;
+  readonly innerWidth?: number;
 };
 
 export function isNoiseDenoiser(denoiser: Manifest["denoiser"]): denoiser is NoiseDenoiser {
@@ -242,6 +245,10 @@ const NOISE_FIELDS: readonly Field[] = [
     `numbers up to ${TIMESTEP_MAX}`,
   ],
   ["denoiser.graphs", (value) => Array.isArray(value) && value.every(isText), "names of graphs"],
+  ...["width", "innerWidth"].map(
+    (key) =>
+      [`denoiser.${key}`, (value: unknown) => value === undefined || isCount(value), `${COUNT}, or nothing`] as const,
+  ),
 ];
 
 function at(value: unknown, path: string): unknown {

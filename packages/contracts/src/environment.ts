@@ -55,6 +55,10 @@ export const ENVIRONMENT = {
   MOEVIE_BATCH_MAX: "Evaluations of several jobs that the router runs as one batch; 1: each runs alone.",
   MOEVIE_BRANCH_ROWS_MIN:
     "With fewer rows than this the two branches of a job run as one batch too, else they take turns.",
+  MOEVIE_DONOR_AFTER_MS:
+    "Milliseconds that a step waits for an expert no shard holds before another shard is asked to load it; 2000 by default.",
+  MOEVIE_HEDGE_SHARE:
+    "Times for each exchange that rows may go to another holder too when a shard is late: at most 0.05 of them by default; 0: never.",
   MOEVIE_SCHEDULER_NAME:
     "Name of this scheduler in leases, no other's: started again under it, it takes its jobs back at once; unset: a new one each start.",
   MOEVIE_JOBS_RUNNING_MAX: "Jobs this scheduler runs side by side.",

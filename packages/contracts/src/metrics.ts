@@ -104,6 +104,16 @@ export const METRICS = {
     labels: ["shard", "direction"],
   },
   moevie_exchange_retries_total: { kind: "counter", help: "Rows sent again to another holder.", labels: ["shard"] },
+  moevie_exchange_hedges_total: {
+    kind: "counter",
+    help: "Rows sent to another holder too because this shard was late: won, the other answered first, or lost.",
+    labels: ["shard", "outcome"],
+  },
+  moevie_donor_loads_total: {
+    kind: "counter",
+    help: "Times a shard was asked to load experts that no connected shard held: done, or refused.",
+    labels: ["outcome"],
+  },
   moevie_exchange_late_answers_total: {
     kind: "counter",
     help: "Answers that came after their deadline or for another attempt, and were dropped.",

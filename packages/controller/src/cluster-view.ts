@@ -1,10 +1,11 @@
-// What the shards hold and the routers count, asked for in turns. A shard that does not answer is suspect; only after a while it is gone.
+// What the shards hold and the routers count, asked for in turns. A shard that does not answer is suspect; only after a
+// while it is gone, or when steps wait for what it had.
 import type { Holdings } from "@moevie/contracts";
 import type { Placement, SlotAssignment } from "@moevie/placement";
 import { newPeers } from "@moevie/runtime";
 import type { Logger, PeerAddress } from "@moevie/runtime";
 import type { LoadWindow } from "./load-window.ts";
-import { routerAddresses, routerLoads } from "./router-loads.ts";
+import { routerAddresses, routerLoads, routerMisses } from "./router-loads.ts";
 import { ShardControl } from "./shard-control.ts";
 
 export interface Member {
@@ -53,8 +54,18 @@ export class ClusterWatch {
     });
   }
 
-  /** Asks everybody once. `nowMs` never goes back. */
-  async look(nowMs: number, signal: AbortSignal): Promise<ClusterView> {
+  /** Whether steps wait for an expert that no router reaches. Routers that do not answer have no say. */
+  async isMissed(signal: AbortSignal): Promise<boolean> {
+    const routers = await routerAddresses(this.#options.routers);
+    const answers = await Promise.allSettled(routers.map((address) => routerMisses(address, signal)));
+    const [first, ...others] = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
+    if (first === undefined || first.waiting + others.reduce((sum, { waiting }) => sum + waiting, 0) === 0)
+      return false;
+    return [...first.missing].some((expert) => others.every(({ missing }) => missing.has(expert)));
+  }
+
+  /** Asks everybody once. `nowMs` never goes back. While an expert `isMissed`, a shard that does not answer is gone at once. */
+  async look(nowMs: number, signal: AbortSignal, isMissed: boolean): Promise<ClusterView> {
     const { digest, goneMs, loads, log, shards } = this.#options;
     const [joined, routers] = await Promise.all([
       newPeers(shards, new Set(this.#shards.keys())),
@@ -82,7 +93,7 @@ export class ClusterWatch {
         shard.leaving = answer.value.leaving;
         if (answer.value.bundleDigest === digest) members.push({ index, control, holdings: answer.value });
         else log.warn({ address, digest: answer.value.bundleDigest }, "a shard serves another bundle");
-      } else if (!shard.leaving && nowMs - shard.seenMs < goneMs) suspects.push(address);
+      } else if (!isMissed && !shard.leaving && nowMs - shard.seenMs < goneMs) suspects.push(address);
     });
     return { members, suspects };
   }

@@ -1,7 +1,8 @@
 // One turn of a controller after the other: take or renew the lease, look, decide, move. All that it knows is in its status.
-import { asMoevieError } from "@moevie/contracts";
+import { asMoevieError, limit } from "@moevie/contracts";
 import { explainPlan, uncovered } from "@moevie/placement";
 import type { ModelExperts, Placement } from "@moevie/placement";
+import { pause } from "@moevie/runtime";
 import type { Logger, Metrics } from "@moevie/runtime";
 import { heldPlacement, staying } from "./cluster-view.ts";
 import type { ClusterView, ClusterWatch } from "./cluster-view.ts";
@@ -49,6 +50,8 @@ export class Leader {
   #last: Rebalance | undefined;
   #lookedMs = -Infinity;
   #suspects: readonly string[] = [];
+  /** Steps wait for an expert that no router reaches. */
+  #isMissed = false;
 
   constructor(options: LeaderOptions) {
     this.#options = options;
@@ -80,9 +83,12 @@ export class Leader {
       }
       const nowMs = performance.now();
       this.#measure(nowMs);
-      if (nowMs - this.#lookedMs < this.#options.config.planMs) return;
+      const wasMissed = this.#isMissed;
+      this.#isMissed = await this.#options.watch.isMissed(signal);
+      const isNews = this.#isMissed && !wasMissed;
+      if (!isNews && nowMs - this.#lookedMs < this.#options.config.planMs) return;
       this.#lookedMs = nowMs;
-      const view = await this.#options.watch.look(nowMs, signal);
+      const view = await this.#options.watch.look(nowMs, signal, this.#isMissed);
       this.#suspects = view.suspects;
       this.#fenceSeen = Math.max(this.#fenceSeen, ...view.members.map(({ holdings }) => holdings.fence));
       if (this.#fenceSeen > (this.#options.leadership.fence ?? 0)) return;
@@ -156,7 +162,7 @@ export class Leader {
     log.info({ why }, "experts move");
     const startMs = performance.now();
     const moving = new AbortController();
-    const leaseHeld = leadership.hold(moving);
+    const during = Promise.all([leadership.hold(moving), this.#beHeard(moving.signal)]);
     const { layersChanged, failure } = await rebalance({
       members: view.members,
       ...way,
@@ -168,7 +174,7 @@ export class Leader {
         this.#phase = { kind: "moving", layer, stage };
       },
     }).finally(() => moving.abort());
-    await leaseHeld;
+    await during;
     const endedMs = performance.now();
     const outcome = failure === undefined ? "done" : "rolled_back";
     this.#last = {
@@ -183,10 +189,18 @@ export class Leader {
     log.info({ outcome, layersChanged, tookMs: this.#last.tookMs, detail: failure?.error.message }, "experts moved");
     if (failure === undefined) return;
     // What was wanted cannot be had: from now on the shards are to hold what they hold.
-    const after = await this.#options.watch.look(endedMs, signal);
+    const after = await this.#options.watch.look(endedMs, signal, this.#isMissed);
     const stay = staying(after);
     const members = stay.map(({ index }) => index);
     if (after.suspects.length === 0) await keeper.write({ ...heldPlacement(stay), members }, fence);
+  }
+
+  /** Routers hear that somebody leads while experts move, until `moving` aborts. */
+  async #beHeard(moving: AbortSignal): Promise<void> {
+    while (!moving.aborted) {
+      await this.#options.watch.isMissed(moving).catch(() => undefined);
+      await pause(limit("leaseRenewMs"), moving).catch(() => undefined);
+    }
   }
 
   #measure(nowMs: number): void {

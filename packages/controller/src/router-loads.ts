@@ -1,4 +1,4 @@
-// Asks a router for the rows it counted, by HTTP.
+// Asks a router by HTTP: for the rows it counted, and for experts it reaches at no shard.
 import { lookup } from "node:dns/promises";
 import { MoevieError } from "@moevie/contracts";
 import { PlacementError, parseLoads } from "@moevie/placement";
@@ -22,7 +22,32 @@ export async function routerLoads(address: string, signal: AbortSignal): Promise
       JSON.parse(await httpText({ address, setting: "MOEVIE_ROUTERS_HTTP", path: "/experts", signal })),
     );
   } catch (cause) {
-    const why = cause instanceof PlacementError || cause instanceof SyntaxError ? cause.message : "it does not answer";
-    throw new MoevieError("PEER_UNAVAILABLE", `Router ${address} has no loads: ${why}.`, { cause });
+    throw noAnswer(address, cause);
   }
+}
+
+export interface RouterMisses {
+  /** "layer.expert" of each it has not reached for a while. */
+  readonly missing: ReadonlySet<string>;
+  /** Steps that wait for one. */
+  readonly waiting: number;
+}
+
+/** Asked by a controller that leads: from then on the router leaves it to find donors. Throws PEER_UNAVAILABLE. */
+export async function routerMisses(address: string, signal: AbortSignal): Promise<RouterMisses> {
+  const path = "/experts/missing";
+  try {
+    const page = JSON.parse(await httpText({ address, setting: "MOEVIE_ROUTERS_HTTP", path, signal })) as {
+      readonly missing?: readonly (readonly number[])[];
+      readonly waiting?: number;
+    };
+    return { missing: new Set(page.missing?.map((slot) => slot.join("."))), waiting: page.waiting ?? 0 };
+  } catch (cause) {
+    throw noAnswer(address, cause);
+  }
+}
+
+function noAnswer(address: string, cause: unknown): MoevieError {
+  const why = cause instanceof PlacementError || cause instanceof SyntaxError ? cause.message : "it does not answer";
+  return new MoevieError("PEER_UNAVAILABLE", `Router ${address} does not say what it knows: ${why}.`, { cause });
 }

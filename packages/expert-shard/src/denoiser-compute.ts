@@ -4,6 +4,7 @@ import { MoevieError } from "@moevie/contracts";
 import { graphFor, type Bundle, type NoiseDenoiser } from "@moevie/bundle";
 import type { DenoiserRequest, ExchangeAnswer } from "@moevie/fabric";
 import type { OnnxThread, TensorViews } from "@moevie/runtime";
+import type { DenoiserRoom } from "./denoiser-room.ts";
 import type { GraphThreads, HeldGraph } from "./held-graph.ts";
 import type { HeldExperts, PreparedChange } from "./operations.ts";
 
@@ -12,15 +13,23 @@ export class DenoiserCompute implements HeldExperts {
   readonly #denoiser: NoiseDenoiser;
   readonly #threads: GraphThreads;
   readonly #device: string;
+  readonly #room: DenoiserRoom;
   readonly #graphs = new Map<number, HeldGraph>();
+  /** Of each expert that was ever loaded; a session holds every weight as f32. */
+  readonly #weightBytes = new Map<number, number>();
   /** Settles with the call that runs last. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(bundle: Bundle, denoiser: NoiseDenoiser, threads: GraphThreads, device: string) {
+  constructor(
+    bundle: Bundle,
+    denoiser: NoiseDenoiser,
+    parts: { readonly threads: GraphThreads; readonly device: string; readonly room: DenoiserRoom },
+  ) {
     this.#bundle = bundle;
     this.#denoiser = denoiser;
-    this.#threads = threads;
-    this.#device = device;
+    this.#threads = parts.threads;
+    this.#device = parts.device;
+    this.#room = parts.room;
   }
 
   /** What a shard starts with: all experts in one thread. Throws BUNDLE_CORRUPT, UNSUPPORTED or OUT_OF_MEMORY. */
@@ -34,6 +43,10 @@ export class DenoiserCompute implements HeldExperts {
     const { expert, timestep, shape, context, tokens } = unit;
     const graph = this.#graphs.get(expert);
     if (graph === undefined) throw new MoevieError("EXPERT_MISSING", `the shard does not hold denoiser ${expert}`);
+    this.#room.check(
+      shape,
+      [...this.#graphs.keys()].reduce((sum, held) => sum + (this.#weightBytes.get(held) ?? 0), 0),
+    );
     graph.use();
     const arrivedMs = performance.now();
     const turn = this.#last.then(() =>
@@ -54,11 +67,11 @@ export class DenoiserCompute implements HeldExperts {
     }
   }
 
-  /** Of the experts that are not there yet; a session holds every weight as f32. */
+  /** Of the experts that are not there yet. */
   async neededBytes(_layer: number, experts: readonly number[]): Promise<number> {
-    let elements = 0;
-    for (const expert of this.#missing(experts)) elements += await this.#bundle.weightElements(this.#graphName(expert));
-    return elements * 4;
+    let bytes = 0;
+    for (const expert of this.#missing(experts)) bytes += await this.#bytesOf(expert);
+    return bytes;
   }
 
   async prepare(_layer: number, experts: readonly number[]): Promise<PreparedChange> {
@@ -85,6 +98,12 @@ export class DenoiserCompute implements HeldExperts {
     };
   }
 
+  async #bytesOf(expert: number): Promise<number> {
+    const bytes = this.#weightBytes.get(expert) ?? (await this.#bundle.weightElements(this.#graphName(expert))) * 4;
+    this.#weightBytes.set(expert, bytes);
+    return bytes;
+  }
+
   #missing(experts: readonly number[]): number[] {
     return experts.filter((expert) => !this.#graphs.has(expert));
   }
@@ -100,6 +119,7 @@ export class DenoiserCompute implements HeldExperts {
     const { latent, text } = this.#bundle.manifest;
     const dims = [1, latent.channels, ...this.#denoiser.patch];
     const values = dims.reduce((product, size) => product * size, 1);
+    await this.#bytesOf(expert);
     const graph = await this.#threads.load(await this.#bundle.graph(this.#graphName(expert)), thread);
     try {
       const outputs = await graph.thread.run(graph.key, {

@@ -65,6 +65,7 @@ test("a shard that leaves says so, goes on until it holds nothing, and then tell
   await alone.operations.leave(1);
   expect(alone.told).toEqual(["6: "]);
   expect(alone.operations.holds.slots).toEqual(slots);
+  await expect(alone.operations.apply(change())).rejects.toMatchObject({ reason: "DRAINING" });
 });
 
 const change = (changes: Partial<ValidChange> = {}): ValidChange => ({

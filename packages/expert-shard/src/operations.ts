@@ -55,6 +55,7 @@ export class Operations {
   #running: string | undefined;
   #announce: (holds: Holds) => void = () => undefined;
   #leaving = false;
+  #left = false;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
@@ -90,6 +91,7 @@ export class Operations {
     const startMs = performance.now();
     const tookMs = (): number => Math.round(performance.now() - startMs);
     while (this.#holds.slots.length > 0 && tookMs() < leaveMs) await pause(LOOK_MS);
+    this.#left = true;
     log.info({ slots: this.#holds.slots.length, tookMs: tookMs() }, "the shard leaves");
     this.#announce({ ...this.#holds, epoch: this.#holds.epoch + 1, slots: [] });
     metrics.set("moevie_expert_epoch", { shard }, this.#holds.epoch + 1);
@@ -110,11 +112,12 @@ export class Operations {
   /**
    * Starts an operation, or answers the one that has this id. Throws LEASE_LOST for a fence below one it has seen, STALE_PLACEMENT for an
    * epoch that is not above the shard's, INVALID_FIELD for an id that stands for something else, QUEUE_FULL while another one runs,
-   * OUT_OF_MEMORY with the bytes.
+   * OUT_OF_MEMORY with the bytes, DRAINING once the shard has left: nobody may count on what it would load.
    */
   async apply(change: ValidChange): Promise<Operation> {
     const known = this.#known.get(change.id);
     if (known !== undefined) return sameAs(known, change);
+    if (this.#left) throw new MoevieError("DRAINING", "The shard is going away.");
     if (change.fence < this.#fence)
       throw new MoevieError("LEASE_LOST", `The change has fence ${change.fence}, the shard has seen ${this.#fence}.`);
     this.#fence = change.fence;

@@ -13,6 +13,7 @@ import { ExpertCompute } from "./compute.ts";
 import { shardConfig } from "./config.ts";
 import type { ShardConfig } from "./config.ts";
 import { DenoiserCompute } from "./denoiser-compute.ts";
+import { DenoiserRoom } from "./denoiser-room.ts";
 import { GraphThreads } from "./held-graph.ts";
 import { HeldLayers } from "./held-layers.ts";
 import { Operations } from "./operations.ts";
@@ -22,6 +23,11 @@ import { placementService } from "./placement-service.ts";
 
 function freeMemory(): number {
   return process.availableMemory();
+}
+
+/** Only the memory of the machine is known here: a device that has its own refuses by itself what does not fit. */
+function freeOn(device: string): number {
+  return device === "cpu" ? freeMemory() : Infinity;
 }
 
 /** Resolves once every expert of this shard is loaded and ran. */
@@ -44,8 +50,7 @@ export async function startExpertShard(
     epoch: placement.epoch,
     slots: own.slots.map(([layer, expert], slot) => ({ layer, expert, slot })),
   };
-  // Only the memory of the machine is known here: a device that has its own refuses a load that does not fit by itself.
-  const freeBytes = config.device === "cpu" ? freeMemory : (): number => Infinity;
+  const freeBytes = (): number => freeOn(config.device);
   const { log, metrics } = context;
   const outcomes = ["done", "rolled_back"].map((outcome) => ({ shard, outcome }));
   metrics.declare("moevie_expert_changes_total", outcomes);
@@ -82,7 +87,9 @@ async function loadExperts(
 ): Promise<LoadedExperts> {
   const { denoiser } = bundle.manifest;
   if (isNoiseDenoiser(denoiser)) {
-    const compute = new DenoiserCompute(bundle, denoiser, threads, measuring.device);
+    const { device } = measuring;
+    const room = new DenoiserRoom(denoiser, () => ({ free: freeOn(device), own: process.memoryUsage.rss() }));
+    const compute = new DenoiserCompute(bundle, denoiser, { threads, device, room });
     await compute.load(own.slots.map(([, expert]) => expert));
     // Values of a latent that make one token.
     const span = bundle.manifest.latent.channels * denoiser.patch.reduce((product, size) => product * size, 1);

@@ -17,7 +17,8 @@ export const RESPONSE_HEADERS = [
 export function grpcTrailers(code: number, message: string): ReadonlyMap<string, string> {
   return new Map([
     ["grpc-status", String(code)],
-    ["grpc-message", encodeURIComponent(message)],
+    // What clients read back with decodeURI: escapes of commas and colons they would leave as they are.
+    ["grpc-message", encodeURI(message)],
   ]);
 }
 

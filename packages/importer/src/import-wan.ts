@@ -158,6 +158,8 @@ function manifestOf({ experts, text, vae, schedule }: Wan, options: WanImportOpt
       patch: [1, ...(first?.sizes.patch ?? [])],
       gate: { kind: "timestep", from: experts.map(({ from }) => from) },
       graphs: experts.map(({ graph }) => graph),
+      width: Math.max(...experts.map(({ sizes }) => sizes.width)),
+      innerWidth: Math.max(...experts.map(({ sizes }) => sizes.ffnWidth)),
     },
     schedule: { shift, grid: schedule.grid },
     windows: WINDOWS,

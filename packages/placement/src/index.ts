@@ -3,6 +3,7 @@ export type { ModelExperts, Placement, ShardPlacement, SlotAssignment } from "./
 export { parsePlacement, spread, uncovered } from "./placement.ts";
 export { PlacementError } from "./placement-error.ts";
 export { NO_HOLDER, chooseReplicas, type ReplicaChoice } from "./choose-replicas.ts";
+export { chooseDonors } from "./choose-donors.ts";
 export { holdersOf } from "./holders-of.ts";
 export { parseLoads } from "./parse-loads.ts";
 export { placementOf, planPlacement, type LayerPlan, type Move, type PlacementPlan, type PlanBalance } from "./plan.ts";

@@ -7,6 +7,11 @@ import type { PeerAddress, ServiceContext } from "@moevie/runtime";
 /** With fewer rows, what a graph and an exchange cost whatever their size is more than what taking turns hides. */
 const BRANCH_ROWS_MIN = 32;
 const ROWS_MAX = 1_048_576;
+/** So that a cluster that is late because it has too much to do gets hardly more. */
+const HEDGE_SHARE = 0.05;
+/** A supervisor has a small shard back by then. */
+const DONOR_AFTER_MS = 2000;
+const DONOR_AFTER_MS_MAX = 86_400_000;
 
 export interface RouterConfig {
   readonly bundle: string;
@@ -19,6 +24,10 @@ export interface RouterConfig {
   readonly batchMax: number;
   /** Below so many rows the branches of a job are one batch too. */
   readonly branchRowsMin: number;
+  /** Hedges there may be for each exchange; 0: none. */
+  readonly hedgeShare: number;
+  /** Milliseconds that a step waits for a shard to come back before others load what it had. */
+  readonly donorAfterMs: number;
 }
 
 /** Throws CONFIG_INVALID naming variable, value and what is allowed. */
@@ -29,6 +38,8 @@ export function routerConfig(env: ServiceContext["env"]): RouterConfig {
     MOEVIE_WIRE_TYPE: { kind: "enum", values: ["f32", "bf16", "f16"], default: "f32" },
     MOEVIE_BATCH_MAX: { kind: "int", default: limit("batchEvaluationsMax"), min: 1, max: limit("batchEvaluationsMax") },
     MOEVIE_BRANCH_ROWS_MIN: { kind: "int", default: BRANCH_ROWS_MIN, min: 0, max: ROWS_MAX },
+    MOEVIE_DONOR_AFTER_MS: { kind: "int", default: DONOR_AFTER_MS, min: 0, max: DONOR_AFTER_MS_MAX },
+    MOEVIE_HEDGE_SHARE: { kind: "float", default: HEDGE_SHARE, min: 0, max: 1 },
   });
   return {
     bundle: read.MOEVIE_BUNDLE,
@@ -38,5 +49,7 @@ export function routerConfig(env: ServiceContext["env"]): RouterConfig {
     wire: WireType[read.MOEVIE_WIRE_TYPE],
     batchMax: read.MOEVIE_BATCH_MAX,
     branchRowsMin: read.MOEVIE_BRANCH_ROWS_MIN,
+    donorAfterMs: read.MOEVIE_DONOR_AFTER_MS,
+    hedgeShare: read.MOEVIE_HEDGE_SHARE,
   };
 }

@@ -2,8 +2,8 @@
 // statistics. Batches interleave: while one waits for its shards, another's graph runs in the trunk thread.
 import { MoevieError } from "@moevie/contracts";
 import { runExpertLayer } from "./expert-layer.ts";
-import type { ExpertLayerOptions } from "./expert-layer.ts";
 import type { ExpertStatistics } from "./expert-statistics.ts";
+import type { ExchangeParts } from "./shard-exchange.ts";
 import type { TrunkInput } from "./trunk-memory.ts";
 import type { Trunk, TrunkCall } from "./trunk.ts";
 
@@ -29,16 +29,11 @@ export interface DenoiseOutput {
 
 export class Denoiser {
   readonly #trunk: Trunk;
-  readonly #experts: ExpertLayerOptions;
+  readonly #experts: ExchangeParts;
   readonly #statistics: ExpertStatistics;
   readonly #sizes: { readonly d: number; readonly k: number };
 
-  constructor(
-    trunk: Trunk,
-    experts: ExpertLayerOptions,
-    statistics: ExpertStatistics,
-    sizes: { d: number; k: number },
-  ) {
+  constructor(trunk: Trunk, experts: ExchangeParts, statistics: ExpertStatistics, sizes: { d: number; k: number }) {
     this.#trunk = trunk;
     this.#experts = experts;
     this.#statistics = statistics;

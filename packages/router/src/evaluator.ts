@@ -5,10 +5,10 @@ import { Batches } from "./batches.ts";
 import type { RouterConfig } from "./config.ts";
 import type { DenoiserContext } from "./context-cache.ts";
 import { Denoiser, type DenoiseInput, type DenoiseOutput } from "./denoise.ts";
-import type { ExpertLayerOptions } from "./expert-layer.ts";
 import type { ExpertStatistics } from "./expert-statistics.ts";
 import { NoiseExperts } from "./noise-experts.ts";
 import { Room } from "./room.ts";
+import type { ExchangeParts } from "./shard-exchange.ts";
 import { loadTrunk } from "./trunk.ts";
 
 export interface Evaluator {
@@ -25,7 +25,7 @@ export interface Evaluator {
 export async function openEvaluator(
   bundle: Bundle,
   config: Pick<RouterConfig, "device" | "intraOpThreads" | "batchMax" | "branchRowsMin">,
-  experts: ExpertLayerOptions,
+  experts: ExchangeParts,
   statistics: ExpertStatistics,
 ): Promise<Evaluator> {
   const { denoiser } = bundle.manifest;

@@ -8,8 +8,10 @@ import type { ExchangeServer } from "@moevie/fabric";
 import { Metrics, expandAddresses, openTracing } from "@moevie/runtime";
 import { afterEach, expect, test } from "vitest";
 import { runExpertLayer } from "./expert-layer.ts";
-import type { LayerCall } from "./expert-layer.ts";
+import { Donors } from "./donors.ts";
+import { HedgePolicy } from "./hedge-policy.ts";
 import { ShardLinks } from "./shard-links.ts";
+import type { LayerCall } from "./shard-work.ts";
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
@@ -32,28 +34,30 @@ function folder(): string {
   return path;
 }
 
-/** The rows of each request are added to `asked`. */
+/** The rows of each request are added to `asked`; it is answered after `before`. */
 async function shard(
   path: string,
   experts: readonly number[],
   fail = false,
   asked: Float32Array[] = [],
+  before: () => Promise<void> = () => Promise.resolve(),
 ): Promise<ExchangeServer> {
   const slots = experts.map((expert, slot) => ({ layer: 0, expert, slot }));
   const server = await serveExchange({
     listen: `unix:${path}`,
     holds: { digest: "model", epoch: 1, slots },
     handlers: {
-      rows: (request) => {
+      rows: async (request) => {
         asked.push(request.rows.slice());
-        if (fail) return Promise.reject(new MoevieError("DRAINING", "going away"));
+        if (fail) throw new MoevieError("DRAINING", "going away");
         const answers = new Float32Array(request.csr.rowIndex.length * d);
         request.csr.rowIndex.forEach((row, entry) =>
           answers.set(request.rows.subarray(row * d, row * d + d), entry * d),
         );
         const partial = new Float32Array(request.n * d);
         weightedPartial(request.csr, answers, request.csr.offsets, d, partial);
-        return Promise.resolve({ partial, queueUs: 0, computeUs: 0 });
+        await before();
+        return { partial, queueUs: 0, computeUs: 0 };
       },
     },
   });
@@ -63,12 +67,19 @@ async function shard(
 
 async function router(
   addresses: readonly string[],
-): Promise<{ links: ShardLinks; run: (changes?: Partial<LayerCall>) => Promise<Float32Array> }> {
+  hedges = new HedgePolicy({ share: 0.05 }),
+): Promise<{
+  links: ShardLinks;
+  run: (changes?: Partial<LayerCall>) => Promise<Float32Array>;
+  page: () => Promise<string>;
+}> {
   const metrics = new Metrics("router");
   const log = { info: () => undefined, warn: () => undefined };
   const peers = expandAddresses(addresses, "MOEVIE_SHARDS");
   const links = new ShardLinks({ addresses: peers, digest: "model", model: { layers: 1, experts: 4 }, log, metrics });
   cleanups.push(() => links.close());
+  const donors = new Donors({ links, afterMs: 60_000, log: { info: () => undefined, warn: () => undefined }, metrics });
+  cleanups.push(() => donors.close());
   const tracing = await openTracing({ service: "router", endpoint: "", sampleRatio: 1 });
   const run = async (changes: Partial<LayerCall> = {}): Promise<Float32Array> => {
     const call = {
@@ -82,13 +93,13 @@ async function router(
     };
     const out = new Float32Array(rows.length).fill(Number.NaN);
     await runExpertLayer(
-      { links, wire: WireType.f32, metrics, tracing },
+      { links, wire: WireType.f32, hedges, donors, metrics, tracing },
       { ...call, traceparent: undefined, ...changes },
       out,
     );
     return out;
   };
-  return { links, run };
+  return { links, run, page: () => metrics.text() };
 }
 
 async function ready(links: ShardLinks): Promise<void> {
@@ -152,4 +163,82 @@ test("an expert nobody holds in time is EXPERT_MISSING, a cancelled call is CANC
   const cancelled = run({ signal: abort.signal });
   abort.abort();
   await expect(cancelled).rejects.toMatchObject({ reason: "CANCELLED" });
+});
+
+/** A gate that is shut from time to time. */
+class Gate {
+  #open = Promise.resolve();
+  readonly pass = (): Promise<void> => this.#open;
+
+  /** Shut until the function it answers is called. */
+  shut(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#open = promise;
+    return resolve;
+  }
+}
+
+/** Three experts a row, with weights whose products round. */
+const THREE = {
+  ids: Int32Array.of(0, 1, 2, 1, 2, 3, 0, 2, 3, 0, 1, 3, 3, 1, 0, 2, 1, 0),
+  weights: Float32Array.from({ length: 18 }, (_, at) => 0.1 + at / 17),
+  k: 3,
+};
+const TWO = { ...choice, weights: Float32Array.from({ length: 12 }, (_, at) => 0.1 + at / 11) };
+
+test.each([
+  ["one shard that holds all of it, two experts a row", TWO, [[0, 1, 2, 3]]],
+  ["one shard that holds all of it, three experts a row", THREE, [[0, 1, 2, 3]]],
+  [
+    "two that hold half each, two experts a row",
+    TWO,
+    [
+      [0, 1],
+      [2, 3],
+    ],
+  ],
+] as const)("a late shard's rows go to %s: the same bits, long before its deadline", async (_what, asked, others) => {
+  const at = folder();
+  const gate = new Gate();
+  await shard(join(at, "a"), [0, 1, 2, 3], false, [], gate.pass);
+  for (const [index, experts] of others.entries()) await shard(join(at, `b${index}`), experts);
+  const names = ["a", ...others.map((_, index) => `b${index}`)];
+  const addresses = names.map((name) => `unix:${join(at, name)}`);
+  const { links, run, page } = await router(addresses, new HedgePolicy({ share: 1, afterMsMin: 60 }));
+  while (!links.held().every(({ ready: isReady }) => isReady)) await links.change(AbortSignal.timeout(10_000));
+  const calm = await run({ choice: asked });
+  for (let times = 0; times < 20; times++) expect(await run({ choice: asked })).toEqual(calm);
+  const open = gate.shut();
+  // While it is late it is asked for nothing that others hold.
+  for (let times = 0; times < 3; times++) expect(await run({ choice: asked })).toEqual(calm);
+  const text = await page();
+  expect(text).toMatch(/^moevie_exchange_hedges_total\{.*shard="0",outcome="won".*\} [1-9]$/m);
+  expect(text).not.toMatch(/^moevie_exchange_retries_total\{.*\} [1-9]/m);
+  open();
+  await expect.poll(page).toMatch(/^moevie_exchange_late_answers_total\{.*shard="0".*\} [1-9]$/m);
+  expect(links.rowsInFlight).toEqual(new Uint32Array(names.length));
+});
+
+test("three experts a row are not split over two shards, and where the share is 0 nothing is: the late shard is waited for", async () => {
+  for (const [asked, share] of [
+    [THREE, 1],
+    [TWO, 0],
+  ] as const) {
+    const at = folder();
+    const gate = new Gate();
+    await shard(join(at, "a"), [0, 1, 2, 3], false, [], gate.pass);
+    await shard(join(at, "b"), [0, 1]);
+    await shard(join(at, "c"), [2, 3]);
+    const addresses = ["a", "b", "c"].map((name) => `unix:${join(at, name)}`);
+    const { links, run, page } = await router(addresses, new HedgePolicy({ share, afterMsMin: 20 }));
+    while (!links.held().every(({ ready: isReady }) => isReady)) await links.change(AbortSignal.timeout(10_000));
+    const calm = await run({ choice: asked });
+    for (let times = 0; times < 20; times++) await run({ choice: asked });
+    const open = gate.shut();
+    const late = run({ choice: asked });
+    expect(await Promise.race([late, new Promise((resolve) => setTimeout(resolve, 60, "late"))])).toBe("late");
+    open();
+    expect(await late).toEqual(calm);
+    expect(await page()).not.toMatch(/^moevie_exchange_hedges_total\{.*shard="0".*\} [1-9]/m);
+  }
 });

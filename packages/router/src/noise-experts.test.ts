@@ -7,7 +7,9 @@ import { WireType, serveExchange, type DenoiserRequest, type ExchangeAnswer } fr
 import { Metrics, openTracing } from "@moevie/runtime";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { DenoiseInput } from "./denoise.ts";
+import { Donors } from "./donors.ts";
 import { ExpertStatistics } from "./expert-statistics.ts";
+import { HedgePolicy } from "./hedge-policy.ts";
 import { NoiseExperts } from "./noise-experts.ts";
 import { ShardLinks } from "./shard-links.ts";
 
@@ -52,9 +54,11 @@ async function shard(name: string, experts: readonly number[]): Promise<Shard> {
   return state;
 }
 
-async function router(
-  names: readonly string[],
-): Promise<{ run: (changes?: Partial<DenoiseInput>) => Promise<Float32Array>; rows: () => number[][] }> {
+async function router(names: readonly string[]): Promise<{
+  run: (changes?: Partial<DenoiseInput>) => Promise<Float32Array>;
+  rows: () => number[][];
+  page: () => Promise<string>;
+}> {
   const metrics = new Metrics("router");
   const links = new ShardLinks({
     addresses: names.map((name) => ({ address: `unix:${join(folder, name)}`, numbered: false })),
@@ -64,16 +68,19 @@ async function router(
     metrics,
   });
   cleanups.push(() => links.close());
+  const hedges = new HedgePolicy({ share: 0.05, afterMsMin: 100 });
+  const donors = new Donors({ links, afterMs: 60_000, log: { info: () => undefined, warn: () => undefined }, metrics });
+  cleanups.push(() => donors.close());
   const tracing = await openTracing({ service: "router", endpoint: "", sampleRatio: 0 });
   const statistics = new ExpertStatistics(1, 2);
-  const experts = new NoiseExperts(GATE, { links, wire: WireType.f32, metrics, tracing }, statistics);
+  const experts = new NoiseExperts(GATE, { links, wire: WireType.f32, hedges, donors, metrics, tracing }, statistics);
   const base = { graphs: "", shape: SHAPE, latent, timestep: 900, origin: 0, context, branch: 1 };
   const run = async (changes: Partial<DenoiseInput> = {}): Promise<Float32Array> => {
     const call = { ...base, signal: new AbortController().signal, endMs: performance.now() + 10_000 };
     return (await experts.run({ ...call, traceparent: undefined, ...changes })).velocity;
   };
   while (links.clients.some((client) => client?.holds() === undefined)) await links.change(AbortSignal.timeout(5000));
-  return { run, rows: () => statistics.snapshot().rows };
+  return { run, rows: () => statistics.snapshot().rows, page: () => metrics.text() };
 }
 
 test("the expert is chosen by timestep, the bound belongs to the noisier one", async () => {
@@ -128,4 +135,22 @@ test("an expert nobody holds in time is EXPERT_MISSING, a cancelled call is CANC
   const cancelled = run({ timestep: 1, signal: abort.signal });
   abort.abort();
   await expect(cancelled).rejects.toMatchObject({ reason: "CANCELLED" });
+});
+
+test("a shard that is late with an evaluation has it done by another one as well, and is left alone for a while", async () => {
+  const [late, other] = [await shard("a", [0]), await shard("b", [0])];
+  const { run, page } = await router(["a", "b"]);
+  const calm = await run();
+  for (let times = 0; times < 20; times++) await run();
+  const gate = Promise.withResolvers<void>();
+  late.before = () => gate.promise;
+  const asked = [late, other].map(({ calls }) => calls.length);
+  for (let times = 0; times < 3; times++) expect(await run()).toEqual(calm);
+  expect([late, other].map(({ calls }, at) => calls.length - (asked[at] ?? 0))).toEqual([1, 3]);
+  expect(other.calls.at(-3)?.attempt).toBe(1);
+  expect(await page()).toMatch(/^moevie_exchange_hedges_total\{.*shard="0",outcome="won".*\} [1-9]$/m);
+  gate.resolve();
+  await expect.poll(page).toMatch(/^moevie_exchange_late_answers_total\{.*shard="0".*\} [1-9]$/m);
+  // Another size is another kind: nobody knows when it is late.
+  await run({ shape: [2, 3, 2, 2], latent: new Float32Array(24) });
 });

@@ -8,15 +8,19 @@ import { implement } from "@moevie/runtime";
 import type { CallInfo, Handlers, Loose, RunningService, ServiceContext } from "@moevie/runtime";
 import { routerConfig } from "./config.ts";
 import type { DenoiseInput } from "./denoise.ts";
+import { Donors } from "./donors.ts";
 import { openEvaluator } from "./evaluator.ts";
 import type { Evaluator } from "./evaluator.ts";
 import { ExpertStatistics } from "./expert-statistics.ts";
+import { HedgePolicy } from "./hedge-policy.ts";
 import { ShardLinks } from "./shard-links.ts";
 import { TextContexts } from "./text-contexts.ts";
 import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-stream.ts";
 
 /** Address under which the HTTP edge shows rows per (layer, expert) and step phase, and which shard holds what. */
 const STATISTICS_PATH = "/experts";
+/** Under which it shows what no shard holds: for a controller that leads, and for nobody else. */
+const MISSING_PATH = "/experts/missing";
 /** Latent frames of a model's time; far beyond any, and whole in f32. */
 const ORIGIN_MAX = 65_535;
 const BRANCHES = ["BRANCH_UNSPECIFIED", "BRANCH_CONDITIONAL", "BRANCH_UNCONDITIONAL"];
@@ -37,8 +41,10 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     metrics,
   });
   const statistics = new ExpertStatistics(layers, experts);
-  const options = { links, wire: config.wire, metrics, tracing };
-  const evaluator = await openEvaluator(bundle, config, options, statistics);
+  const hedges = new HedgePolicy({ share: config.hedgeShare });
+  const donors = new Donors({ links, afterMs: config.donorAfterMs, log, metrics });
+  const parts = { links, wire: config.wire, hedges, donors, metrics, tracing };
+  const evaluator = await openEvaluator(bundle, config, parts, statistics);
   const ready = AbortSignal.any([context.signal, AbortSignal.timeout(limit("readyWaitMsMax"))]);
   await waitForExperts(links, ready);
   for (const variant of Object.values(bundle.manifest.variants)) await warm(bundle, variant, evaluator, ready);
@@ -46,12 +52,17 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
   return {
     grpc: [implement("moevie.v1.DenoiseService", service.handlers)],
     http: (request, response) => {
-      if (request.url !== STATISTICS_PATH) return false;
+      if (request.url !== STATISTICS_PATH && request.url !== MISSING_PATH) return false;
       response.setHeader("content-type", "application/json");
-      response.end(JSON.stringify({ ...statistics.snapshot(), epoch: links.epoch, shards: links.held() }));
+      const page =
+        request.url === MISSING_PATH
+          ? donors.told(performance.now())
+          : { ...statistics.snapshot(), epoch: links.epoch, shards: links.held() };
+      response.end(JSON.stringify(page));
       return true;
     },
     close: async () => {
+      donors.close();
       links.close();
       await evaluator.close();
     },

@@ -31,6 +31,8 @@ export class ShardLinks {
   readonly sameHost: readonly boolean[];
   /** Rows this router has at each shard. */
   readonly rowsInFlight: Uint32Array;
+  /** performance.now() since when connected shards do not hold everything. */
+  missingSinceMs: number | undefined;
   #changed = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
 
@@ -89,14 +91,14 @@ export class ShardLinks {
     return this.holders(layer, new Set())[expert] ?? [];
   }
 
-  /** As change, bounded: throws CANCELLED on the signal and EXPERT_MISSING with `missing` when performance.now() passes `endMs`. */
-  async waitForChange(signal: AbortSignal, endMs: number, missing: string): Promise<void> {
+  /** As change, bounded: throws CANCELLED on the signal and EXPERT_MISSING with `missing()` when performance.now() passes `endMs`. */
+  async waitForChange(signal: AbortSignal, endMs: number, missing: () => string): Promise<void> {
     const timeout = AbortSignal.timeout(Math.max(1, Math.ceil(endMs - performance.now())));
     try {
       await this.change(AbortSignal.any([timeout, signal]));
     } catch {
       if (signal.aborted) throw new MoevieError("CANCELLED", "The call was cancelled.");
-      throw new MoevieError("EXPERT_MISSING", missing);
+      throw new MoevieError("EXPERT_MISSING", missing());
     }
   }
 
@@ -129,6 +131,8 @@ export class ShardLinks {
     const { address = "", numbered = false } = addresses[index] ?? {};
     const labels = { shard: String(index) };
     metrics.declare("moevie_exchange_late_answers_total", [labels]);
+    const outcomes = ["won", "lost"].map((outcome) => ({ ...labels, outcome }));
+    metrics.declare("moevie_exchange_hedges_total", outcomes);
     if (numbered) log.info({ shard: labels.shard, address }, "shard joined");
     while (this.clients.length < index) this.clients.push(undefined);
     this.clients[index] = connectExchange(address, {
@@ -168,6 +172,7 @@ export class ShardLinks {
     });
     metrics.set("moevie_placement_epoch", {}, this.epoch);
     this.#holders.clear();
+    this.missingSinceMs = this.missing().length > 0 ? (this.missingSinceMs ?? performance.now()) : undefined;
     const { resolve } = this.#changed;
     this.#changed = Promise.withResolvers<void>();
     resolve();

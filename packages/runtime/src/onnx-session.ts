@@ -191,15 +191,24 @@ function runError(thrown: unknown): MoevieError {
   return new MoevieError("INTERNAL", "A graph failed to run.", { detail: text, cause: thrown });
 }
 
+/** What is wrong with a device that is not the CPU, undefined where it is something else. */
+function deviceProblem(text: string): string | undefined {
+  const cuda = /CUDA (?:failure|error) (\d+): ([^;]+?) *;/i.exec(text);
+  // Running out of its memory is no want of a device.
+  if (cuda !== null && cuda[1] !== "2") return `CUDA refuses it with error ${cuda[1]}: ${cuda[2]}`;
+  // The package lists cuda and tensorrt even where their provider libraries are absent.
+  if (!/AppendExecutionProvider|shared library|providers_|Failed to load/i.test(text)) return undefined;
+  return "its execution provider, or a library that this needs, is not on this machine; the runtime has named it on stderr";
+}
+
 function loadError(thrown: unknown, device: Device): MoevieError {
   const text = thrown instanceof Error ? thrown.message : String(thrown);
-  // The package lists cuda and tensorrt even where their provider libraries are absent.
-  if (device.kind !== "cpu" && /AppendExecutionProvider|shared library|providers_|Failed to load/i.test(text))
-    return new MoevieError(
-      "DEVICE_MISSING",
-      `MOEVIE_DEVICE is "${device.kind}:${device.index}"; its execution provider or device is not on this machine`,
-      { detail: text, cause: thrown },
-    );
+  const missing = device.kind === "cpu" ? undefined : deviceProblem(text);
+  if (missing !== undefined)
+    return new MoevieError("DEVICE_MISSING", `MOEVIE_DEVICE is "${device.kind}:${device.index}"; ${missing}`, {
+      detail: text,
+      cause: thrown,
+    });
   const operator =
     /is not a registered function\/op|No Op registered for (\S+)|Could not find an implementation for (\S+)/i.exec(
       text,

@@ -1,0 +1,82 @@
+// One exchange with one shard, counted, timed and traced. Repeats nothing.
+import { MoevieError } from "@moevie/contracts";
+import type { DenoiserUnit, ExchangeOptions, ExchangePartial, ExpertRows, WireType } from "@moevie/fabric";
+import type { Metrics, Tracing } from "@moevie/runtime";
+import type { Donors } from "./donors.ts";
+import type { HedgePolicy } from "./hedge-policy.ts";
+import type { ShardLinks } from "./shard-links.ts";
+
+export interface ExchangeParts {
+  readonly links: ShardLinks;
+  readonly wire: WireType;
+  readonly hedges: HedgePolicy;
+  readonly donors: Donors;
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
+}
+
+/** What is asked of a shard, but for what the link to it knows. */
+type Asked = ExchangeOptions extends infer Options
+  ? Options extends ExchangeOptions
+    ? Omit<Options, "epoch" | "wire" | "timeoutMs" | "signal" | "traceparent">
+    : never
+  : never;
+
+interface Call {
+  readonly signal: AbortSignal;
+  /** performance.now() by which the answer must be here. */
+  readonly endMs: number;
+  readonly traceparent: string | undefined;
+}
+
+/** Exchanges that take about as long: of as many rows and experts within a factor of two, or of latents of the same size. */
+export function kindOf({
+  csr,
+  unit,
+}: {
+  readonly csr?: ExpertRows | undefined;
+  readonly unit?: DenoiserUnit | undefined;
+}): string {
+  if (unit !== undefined) return `latent ${unit.shape.join("x")} text ${unit.tokens}`;
+  const [entries, experts] = [csr?.rowIndex.length ?? 0, csr?.experts.length ?? 0].map((count) =>
+    Math.ceil(Math.log2(count)),
+  );
+  return `rows ${entries} experts ${experts}`;
+}
+
+/** Throws what the exchange throws. */
+export async function exchangeWith(
+  { links, wire, hedges, metrics, tracing }: ExchangeParts,
+  number: number,
+  { endMs: deadlineMs, traceparent, ...asked }: Asked & Call,
+): Promise<ExchangePartial> {
+  const client = links.clients[number];
+  if (client === undefined) throw new MoevieError("INTERNAL", "An exchange has no shard.");
+  const shard = String(number);
+  const startMs = performance.now();
+  const answer = await client.exchange({
+    ...asked,
+    wire,
+    epoch: client.holds()?.epoch ?? 0,
+    timeoutMs: deadlineMs - startMs,
+    ...(traceparent === undefined ? {} : { traceparent }),
+  });
+  const endMs = performance.now();
+  hedges.answered(number, kindOf(asked), endMs - startMs);
+  metrics.observe("moevie_exchange_duration_seconds", { shard }, (endMs - startMs) / 1000);
+  const [queue, compute] = [answer.queueUs / 1e6, answer.computeUs / 1e6];
+  const onWire = Math.max(0, (endMs - startMs) / 1000 - queue - compute);
+  for (const [part, seconds] of Object.entries({ wire: onWire, queue, compute }))
+    metrics.add("moevie_exchange_seconds_total", { shard, part }, seconds);
+  metrics.add("moevie_exchange_bytes_total", { shard, direction: "out" }, answer.bytesOut);
+  metrics.add("moevie_exchange_bytes_total", { shard, direction: "in" }, answer.bytesIn);
+  tracing.record("exchange", traceparent, performance.timeOrigin + startMs, performance.timeOrigin + endMs, {
+    layer: asked.layer,
+    shard: number,
+    attempt: asked.attempt,
+    rows: asked.rows.length,
+    queue_us: answer.queueUs,
+    compute_us: answer.computeUs,
+  });
+  return answer;
+}

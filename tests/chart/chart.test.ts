@@ -4,7 +4,7 @@ import { pathToFileURL } from "node:url";
 import { join } from "node:path";
 import { ENVIRONMENT, LIMITS, SERVICES } from "@moevie/contracts";
 import { ROOT } from "./kubernetes-tools.ts";
-import { CHART, containerOf, environmentOf, helm, podsOf, render } from "./rendered-chart.ts";
+import { CHART, containerOf, environmentOf, helm, podsOf, render, type KubernetesObject } from "./rendered-chart.ts";
 
 const CPU = join(CHART, "values-cpu.yaml");
 const VARIANTS: readonly (readonly string[])[] = [
@@ -26,8 +26,13 @@ const VARIANTS: readonly (readonly string[])[] = [
     "--set",
     "nats.servers=tls://nats.messaging:4222,nats.replicas=3,nats.credentialsSecret=nats,nats.tlsSecret=nats-tls,nats.clientCertificate=true,control.replicas=3,checkpoints.place=s3,checkpoints.s3.endpoint=http://s3.storage:9000,checkpoints.s3.bucket=clips,checkpoints.s3.prefix=a/b,checkpoints.s3.credentialsSecret=bucket",
   ],
+  [
+    "--set",
+    "controller.enabled=true,controller.replicas=2,controller.slots=20,expertShard.replicas=3,expertShard.spreadOver=2,controller.apiPorts={6443}",
+  ],
 ];
-const NATS = VARIANTS.at(-1)!;
+const NATS = VARIANTS.at(-2)!;
+const CONTROLLED = VARIANTS.at(-1)!;
 
 describe("helm", () => {
   test.each(VARIANTS.map((args) => ({ args })))("lints $args without a warning", ({ args }) => {
@@ -55,6 +60,13 @@ describe("helm", () => {
     ["a folder without its claim", "nats.servers=nats://nats:4222,checkpoints.place=file", /existingClaim is empty/],
     ["a bucket without its key", "nats.servers=nats://nats:4222,checkpoints.place=s3", /credentialsSecret is empty/],
     ["credentials in an address", "nats.servers=nats://me:secret@nats:4222", /servers/],
+    ["a spread that nobody fills", "expertShard.spreadOver=1", /controller\.enabled is false/],
+    [
+      "a spread over shards that are not there",
+      "controller.enabled=true,expertShard.spreadOver=3",
+      /spreadOver is 3 but expertShard\.replicas is 2/,
+    ],
+    ["a port that is none", "controller.apiPorts={0}", /apiPorts/],
     ["a GPU device without a GPU", "decoder.device=cuda:0", /decoder\.gpus is 0/],
   ])("refuses %s and names it", (_what, setting, message) => {
     const answer = helm("template", "moevie", CHART, "--set", setting);
@@ -73,13 +85,15 @@ describe("helm", () => {
 describe.each(VARIANTS.map((args) => ({ args })))("every pod of $args", ({ args }) => {
   const pods = podsOf(render(...args));
 
-  test("passes the restricted pod security standard and gets no token", () => {
+  test("passes the restricted pod security standard; none but a controller gets a token", () => {
     for (const { name, spec } of pods) {
       expect
         .soft(spec.securityContext, name)
         .toMatchObject({ runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } });
       expect.soft([spec.hostNetwork, spec.hostPID, spec.hostIPC], name).toEqual([undefined, undefined, undefined]);
-      expect.soft(spec.automountServiceAccountToken, name).toBe(false);
+      const controls = name === "Deployment/moevie-controller";
+      expect.soft(spec.automountServiceAccountToken, name).toBe(controls);
+      expect.soft(spec.serviceAccountName, name).toBe(controls ? "moevie-controller" : "moevie");
       expect
         .soft(
           spec.volumes.every((volume) =>
@@ -251,26 +265,107 @@ test("a folder for large checkpoints is the claim named, mounted where the setti
   }
 });
 
-describe("settings", () => {
-  const given = { SQLite: ["--set", "tracing.endpoint=http://collector:4318"], NATS } as const;
+describe("with a controller", () => {
+  const objects = render(...CONTROLLED);
+  const named = (kind: string, name: string): KubernetesObject | undefined =>
+    objects.find((object) => object.kind === kind && object.metadata.name === name);
 
-  test.each([...SERVICES].flatMap((service) => (["SQLite", "NATS"] as const).map((store) => ({ service, store }))))(
-    "$service accepts the environment the chart gives it with $store",
-    async ({ service, store }) => {
-      const container = containerOf(render(...given[store]), service);
-      const environment = {
-        ...environmentOf(container),
-        ...(service === "expert-shard" ? { MOEVIE_SHARD_INDEX: "1" } : {}),
-      };
-      expect(Object.keys(environment).filter((name) => !(name in ENVIRONMENT))).toEqual([]);
-      const module = (await import(
-        pathToFileURL(join(ROOT, "packages", service, "src", "config.ts")).href
-      )) as Readonly<Record<string, unknown>>;
-      const readers = Object.values(module).filter((value) => typeof value === "function") as ((
-        environment: object,
-      ) => object)[];
-      expect(readers.length).toBeGreaterThan(0);
-      for (const read of readers) expect(read(environment)).toBeTypeOf("object");
-    },
-  );
+  test("its account may read and write one Lease and one ConfigMap, which are there and empty, and nothing else", () => {
+    const role = named("Role", "moevie-controller");
+    expect(role?.rules).toEqual([
+      {
+        apiGroups: ["coordination.k8s.io"],
+        resources: ["leases"],
+        resourceNames: ["moevie-controller"],
+        verbs: ["get", "update"],
+      },
+      {
+        apiGroups: [""],
+        resources: ["configmaps"],
+        resourceNames: ["moevie-controller-placement"],
+        verbs: ["get", "update"],
+      },
+    ]);
+    expect(named("Lease", "moevie-controller")?.spec).toBeUndefined();
+    expect(named("ConfigMap", "moevie-controller-placement")).not.toHaveProperty("data");
+    expect(named("RoleBinding", "moevie-controller")).toMatchObject({
+      roleRef: { kind: "Role", name: "moevie-controller" },
+      subjects: [{ kind: "ServiceAccount", name: "moevie-controller", namespace: "default" }],
+    });
+    expect(objects.filter(({ kind }) => kind.startsWith("ClusterRole"))).toEqual([]);
+    expect(environmentOf(containerOf(objects, "controller"))["MOEVIE_KUBERNETES_LEASE"]).toBe(
+      "default/moevie-controller",
+    );
+  });
+
+  test("its pods reach names, the release and the Kubernetes API alone", () => {
+    expect(named("NetworkPolicy", "moevie-controller")?.spec).toMatchObject({
+      podSelector: { matchLabels: { "app.kubernetes.io/component": "controller" } },
+      policyTypes: ["Egress"],
+      egress: [
+        { to: [{ podSelector: { matchLabels: { "app.kubernetes.io/instance": "moevie" } } }] },
+        {
+          ports: [
+            { port: 53, protocol: "UDP" },
+            { port: 53, protocol: "TCP" },
+            { port: 6443, protocol: "TCP" },
+          ],
+        },
+      ],
+    });
+  });
+
+  test("more shards change nothing of the pods that run: not the shards', not the routers', not its own", () => {
+    const more = render(...CONTROLLED, "--set", "expertShard.replicas=4");
+    expect(podsOf(more)).toEqual(podsOf(objects));
+    expect(environmentOf(containerOf(more, "expert-shard"))["MOEVIE_SHARD_COUNT"]).toBe("2");
+    const row = "moevie-expert-shard-{0-1023}.moevie-expert-shard:7900";
+    for (const service of ["router", "controller"])
+      expect(environmentOf(containerOf(more, service))["MOEVIE_SHARDS"]).toBe(row);
+  });
+
+  test("a shard that ends has time for its experts to go elsewhere, and for its drain after that", () => {
+    const shards = podsOf(objects).find(({ name }) => name === "StatefulSet/moevie-expert-shard");
+    const leaveMs = Number(environmentOf(containerOf(objects, "expert-shard"))["MOEVIE_LEAVE_MS"]);
+    expect(leaveMs).toBe(15_000);
+    const grace = (shards?.spec.terminationGracePeriodSeconds ?? 0) * 1000;
+    expect(grace - leaveMs).toBeGreaterThanOrEqual(LIMITS.drainMsMax.value + 5000);
+    expect(environmentOf(containerOf(render(), "expert-shard"))).not.toHaveProperty("MOEVIE_LEAVE_MS");
+  });
+
+  test("its metrics have a Service, and Prometheus is told of it as of the others", () => {
+    expect(named("Service", "moevie-controller")?.spec).toMatchObject({
+      clusterIP: "None",
+      selector: { "app.kubernetes.io/component": "controller" },
+      ports: [{ name: "http", port: 7901, targetPort: "http" }],
+    });
+  });
+});
+
+describe("settings", () => {
+  const given = { SQLite: ["--set", "tracing.endpoint=http://collector:4318"], NATS, controlled: CONTROLLED } as const;
+  const cases = [
+    ...SERVICES.flatMap((service) => (["SQLite", "NATS"] as const).map((store) => ({ service, store }))),
+    ...(["controller", "router", "expert-shard"] as const).map((service) => ({
+      service,
+      store: "controlled" as const,
+    })),
+  ];
+
+  test.each(cases)("$service accepts the environment the chart gives it with $store", async ({ service, store }) => {
+    const container = containerOf(render(...given[store]), service);
+    const environment = {
+      ...environmentOf(container),
+      ...(service === "expert-shard" ? { MOEVIE_SHARD_INDEX: "1" } : {}),
+    };
+    expect(Object.keys(environment).filter((name) => !(name in ENVIRONMENT))).toEqual([]);
+    const module = (await import(pathToFileURL(join(ROOT, "packages", service, "src", "config.ts")).href)) as Readonly<
+      Record<string, unknown>
+    >;
+    const readers = Object.values(module).filter((value) => typeof value === "function") as ((
+      environment: object,
+    ) => object)[];
+    expect(readers.length).toBeGreaterThan(0);
+    for (const read of readers) expect(read(environment)).toBeTypeOf("object");
+  });
 });

@@ -36,6 +36,7 @@ export interface PodSpec {
   readonly containers: readonly Container[];
   readonly volumes: readonly Readonly<Record<string, unknown>>[];
   readonly securityContext: Readonly<Record<string, unknown>>;
+  readonly serviceAccountName?: string;
   readonly automountServiceAccountToken?: boolean;
   readonly terminationGracePeriodSeconds: number;
   readonly hostNetwork?: boolean;
@@ -47,6 +48,7 @@ export interface PodSpec {
 export interface KubernetesObject {
   readonly kind: string;
   readonly metadata: { readonly name: string; readonly labels: Readonly<Record<string, string>> };
+  readonly rules?: readonly Readonly<Record<string, unknown>>[];
   readonly spec: {
     readonly replicas?: number;
     readonly type?: string;

@@ -13,7 +13,8 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const STEPS_MS_MAX = 600_000;
 const READY_MS_MAX = 60_000;
 /** Services that are ready only when others answer. */
-const NEEDS_PEERS: ReadonlySet<string> = new Set(["router", "scheduler"]);
+const NEEDS_PEERS: ReadonlySet<string> = new Set(["router", "scheduler", "controller"]);
+const IMAGES = [...SERVICES, "controller"];
 /** What a container gives a process that was told nothing. */
 const BARE = { PATH: process.env["PATH"] ?? "", NODE_ENV: "production", ORT_DISABLE_TELEMETRY: "1" };
 const dockerfile = readFileSync(join(ROOT, "deploy", "docker", "Dockerfile"), "utf8");
@@ -40,7 +41,7 @@ describe("the Dockerfile", () => {
   test("has a stage for every service that runs its main.js as an unprivileged user", () => {
     const base = stages().find((stage) => stage.name === "base");
     expect(base?.lines.some((line) => /^USER [1-9]\d*:[1-9]\d*$/.test(line))).toBe(true);
-    for (const service of SERVICES) {
+    for (const service of IMAGES) {
       const stage = stages().find((each) => each.name === service);
       expect.soft(stage?.from, service).toBe("base");
       expect
@@ -172,7 +173,7 @@ describe("the steps of the build", () => {
       };
       step("install");
       step("build");
-      for (const service of SERVICES) {
+      for (const service of IMAGES) {
         const image = join(CACHE, "test", "image");
         step("assemble", service, image);
         const main = join(image, "packages", service, "dist", "main.js");

@@ -20,6 +20,8 @@ export interface ClusterOptions {
   readonly wire?: "f32" | "bf16" | "f16";
   /** Loopback TCP instead of Unix sockets; the first port of a row of free ones. */
   readonly firstPort?: number;
+  /** Milliseconds a shard that is told to end waits for its experts to go elsewhere. */
+  readonly leaveMs?: number;
   /** Shards may join: router and controllers look for those of a numbered row. */
   readonly numbered?: boolean;
   /** Folder for the rows of processes on one host, or none; the default when not given. */
@@ -85,6 +87,7 @@ export class DenoiseCluster {
     this.#shards[index] = this.#spawn("expert-shard", `shard-${index}`, this.#address(index), {
       MOEVIE_SHARD_INDEX: String(index),
       MOEVIE_SHARD_COUNT: String(this.#options.shards),
+      MOEVIE_LEAVE_MS: String(this.#options.leaveMs ?? 0),
       ...placed,
       ...this.#segments(),
     });
@@ -118,6 +121,14 @@ export class DenoiseCluster {
     const address = `unix:${join(this.#folder, `controller-${number}.http.sock`)}`;
     const text = await httpText({ address, setting: "controller", path: "/plan" }).catch(() => "");
     return text.startsWith("{") ? (JSON.parse(text) as Record<string, unknown>) : undefined;
+  }
+
+  /** SIGTERM; resolves with its exit code. */
+  endShard(index: number): Promise<number | null> {
+    const shard = this.#shards[index]!;
+    const ended = new Promise<number | null>((resolve) => shard.once("exit", resolve));
+    shard.kill("SIGTERM");
+    return ended;
   }
 
   /** kill -9. */

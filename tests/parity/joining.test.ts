@@ -82,3 +82,43 @@ test("a shard that joins starts empty, is found by router and controller, and ge
     await cluster.close();
   }
 });
+
+test("a shard that is told to end hands its experts over first: no row is lost, nobody waits, and it is gone at once", async () => {
+  const options = { bundleFolder: join(folder, "bundle"), shards: 3, numbered: true, leaveMs: WAIT_MS };
+  const cluster = await DenoiseCluster.start(options);
+  try {
+    const wanted = await evaluate(cluster);
+    cluster.startController();
+    let code: number | null | undefined;
+    const ended = cluster.endShard(1).then((value) => (code = value));
+    await untilReached(cluster, wanted, () => Promise.resolve(code !== undefined));
+    await ended;
+    expect(code).toBe(0);
+    const left = await Promise.all([0, 2].map((index) => heldBy(cluster, index)));
+    for (const layer of LAYERS)
+      expect([...new Set(left.flatMap((held) => held[layer] ?? []))].toSorted(ascending)).toEqual(EXPERTS);
+    expect(await cluster.metrics()).not.toMatch(/moevie_exchange_retries_total\{[^}]*\} [1-9]/);
+    // It comes back under its number, at once a member again.
+    cluster.startShard(1);
+    await untilReached(cluster, wanted, async () => (await heldBy(cluster, 1)).every((experts) => experts.length > 0));
+    expect((await cluster.plan(0))?.["suspects"]).toEqual([]);
+  } finally {
+    await cluster.close();
+  }
+});
+
+test("a shard that is told to end without a controller ends after its time; the rows that waited are computed once it is back", async () => {
+  const options = { bundleFolder: join(folder, "bundle"), shards: 2, leaveMs: 300 };
+  const cluster = await DenoiseCluster.start(options);
+  try {
+    const wanted = await evaluate(cluster);
+    const ended = cluster.endShard(1);
+    const during = evaluate(cluster);
+    expect(await ended).toBe(0);
+    const waiting = evaluate(cluster);
+    cluster.startShard(1);
+    expect(await Promise.all([during, waiting])).toEqual([wanted, wanted]);
+  } finally {
+    await cluster.close();
+  }
+});

@@ -34,3 +34,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $path := printf "%s/%s%s:%s" $image.repository .service (ternary "" "-cuda" (eq (default "cpu" .device) "cpu")) (default .root.Chart.AppVersion $image.tag) -}}
 {{- if $image.registry -}}{{ printf "%s/%s" $image.registry $path }}{{- else -}}{{ $path }}{{- end -}}
 {{- end -}}
+
+{{/* Addresses of the shards. With a controller their number may change, so routers and controllers look for those of a row. */}}
+{{- define "moevie.shards" -}}
+{{- $full := include "moevie.fullname" . -}}
+{{- if .Values.controller.enabled -}}
+{{- printf "%s-expert-shard-{0-1023}.%s-expert-shard:7900" $full $full -}}
+{{- else -}}
+{{- $shards := list -}}
+{{- range $index := until (int .Values.expertShard.replicas) -}}
+{{- $shards = append $shards (printf "%s-expert-shard-%d.%s-expert-shard:7900" $full $index $full) -}}
+{{- end -}}
+{{- join "," $shards -}}
+{{- end -}}
+{{- end -}}

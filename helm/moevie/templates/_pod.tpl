@@ -2,6 +2,11 @@
 {{- define "moevie.podSpec" -}}
 serviceAccountName: {{ include "moevie.fullname" . }}
 automountServiceAccountToken: false
+{{ include "moevie.podSecurity" . }}
+{{- end -}}
+
+{{/* The same but for the account. */}}
+{{- define "moevie.podSecurity" -}}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ .Values.terminationGraceSeconds }}
 {{- with .Values.image.pullSecrets }}

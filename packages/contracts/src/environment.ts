@@ -42,6 +42,8 @@ export const ENVIRONMENT = {
   MOEVIE_METRICS_PEERS: "name=address of the HTTP servers whose metrics the gateway shows too, comma separated.",
   MOEVIE_SHARD_INDEX: "Which shard this is, from 0.",
   MOEVIE_SHARD_COUNT: "How many shards share the experts when they start; one with a higher index starts without any.",
+  MOEVIE_LEAVE_MS:
+    "Milliseconds that a shard which is told to end goes on, so that a controller can move its experts elsewhere; 0, the default: none.",
   MOEVIE_PLACEMENT_FILE:
     "JSON file that says which slots each shard holds, as `moevie experts plan --json` prints it; default: spread evenly, or by steps served.",
   MOEVIE_ROUTERS_HTTP: "HTTP addresses of the routers whose loads a controller counts, comma separated.",

@@ -17,6 +17,7 @@ export interface Member {
 
 /** All shards that are not gone answered, or `suspects` did not. */
 export interface ClusterView {
+  /** Those that leave are among them. */
   readonly members: readonly Member[];
   readonly suspects: readonly string[];
 }
@@ -37,6 +38,8 @@ interface Shard {
   readonly address: string;
   readonly control: ShardControl;
   seenMs: number;
+  /** It said so when it answered last: once it does not answer any more, it is gone. */
+  leaving: boolean;
 }
 
 export class ClusterWatch {
@@ -87,9 +90,10 @@ export class ClusterWatch {
       const { address, control, index } = shard;
       if (answer.status === "fulfilled") {
         shard.seenMs = nowMs;
+        shard.leaving = answer.value.leaving;
         if (answer.value.bundleDigest === digest) members.push({ index, control, holdings: answer.value });
         else log.warn({ address, digest: answer.value.bundleDigest }, "a shard serves another bundle");
-      } else if (!isMissed && nowMs - shard.seenMs < goneMs) suspects.push(address);
+      } else if (!isMissed && !shard.leaving && nowMs - shard.seenMs < goneMs) suspects.push(address);
     });
     return { members, suspects };
   }
@@ -100,8 +104,13 @@ export class ClusterWatch {
 
   #join(index: number, seenMs: number): void {
     const address = this.#options.shards[index]?.address ?? "";
-    this.#shards.set(index, { index, address, control: new ShardControl(address), seenMs });
+    this.#shards.set(index, { index, address, control: new ShardControl(address), seenMs, leaving: false });
   }
+}
+
+/** The members that are to hold experts. */
+export function staying({ members }: ClusterView): readonly Member[] {
+  return members.filter(({ holdings }) => !holdings.leaving);
 }
 
 /** What the members hold, as a placement; its epoch is the newest of theirs. */

@@ -4,7 +4,7 @@ import { explainPlan, uncovered } from "@moevie/placement";
 import type { ModelExperts, Placement } from "@moevie/placement";
 import { pause } from "@moevie/runtime";
 import type { Logger, Metrics } from "@moevie/runtime";
-import { heldPlacement } from "./cluster-view.ts";
+import { heldPlacement, staying } from "./cluster-view.ts";
 import type { ClusterView, ClusterWatch } from "./cluster-view.ts";
 import type { ControllerConfig } from "./config.ts";
 import { decide } from "./decide.ts";
@@ -14,6 +14,7 @@ import type { Leadership } from "./lease.ts";
 import type { LoadWindow } from "./load-window.ts";
 import type { Stage } from "./layer-stages.ts";
 import { rebalance } from "./rebalance.ts";
+import type { RebalanceOptions } from "./rebalance.ts";
 
 export interface LeaderOptions {
   readonly config: ControllerConfig;
@@ -119,8 +120,10 @@ export class Leader {
   /** Finishes what was decided before, or decides anew and brings that about. */
   async #bringAbout(view: ClusterView, signal: AbortSignal): Promise<void> {
     const { config, keeper, leadership, model, loads } = this.#options;
-    const members = view.members.map(({ index }) => index);
-    const held = heldPlacement(view.members);
+    const stay = staying(view);
+    if (stay.length === 0) return;
+    const members = stay.map(({ index }) => index);
+    const held = heldPlacement(stay);
     const kept = await keeper.read(model);
     const current = kept !== undefined && sameMembers(kept.members, members) ? kept : held;
     const mature = this.#last === undefined || performance.now() - this.#last.endedMs >= config.ageMsMin;
@@ -139,10 +142,20 @@ export class Leader {
     const decided = this.#decision.placement;
     if (decided !== undefined) await keeper.write({ ...decided, members }, leadership.fence ?? 0);
     const wanted = decided ?? current;
-    if (!sameSlots(held, wanted)) await this.#move(view, held, wanted, signal);
+    const empty = { slots: [] };
+    // Who leaves is to hold nothing, and says whom it waits for by that.
+    const target = view.members.map(({ index }) => wanted.shards[members.indexOf(index)] ?? empty);
+    const restRatio = uncovered(held.shards, model).length > 0 ? 0 : config.restRatio;
+    const all = heldPlacement(view.members);
+    if (!sameSlots(all, { ...wanted, shards: target }))
+      await this.#move(view, { held: all, wanted: { ...wanted, shards: target }, restRatio }, signal);
   }
 
-  async #move(view: ClusterView, held: Placement, wanted: Placement, signal: AbortSignal): Promise<void> {
+  async #move(
+    view: ClusterView,
+    way: Pick<RebalanceOptions, "held" | "wanted" | "restRatio">,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { keeper, leadership, log, metrics, model } = this.#options;
     const fence = leadership.fence ?? 0;
     const why = this.#decision?.placement === undefined ? "shards hold something else" : (this.#decision.why ?? "");
@@ -152,11 +165,9 @@ export class Leader {
     const during = Promise.all([leadership.hold(moving), this.#beHeard(moving.signal)]);
     const { layersChanged, failure } = await rebalance({
       members: view.members,
-      held,
-      wanted,
+      ...way,
       layers: model.layers,
       fence,
-      restRatio: uncovered(held.shards, model).length > 0 ? 0 : this.#options.config.restRatio,
       signal: AbortSignal.any([signal, moving.signal]),
       onStage: (layer, stage) => {
         leadership.check();
@@ -179,8 +190,9 @@ export class Leader {
     if (failure === undefined) return;
     // What was wanted cannot be had: from now on the shards are to hold what they hold.
     const after = await this.#options.watch.look(endedMs, signal, this.#isMissed);
-    const members = after.members.map(({ index }) => index);
-    if (after.suspects.length === 0) await keeper.write({ ...heldPlacement(after.members), members }, fence);
+    const stay = staying(after);
+    const members = stay.map(({ index }) => index);
+    if (after.suspects.length === 0) await keeper.write({ ...heldPlacement(stay), members }, fence);
   }
 
   /** Routers hear that somebody leads while experts move, until `moving` aborts. */

@@ -50,6 +50,24 @@ function setUp(freeBytes = Infinity): { held: GatedExperts; operations: Operatio
   return { held, operations, told };
 }
 
+test("a shard that leaves says so, goes on until it holds nothing, and then tells routers under a new epoch; without anybody to take its experts it ends in time", async () => {
+  const { held, operations, told } = setUp();
+  held.gate.resolve();
+  expect(operations.leaving).toBe(false);
+  const left = operations.leave(60_000);
+  expect(operations.leaving).toBe(true);
+  await operations.apply(change({ id: "a", epoch: 6, layer: 0, experts: [] }));
+  await vi.waitUntil(() => operations.running === undefined);
+  await operations.apply(change({ id: "b", epoch: 7, layer: 1, experts: [] }));
+  await left;
+  expect(told).toEqual(["6: 1/1@2", "7: ", "8: "]);
+  const alone = setUp();
+  await alone.operations.leave(1);
+  expect(alone.told).toEqual(["6: "]);
+  expect(alone.operations.holds.slots).toEqual(slots);
+  await expect(alone.operations.apply(change())).rejects.toMatchObject({ reason: "DRAINING" });
+});
+
 const change = (changes: Partial<ValidChange> = {}): ValidChange => ({
   id: "a",
   fence: 1,

@@ -7,6 +7,8 @@ import type { Logger, Metrics } from "@moevie/runtime";
 import { changeSlots } from "./change-slots.ts";
 import type { ValidChange } from "./valid-change.ts";
 
+/** Pause between two looks at whether a shard that leaves holds anything still. */
+const LOOK_MS = 50;
 /** Operations that ended, kept so that who asks again learns how. */
 const ENDED_MAX = 256;
 
@@ -52,6 +54,8 @@ export class Operations {
   /** The operation whose load is under way; after its deadline it goes on here until the load has ended. */
   #running: string | undefined;
   #announce: (holds: Holds) => void = () => undefined;
+  #leaving = false;
+  #left = false;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
@@ -72,6 +76,27 @@ export class Operations {
     return this.#running === undefined ? undefined : this.#known.get(this.#running);
   }
 
+  /** Whether the shard was told to end. */
+  get leaving(): boolean {
+    return this.#leaving;
+  }
+
+  /**
+   * Says that the shard leaves, and resolves when it holds nothing any more or `leaveMs` have passed. Routers are then told that it holds
+   * nothing, under a new epoch, so that they send elsewhere what is still under way to it.
+   */
+  async leave(leaveMs: number): Promise<void> {
+    const { log, metrics, shard } = this.#options;
+    this.#leaving = true;
+    const startMs = performance.now();
+    const tookMs = (): number => Math.round(performance.now() - startMs);
+    while (this.#holds.slots.length > 0 && tookMs() < leaveMs) await pause(LOOK_MS);
+    this.#left = true;
+    log.info({ slots: this.#holds.slots.length, tookMs: tookMs() }, "the shard leaves");
+    this.#announce({ ...this.#holds, epoch: this.#holds.epoch + 1, slots: [] });
+    metrics.set("moevie_expert_epoch", { shard }, this.#holds.epoch + 1);
+  }
+
   /** `announce` is told at once of every change. */
   announceTo(announce: (holds: Holds) => void): void {
     this.#announce = announce;
@@ -87,11 +112,12 @@ export class Operations {
   /**
    * Starts an operation, or answers the one that has this id. Throws LEASE_LOST for a fence below one it has seen, STALE_PLACEMENT for an
    * epoch that is not above the shard's, INVALID_FIELD for an id that stands for something else, QUEUE_FULL while another one runs,
-   * OUT_OF_MEMORY with the bytes.
+   * OUT_OF_MEMORY with the bytes, DRAINING once the shard has left: nobody may count on what it would load.
    */
   async apply(change: ValidChange): Promise<Operation> {
     const known = this.#known.get(change.id);
     if (known !== undefined) return sameAs(known, change);
+    if (this.#left) throw new MoevieError("DRAINING", "The shard is going away.");
     if (change.fence < this.#fence)
       throw new MoevieError("LEASE_LOST", `The change has fence ${change.fence}, the shard has seen ${this.#fence}.`);
     this.#fence = change.fence;

@@ -18,11 +18,12 @@ export function placementService(operations: Operations, model: ModelExperts, fr
     ApplyPlacement: async (request) => toWire(await operations.apply(validChange(request, model))),
     GetOperation: async ({ operationId }) => toWire(operations.get(operationId)),
     GetHoldings: async () => {
-      const { holds, fence, running } = operations;
+      const { holds, fence, running, leaving } = operations;
       return {
         bundleDigest: holds.digest,
         epoch: holds.epoch,
         fence,
+        leaving,
         experts: [...holds.slots],
         freeBytes: freeBytes(),
         ...(running === undefined ? {} : { running: toWire(running) }),

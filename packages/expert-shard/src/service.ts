@@ -69,6 +69,7 @@ export async function startExpertShard(
       operations.announceTo((changed) => server.announce(changed));
       return server;
     },
+    leave: () => operations.leave(config.leaveMs),
     close: () => threads.close(),
   };
 }

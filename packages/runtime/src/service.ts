@@ -26,6 +26,8 @@ export interface RunningService {
   readonly http?: HttpHandler;
   /** For a service whose data plane is its own gRPC server: binds it instead of the common one (it answers health too). */
   readonly serveOn?: (listen: string) => Promise<GrpcServer>;
+  /** Called once when the service is told to end, before its server stops taking calls; resolves when it may. */
+  readonly leave?: () => Promise<void>;
   /** Called once, after the server stopped taking calls. */
   close(): Promise<void>;
 }
@@ -126,6 +128,7 @@ async function drain(
   edges.metrics.set("moevie_draining", {}, 1);
   grpc.setServing(false);
   http.setReady(false);
+  await running.leave?.();
   const work = (async () => {
     await grpc.close(limit("drainMsMax") / 2);
     await running.close();

@@ -250,6 +250,7 @@ export interface Holdings {
   experts: HeldExpert[];
   running: PlacementOperation | null;
   freeBytes: number;
+  leaving: boolean;
 }
 
 export interface HeldExpert {

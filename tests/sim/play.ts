@@ -10,8 +10,6 @@ const PARENT_WATCH = new URL("../../packages/runtime/src/parent-watch-main.ts", 
 const LANES_MAX = 2;
 /** Fewer are played sooner than a process has started. */
 const LANE_SCHEDULES_MIN = 20;
-/** Room for the young, in MiB: a schedule's objects die with it, and with the usual room the collector copies them first. */
-const YOUNG_MIB = 64;
 
 export interface PlayOptions {
   readonly schedules: number;
@@ -63,11 +61,7 @@ export async function play({
 
 /** Its report; one that is stopped before has played nothing. Throws when it ends without one by itself. */
 function startLane(schedules: number, seed: number, fault: string, onLine: (line: string) => void): Lane {
-  const options = [
-    `--max-semi-space-size=${YOUNG_MIB}`,
-    "--disable-warning=ExperimentalWarning",
-    `--import=${PARENT_WATCH}`,
-  ];
+  const options = ["--disable-warning=ExperimentalWarning", `--import=${PARENT_WATCH}`];
   const child = spawn(process.execPath, [...options, LANE, `${schedules}`, `${seed}`, fault], {
     stdio: ["ignore", "pipe", "inherit", "pipe"],
     env: { ...process.env, MOEVIE_RUN_DIR: "" },

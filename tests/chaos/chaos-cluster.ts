@@ -1,18 +1,19 @@
 // A whole cluster of the command line's own processes, on either job store, to be hurt at random: kill -9, SIGSTOP, and a NATS server that
-// dies. Its clients repeat what failed, as clients should, and every clip is held against the one of a calm run.
+// dies or stays away, a wall clock that jumps. Its clients repeat what failed, as clients should, and every clip is held against the one of a calm run.
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { openBundle } from "@moevie/bundle";
-import { VideoClient, type Video } from "@moevie/client";
-import { asMoevieError } from "@moevie/contracts";
+import { VideoClient, type Operation, type Video } from "@moevie/client";
+import { asMoevieError, type MoevieError } from "@moevie/contracts";
 import { philox4x32 } from "@moevie/diffusion";
 import { importStarter } from "@moevie/importer";
 import { CliSession, type RunningCommand } from "../e2e/cli-session.ts";
 import { writeTinyModel } from "../parity/tiny.ts";
 import { NatsServer } from "../support/nats-server.ts";
+import { ShiftedClock } from "../support/shifted-clock.ts";
 import { tokenDenoiser } from "../support/token-denoiser.ts";
 
 export type StoreKind = "sqlite" | "nats";
@@ -24,6 +25,15 @@ export interface ChaosOptions {
   readonly victims: readonly string[];
   /** Every expert lies on two shards. */
   readonly copies: boolean;
+  /** The wall clock of all processes can be shifted. */
+  readonly shiftedClock?: boolean;
+}
+
+/** What a client saw while the NATS server was away. */
+export interface Outage {
+  /** How its calls ended, one after the other. */
+  readonly errors: readonly MoevieError[];
+  readonly slowestMs: number;
 }
 
 const SHARDS = 4;
@@ -72,7 +82,10 @@ export class ChaosCluster {
   readonly #server: RunningCommand;
   readonly #client: VideoClient;
   readonly #nats: NatsServer | undefined;
+  readonly #clock: ShiftedClock | undefined;
   readonly #random: Generator<number, never>;
+  /** Clips that were asked for. */
+  asked = 0;
 
   private constructor(
     options: ChaosOptions,
@@ -82,6 +95,7 @@ export class ChaosCluster {
       readonly server: RunningCommand;
       readonly client: VideoClient;
       readonly nats: NatsServer | undefined;
+      readonly clock: ShiftedClock | undefined;
     },
   ) {
     this.#options = options;
@@ -90,6 +104,7 @@ export class ChaosCluster {
     this.#server = parts.server;
     this.#client = parts.client;
     this.#nats = parts.nats;
+    this.#clock = parts.clock;
     this.#random = uniform(options.seed);
   }
 
@@ -99,23 +114,32 @@ export class ChaosCluster {
     const bundle = join(scratch, "bundle");
     await importStarter(join(scratch, "model"), bundle);
     const nats = options.store === "nats" ? await NatsServer.start() : undefined;
-    const session = new CliSession(options.copies ? { MOEVIE_PLACEMENT_FILE: await writeCopies(bundle, scratch) } : {});
+    const clock = options.shiftedClock === true ? new ShiftedClock(scratch) : undefined;
+    const session = new CliSession({
+      ...(options.copies && { MOEVIE_PLACEMENT_FILE: await writeCopies(bundle, scratch) }),
+      ...clock?.environment,
+    });
     const where = nats === undefined ? ["--data", join(session.folder, "jobs")] : ["--nats", nats.url];
     const ports = ["--grpc-port", "0", "--http-port", "0"];
     const server = session.start("serve", "--model", bundle, "--shards", `${SHARDS}`, ...ports, ...where, "--json");
     await server.says(/^\{"grpc".*\}$/m);
     const { grpc } = JSON.parse(server.stdout) as { readonly grpc: string };
-    return new ChaosCluster(options, { scratch, session, server, client: new VideoClient(grpc), nats });
+    return new ChaosCluster(options, { scratch, session, server, client: new VideoClient(grpc), nats, clock });
   }
 
   /** The finished clip of a kind; calls that fail for a while are repeated. Throws what ends the job otherwise. */
   async makeClip(kind: number): Promise<Video> {
     const endMs = performance.now() + CLIP_MS_MAX;
     const requestId = randomUUID();
-    const spec = { prompt: `clip ${kind}`, seed: kind, size: "256x256", seconds: 0.5, steps: 30 };
-    let now = await persist(() => this.#client.createVideo(spec, { requestId }), endMs);
+    this.asked += 1;
+    let now = await persist(() => this.#submit(kind, requestId), endMs);
     while (!now.done) now = await persist(() => this.#client.waitOperation(now.name, WAIT_MS), endMs);
     return persist(() => this.#client.getVideo(now.name.replace(/^operations\//, "videos/")), endMs);
+  }
+
+  #submit(kind: number, requestId: string): Promise<Operation> {
+    const spec = { prompt: `clip ${kind}`, seed: kind, size: "256x256", seconds: 0.5, steps: 30 };
+    return this.#client.createVideo(spec, { requestId });
   }
 
   /** How many jobs the store knows. */
@@ -129,9 +153,14 @@ export class ChaosCluster {
     return count;
   }
 
+  /** A while in which nothing goes wrong. */
+  calm(): Promise<void> {
+    return pause(this.#between(CALM_MS));
+  }
+
   /** One fault, after a while of calm; resolves when the process runs again, and says what it was. */
   async strike(): Promise<string> {
-    await pause(this.#between(CALM_MS));
+    await this.calm();
     const victims = [...this.#options.victims, ...(this.#nats === undefined ? [] : ["nats-server"])];
     const victim = victims[Math.floor(this.#random.next().value * victims.length)] ?? "";
     const isKilled = this.#random.next().value < KILLED_SHARE;
@@ -154,6 +183,38 @@ export class ChaosCluster {
     await pause(stoppedMs);
     process.kill(pid, "SIGCONT");
     return `${victim} stopped for ${Math.round(stoppedMs)} ms`;
+  }
+
+  /** After a while of calm the wall clock of all processes is so many hours off, for one clip at least. Throws when they do not go by it. */
+  async jump(hours: number): Promise<string> {
+    await this.calm();
+    this.#clock?.shift(hours * 3600);
+    const { createTime } = await this.makeClip(0);
+    const offHours = (Number(createTime?.seconds) - Date.now() / 1000) / 3600;
+    if (Math.abs(offHours - hours) > 0.25) throw new Error(`the wall clock is ${offHours} h off, not ${hours} h`);
+    return `wall clock ${hours} h off`;
+  }
+
+  /** The NATS server is away for so long, while a client goes on submitting clips of kind 0: that job is not to come of it. */
+  async outage(ms: number): Promise<Outage> {
+    await this.#nats?.kill();
+    const endMs = performance.now() + ms;
+    const errors: MoevieError[] = [];
+    let slowestMs = 0;
+    for (;;) {
+      const startMs = performance.now();
+      if (startMs > endMs) break;
+      const error = await this.#submit(0, randomUUID()).then(
+        () => undefined,
+        (thrown: unknown) => asMoevieError(thrown),
+      );
+      slowestMs = Math.max(slowestMs, performance.now() - startMs);
+      if (error === undefined) throw new Error("a job was accepted while the NATS server was away");
+      errors.push(error);
+      await pause(RETRY_MS);
+    }
+    await this.#nats?.again();
+    return { errors, slowestMs };
   }
 
   #between([from, to]: readonly [number, number]): number {

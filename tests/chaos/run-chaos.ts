@@ -13,13 +13,22 @@ export interface ChaosReport {
   readonly wrong: readonly string[];
   /** Jobs that clients asked for, and jobs in the store. */
   readonly jobs: { readonly asked: number; readonly stored: number };
+  /** Most times that a job was started. */
+  readonly attemptsMax: number;
   readonly calmMsPerClip: number;
   readonly addedMsPerFault: number;
 }
 
+export interface ChaosRun extends ChaosOptions {
+  readonly faultCount: number;
+  readonly clipsMin: number;
+  /** One fault, by its number from 0 on; default: a process or the server, at random. */
+  readonly strike?: (cluster: ChaosCluster, index: number) => Promise<string>;
+}
+
 /** Runs until `faultCount` faults have struck and `clipsMin` clips are made. Throws when something is left behind. */
 export async function runChaos(
-  options: ChaosOptions & { readonly faultCount: number; readonly clipsMin: number },
+  { strike = (cluster) => cluster.strike(), ...options }: ChaosRun,
   onFault: (fault: string, index: number) => void = () => undefined,
 ): Promise<ChaosReport> {
   const cluster = await ChaosCluster.start(options);
@@ -33,28 +42,29 @@ export async function runChaos(
     const calmMsPerClip = (performance.now() - startMs) / CLIENTS;
     const faults: string[] = [];
     const wrong: string[] = [];
-    let clips = 0;
+    let [clips, attemptsMax] = [0, 0];
     const wildMs = performance.now();
     const client = async (): Promise<void> => {
       for (let clip = 0; clips < options.clipsMin || faults.length < options.faultCount; clip++) {
         const kind = clip % KINDS;
-        const { name, state, artefact, error } = await cluster.makeClip(kind);
+        const { name, state, artefact, error, attempt } = await cluster.makeClip(kind);
         clips++;
+        attemptsMax = Math.max(attemptsMax, attempt);
         if (state !== "VIDEO_STATE_COMPLETED" || artefact?.sha256 !== calm.get(kind))
           wrong.push(`${name} of kind ${kind}: ${state}, ${artefact?.sha256 ?? error?.message}, not ${calm.get(kind)}`);
       }
     };
     const chaos = async (): Promise<void> => {
       while (faults.length < options.faultCount) {
-        faults.push(await cluster.strike());
+        faults.push(await strike(cluster, faults.length));
         onFault(faults.at(-1) ?? "", faults.length);
       }
     };
     await Promise.all([chaos(), ...Array.from({ length: CLIENTS }, client)]);
     const addedMsPerFault = (performance.now() - wildMs - calmMsPerClip * clips) / options.faultCount;
-    const jobs = { asked: KINDS + CLIENTS + clips, stored: await cluster.jobCount() };
+    const jobs = { asked: cluster.asked, stored: await cluster.jobCount() };
     await cluster.finish();
-    return { faults, clips, wrong, jobs, calmMsPerClip, addedMsPerFault };
+    return { faults, clips, wrong, jobs, attemptsMax, calmMsPerClip, addedMsPerFault };
   } finally {
     await cluster.close();
   }

@@ -55,6 +55,7 @@ export async function runSchedule(options: ScheduleOptions): Promise<ScheduleRep
   await world.run(END_MS, isOver);
   await world.run(world.nowMs + AFTERMATH_MS, () => books.violations.length > 0);
   if (books.violations.length === 0) books.audit(scene.asked);
+  scene.end();
   if (options.calm === true) for (const job of books.jobs.values()) remember(job);
   return {
     violations: books.violations,
@@ -147,6 +148,10 @@ class Scene {
     const jobs = calm ? KIND_STEPS.length : this.#pick(3, 7);
     for (let number = 0; number < jobs; number++) this.#begin(this.#client(number, calm ? number : this.#kind()));
     if (!calm) this.#begin(this.#trouble());
+  }
+
+  end(): void {
+    this.#cluster?.end();
   }
 
   #begin(work: Promise<void>): void {

@@ -90,6 +90,7 @@ export class SimCluster {
   readonly #around: Surroundings;
   readonly #births = new Map<string, number>();
   readonly members = new Map<string, Member>();
+  readonly #drains: AbortController[] = [];
 
   private constructor(options: ClusterOptions, around: Surroundings) {
     this.#of = options;
@@ -119,6 +120,7 @@ export class SimCluster {
     });
     const member = { process, link, store, drain: new AbortController() };
     this.members.set(name, member);
+    this.#drains.push(member.drain);
     store.catch(() => process.kill());
     if (name.startsWith("scheduler")) void store.then((open) => this.#schedule(name, member, open, clock));
     world.tell(`${process.name} is born`);
@@ -141,6 +143,11 @@ export class SimCluster {
       clock,
       signal: drain.signal,
     });
+  }
+
+  /** Once all is looked at. Whoever waits for a signal is held by the runtime until it comes, the dead and their whole world with them. */
+  end(): void {
+    for (const drain of this.#drains) drain.abort(new MoevieError("DRAINING", "The schedule is over."));
   }
 
   /** As SIGTERM does. */

@@ -4,9 +4,9 @@ import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { cachedFolder } from "./cache.ts";
 
-/** The package's folder `inside`, which holds a file of the package's name. Throws with apt's last line when it cannot be had. */
-export function debianFolder(name: string, inside: string): string {
-  return cachedFolder(name, name, (scratch) => {
+/** The package's folder `inside`, which holds the file `proof` (by default one of the package's name). Throws with apt's last line when it cannot be had. */
+export function debianFolder(name: string, inside: string, proof = name): string {
+  return cachedFolder(name, proof, (scratch) => {
     const own = ["-o", `Dir::State::Lists=${join(scratch, "lists")}`, "-o", `Dir::Cache=${join(scratch, "cache")}`];
     let download = spawnSync("apt-get", ["download", name], { cwd: scratch, encoding: "utf8" });
     if (download.status !== 0) {

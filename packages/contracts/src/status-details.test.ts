@@ -35,6 +35,14 @@ test.each([
   expect(failed(bytes)).toMatchObject(PLAIN);
 });
 
+test.each([
+  ["Received RST_STREAM with code 0 (Call ended without gRPC status)", "PEER_UNAVAILABLE"],
+  ["Something unexpected went wrong.", "INTERNAL"],
+])("code 13 that says %s is %s", (text, reason) => {
+  const call = { code: GRPC_CODE.INTERNAL, text, details: undefined, peer: "gateway", cause: undefined };
+  expect(decodeStatusDetails(call).reason).toBe(reason);
+});
+
 test("no bytes at all make it throw", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => failed(bytes) instanceof MoevieError));
 });

@@ -28,9 +28,13 @@ export interface FailedCall {
   readonly cause: unknown;
 }
 
+/** What grpc-js says, as code 13, of a stream that ended without a status: its server died or was killed in mid-answer. */
+const CUT_OFF = /^Received RST_STREAM .*without gRPC status/;
+
 /** A failed call as MoevieError: the reason from ErrorInfo, or the nearest to the bare code. */
 export function decodeStatusDetails(call: FailedCall): MoevieError {
-  let reason: Reason = REASON_OF_CODE[call.code] ?? "INTERNAL";
+  const isCutOff = call.code === GRPC_CODE.INTERNAL && CUT_OFF.test(call.text);
+  let reason: Reason = isCutOff ? "PEER_UNAVAILABLE" : (REASON_OF_CODE[call.code] ?? "INTERNAL");
   let violations: FieldViolation[] = [];
   let retryAfterMs: number | undefined;
   for (const detail of detailsOf(call.details)) {

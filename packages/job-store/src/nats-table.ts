@@ -183,9 +183,9 @@ export class RecordTable {
       return;
     }
     try {
-      const known = this.index.get(id)?.revision ?? 0;
-      const entry = this.#decoded(id, message.data, message.seq);
-      if (entry.revision > known) this.onWatched(entry);
+      // What this process wrote itself comes back to it: known already.
+      if (message.seq <= (this.index.get(id)?.revision ?? 0)) return;
+      this.onWatched(this.#decoded(id, message.data, message.seq));
     } catch (thrown) {
       this.onProblem(id, asMoevieError(thrown));
       this.#changes.changed();

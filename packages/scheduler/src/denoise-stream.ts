@@ -2,7 +2,7 @@
 // router and pays for a call once. Several routers share the streams of a job between them. A stream that failed is left; the next
 // evaluation opens another. Never retries.
 import { MoevieError, limit, type DenoiseHead, type DenoiseRequest, type DenoiseResponse } from "@moevie/contracts";
-import type { BidiCall, GrpcPeer, Loose } from "@moevie/runtime";
+import type { BidiCall, Clock, GrpcPeer, Loose } from "@moevie/runtime";
 import type { Context } from "./encode.ts";
 import { inSlices } from "./slices.ts";
 import { TensorReader, bytesOf, chunksOf, f32Head, headAndChunks } from "./tensor-stream.ts";
@@ -15,13 +15,16 @@ type Evaluation = Omit<DenoiseHead, "latent"> & { readonly latent: NonNullable<D
 /** What evaluates one window at a time: a stream for each branch. */
 export type DenoiseLane = Readonly<Record<"conditional" | "unconditional", DenoiseStream>>;
 
+/** Ends the wait for an evaluation's deadline: nobody reads it. */
+const SETTLED = new MoevieError("CANCELLED", "The evaluation ended.");
+
 /** A job's lanes: as many windows as there are lanes are evaluated side by side. */
 export class DenoiseLanes {
   readonly all: readonly DenoiseLane[];
 
   /** `traceparent` is the job's. */
-  constructor(router: Router, traceparent: string, count: number) {
-    const stream = (): DenoiseStream => new DenoiseStream(router, traceparent);
+  constructor(router: Router, traceparent: string, clock: Clock, count: number) {
+    const stream = (): DenoiseStream => new DenoiseStream(router, traceparent, clock);
     this.all = Array.from({ length: count }, () => ({ conditional: stream(), unconditional: stream() }));
   }
 
@@ -37,11 +40,13 @@ export class DenoiseLanes {
 class DenoiseStream {
   readonly #router: Router;
   readonly #traceparent: string;
+  readonly #clock: Clock;
   #call: Call | undefined;
 
-  constructor(router: Router, traceparent: string) {
+  constructor(router: Router, traceparent: string, clock: Clock) {
     this.#router = router;
     this.#traceparent = traceparent;
+    this.#clock = clock;
   }
 
   /**
@@ -51,10 +56,16 @@ class DenoiseStream {
   async evaluate(head: Evaluation, latent: Float32Array, context: Context, signal: AbortSignal): Promise<Float32Array> {
     signal.throwIfAborted();
     const call = (this.#call ??= this.#open());
-    const late = AbortSignal.timeout(head.deadlineMs);
-    const stop = AbortSignal.any([signal, late]);
     const onStop = (): void => call.cancel();
-    stop.addEventListener("abort", onStop, { once: true });
+    signal.addEventListener("abort", onStop, { once: true });
+    // Ends with the evaluation: a timer that outlived it would hold the call, and there are thousands within one deadline.
+    const settled = new AbortController();
+    let isLate = false;
+    const onLate = (): void => {
+      isLate = true;
+      call.cancel();
+    };
+    void this.#clock.pause(head.deadlineMs, settled.signal).then(onLate, () => undefined);
     try {
       for await (const part of headAndChunks(head, bytesOf(latent))) await call.send(part);
       return await finite(await receive(call, head, context), head);
@@ -62,10 +73,11 @@ class DenoiseStream {
       this.#call = undefined;
       call.cancel();
       signal.throwIfAborted();
-      if (late.aborted) throw new MoevieError("DEADLINE", `The router did not answer in ${head.deadlineMs} ms.`);
+      if (isLate) throw new MoevieError("DEADLINE", `The router did not answer in ${head.deadlineMs} ms.`);
       throw thrown;
     } finally {
-      stop.removeEventListener("abort", onStop);
+      signal.removeEventListener("abort", onStop);
+      settled.abort(SETTLED);
     }
   }
 

@@ -54,7 +54,7 @@ export async function denoise(
   const startMs = performance.now();
   const windows = latentWindows(shape[1], model.windows);
   const laneCount = Math.min(windows.length, limit("windowsInFlightMax"));
-  const lanes = new DenoiseLanes(run.peers.router, run.traceparent, laneCount);
+  const lanes = new DenoiseLanes(run.peers.router, run.traceparent, run.clock, laneCount);
   const saving = (): (() => Promise<void>) => {
     const checkpoint = checkpointOf(run, shape, position);
     checkpointedStep = position.step;

@@ -1,8 +1,11 @@
 // Step lease-job: takes queued jobs while there is room, and waits for news when there is none.
-import { asMoevieError } from "@moevie/contracts";
+import { MoevieError, asMoevieError } from "@moevie/contracts";
 import type { JobStore, Lease } from "@moevie/job-store";
 import type { Clock, Logger } from "@moevie/runtime";
 import type { SchedulerSettings } from "./job-run.ts";
+
+/** Ends a wait: nobody reads it, and one made for each wait would cost more than the wait. */
+const OVER = new MoevieError("CANCELLED", "The wait is over.");
 
 export interface ClaimLoop {
   readonly store: JobStore;
@@ -62,7 +65,7 @@ async function news(
     quiet(store.waitForChange({ after: seen, signal: either })),
     quiet(clock.pause(lookMs, either)),
   ]);
-  over.abort();
+  over.abort(OVER);
 }
 
 /** A wait that may be given up. */

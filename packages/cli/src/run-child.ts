@@ -17,6 +17,12 @@ export interface ChildEnd {
 /** Longest output kept of a captured child. */
 const CAPTURED_CHARACTERS_MAX = 1_000_000;
 
+/** Why a captured child ended, from what it wrote on stderr: the error's own line, else the last one. */
+export function lastWords(stderr: string): string {
+  const [error] = /^(?:Uncaught )?\w*Error(?: \[\w+\])?: .*$/m.exec(stderr) ?? [];
+  return error ?? (stderr.trim().split("\n").at(-1) || "no reason given");
+}
+
 /** Runs Node with `args`. Captured: its output is returned; else it goes where ours goes. Throws when interrupted. */
 export async function runNode(
   context: Pick<CommandContext, "config" | "clock">,

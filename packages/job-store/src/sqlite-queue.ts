@@ -13,17 +13,21 @@ import {
   type Waiting,
 } from "./queue-order.ts";
 
-/** One look at the index for each tenant with waiting jobs, however many wait. */
+/**
+ * One look at the index for each tenant with waiting jobs, however many wait. The index is named: left to choose, SQLite takes the one by state
+ * and reads every record that waits, 40 times as long with a thousand of them.
+ */
+const BY_TURN = "FROM jobs INDEXED BY jobs_by_turn WHERE state = 'queued'";
 const CANDIDATES = `
 WITH RECURSIVE waiting (tenant) AS (
-  SELECT min(tenant) FROM jobs WHERE state = 'queued'
+  SELECT (SELECT tenant ${BY_TURN} ORDER BY tenant LIMIT 1)
   UNION ALL
-  SELECT (SELECT min(tenant) FROM jobs WHERE state = 'queued' AND tenant > waiting.tenant) FROM waiting WHERE tenant IS NOT NULL
+  SELECT (SELECT tenant ${BY_TURN} AND tenant > waiting.tenant ORDER BY tenant LIMIT 1) FROM waiting WHERE tenant IS NOT NULL
 )
 SELECT id, number, tenant, turn_ms AS turnMs, begun AS isBegun FROM jobs WHERE number IN (
-  SELECT (SELECT number FROM jobs WHERE state = 'queued' AND jobs.tenant = waiting.tenant ORDER BY turn_ms, number LIMIT 1)
+  SELECT (SELECT number ${BY_TURN} AND jobs.tenant = waiting.tenant ORDER BY turn_ms, number LIMIT 1)
   FROM waiting WHERE tenant IS NOT NULL
-  UNION SELECT number FROM jobs WHERE state = 'queued' AND begun = 1
+  UNION SELECT number FROM jobs INDEXED BY jobs_begun WHERE state = 'queued' AND begun = 1
 )`;
 
 export class SqliteQueue {

@@ -3,7 +3,7 @@ import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, UsageError, type UsageProblem } from "../failure.ts";
-import { runNode } from "../run-child.ts";
+import { lastWords, runNode } from "../run-child.ts";
 import { parameterLines, servicesLines } from "../services-lines.ts";
 import { shownBytes } from "../shown-bytes.ts";
 
@@ -70,10 +70,7 @@ export async function importModel(
     },
   });
   if (end.exitCode !== 0 || report === undefined)
-    throw new CommandError(
-      `import failed: ${end.stderr.trim().split("\n").at(-1) ?? "no reason given"}`,
-      "BUNDLE_CORRUPT",
-    );
+    throw new CommandError(`import failed: ${lastWords(end.stderr)}`, "BUNDLE_CORRUPT");
   const { inspectBundle, openBundle } = await import("@moevie/bundle");
   const bundle = await openBundle(report.bundle);
   const summary = await inspectBundle(bundle);

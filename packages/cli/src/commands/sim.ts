@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, UsageError } from "../failure.ts";
-import { runNode } from "../run-child.ts";
+import { lastWords, runNode } from "../run-child.ts";
 import { parseWholeNumber } from "../video-flags.ts";
 
 interface Report {
@@ -44,8 +44,7 @@ export async function sim(context: CommandContext, _args: readonly string[], fla
       { flag: "--fault", value: fault, allowed: told.known.map((name) => `"${name}"`).join(", ") },
     ]);
   const { report } = told;
-  if (report === undefined)
-    throw new CommandError(`sim ended with ${exitCode}: ${stderr.trim().split("\n").at(-1) ?? "no reason given"}`);
+  if (report === undefined) throw new CommandError(`sim ended with ${exitCode}: ${lastWords(stderr)}`);
   return { json: { ...report }, failed: report.broken !== undefined, lines: linesOf(report, fault) };
 }
 

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, UsageError } from "../failure.ts";
-import { runNode } from "../run-child.ts";
+import { lastWords, runNode } from "../run-child.ts";
 import { parseWholeNumber } from "../video-flags.ts";
 
 const STORES = ["sqlite", "nats"];
@@ -34,8 +34,7 @@ export async function soak(context: CommandContext, _args: readonly string[], fl
       else context.output.note(told.fault);
     },
   });
-  if (report === undefined)
-    throw new CommandError(`soak ended with ${exitCode}: ${stderr.trim().split("\n").at(-1) ?? "no reason given"}`);
+  if (report === undefined) throw new CommandError(`soak ended with ${exitCode}: ${lastWords(stderr)}`);
   return {
     json: { ...report },
     failed: !report.isSound,

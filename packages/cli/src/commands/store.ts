@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, UsageError } from "../failure.ts";
-import { runNode } from "../run-child.ts";
+import { lastWords, runNode } from "../run-child.ts";
 
 interface StoreCheck {
   readonly database: string;
@@ -81,8 +81,7 @@ async function ask(context: CommandContext, verb: "check" | "recover", data: str
   const program = join(context.config.root, "packages", "job-store", "src", "recover-main.ts");
   const { interruption } = context;
   const { stdout, stderr } = await runNode(context, [program, verb, data], { capture: true, interruption });
-  if (stdout === "")
-    throw new CommandError(`the job store's program failed: ${stderr.trim().split("\n").at(-1) ?? ""}`);
+  if (stdout === "") throw new CommandError(`the job store's program failed: ${lastWords(stderr)}`);
   const answer = JSON.parse(stdout) as Answer;
   if (answer.error !== undefined) throw new CommandError(answer.error.message, answer.error.reason);
   return answer;

@@ -44,6 +44,20 @@ describe("one choice", () => {
         expect(nextJob(queues.candidates(), now, running, EQUAL_SHARES)).toEqual(best);
         expect(queues.size).toBe(left.length);
       }),
+      {
+        examples: [
+          // Found once: by submit alone the first's later job is before the second's, and that before the first's first.
+          [
+            [
+              { number: 2, tenant: "c", turnMs: 0, isBegun: false },
+              { number: 3, tenant: "a", turnMs: 0, isBegun: false },
+              { number: 1, tenant: "a", turnMs: 1, isBegun: false },
+            ],
+            NO_ACCOUNTS,
+            [],
+          ],
+        ],
+      },
     );
   });
 

@@ -85,17 +85,26 @@ export function nextJob(
   running: ReadonlyMap<string, number>,
   { runningMax }: TenantShares,
 ): Waiting | undefined {
-  let best: Waiting | undefined;
-  for (const job of waiting)
-    if ((running.get(job.tenant) ?? 0) < runningMax && (best === undefined || isBefore(job, best, accounts)))
-      best = job;
-  return best;
+  const firsts = new Map<string, Waiting>();
+  let begun: Waiting | undefined;
+  for (const job of waiting) {
+    if ((running.get(job.tenant) ?? 0) >= runningMax) continue;
+    const first = firsts.get(job.tenant);
+    if (job.isBegun) begun = begun === undefined || job.number < begun.number ? job : begun;
+    else if (first === undefined || byTurn(job, first) < 0) firsts.set(job.tenant, job);
+  }
+  // Tenants are compared by their first jobs alone: comparing every job with every other one is no order.
+  return (
+    begun ??
+    [...firsts.values()].reduce<Waiting | undefined>(
+      (best, job) => (isBefore(job, best, accounts) ? job : best),
+      undefined,
+    )
+  );
 }
 
-function isBefore(job: Waiting, best: Waiting, accounts: QueueAccounts): boolean {
-  if (job.isBegun !== best.isBegun) return job.isBegun;
-  if (job.isBegun) return job.number < best.number;
-  if (job.tenant === best.tenant) return byTurn(job, best) < 0;
+function isBefore(job: Waiting, best: Waiting | undefined, accounts: QueueAccounts): boolean {
+  if (best === undefined) return true;
   return (startOf(accounts, job.tenant) - startOf(accounts, best.tenant) || job.number - best.number) < 0;
 }
 

@@ -4,7 +4,15 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { WireType, combine, connectExchange, dispatch, type ExchangeClient, type GateChoice } from "@moevie/fabric";
+import {
+  SEGMENT_FOLDER,
+  WireType,
+  combine,
+  connectExchange,
+  dispatch,
+  type ExchangeClient,
+  type GateChoice,
+} from "@moevie/fabric";
 import { importStarter } from "@moevie/importer";
 import { readTensors, writeTensors } from "../parity/safetensors-file.ts";
 import { largestDifference, scaleOf } from "../parity/sessions.ts";
@@ -59,8 +67,8 @@ async function startShards(bundle: string): Promise<Cluster> {
       MOEVIE_SHARD_COUNT: `${SHARDS}`,
       MOEVIE_INTRA_OP_THREADS: "1",
     });
-  const clients = names.map((name) => connectExchange(group.address(name)));
-  while (clients.some((client) => client.holds() === undefined)) await new Promise((resolve) => setTimeout(resolve, 5));
+  const clients = names.map((name) => connectExchange(group.address(name), { segmentFolder: SEGMENT_FOLDER }));
+  while (clients.some((client) => client.path !== "segment")) await new Promise((resolve) => setTimeout(resolve, 5));
   const home = new Int32Array(EXPERTS).fill(-1);
   clients.forEach((client, shard) => client.holds()?.slots.forEach(({ expert }) => (home[expert] = shard)));
   return {

@@ -1,5 +1,5 @@
 // Step time of a cluster against what its parts should add up to, each measured by itself in the same run, while nothing else computes:
-// trunk graphs, expert graphs, splitting and summing rows, and exchanges between two processes with as many rows as the cluster's have.
+// trunk graphs, expert graphs, splitting and summing rows, and exchanges between two processes, by a segment as the cluster's, with as many rows.
 // Two bounds: all work shared out over the cores without a gap, and one evaluation from its first block to its last. A step cannot be
 // faster than the larger one; how much slower it is, is what scheduling, hand-overs between threads and cold caches cost. The processor time
 // that all processes used says how much of that is work that costs more in company, the rest is waiting.
@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openBundle, type Bundle } from "@moevie/bundle";
 import { seededNoise } from "@moevie/diffusion";
-import { WireType, combine, connectExchange, dispatch, serveExchange } from "@moevie/fabric";
+import { SEGMENT_FOLDER, WireType, combine, connectExchange, dispatch, serveExchange } from "@moevie/fabric";
 import { importStarter } from "@moevie/importer";
 import { httpText } from "@moevie/runtime";
 import { seeded } from "../parity/tiny.ts";
@@ -65,7 +65,14 @@ async function receiver(folder: string): Promise<void> {
   const server = await serveExchange({
     listen: `unix:${join(folder, "exchange.sock")}`,
     holds: { digest: "bench", epoch: 1, slots: [{ layer: 0, expert: 0, slot: 0 }] },
-    handlers: { rows: ({ rows }) => Promise.resolve({ partial: Float32Array.from(rows), queueUs: 0, computeUs: 0 }) },
+    segmentFolder: SEGMENT_FOLDER,
+    handlers: {
+      rows: ({ rows, out }) => {
+        const partial = Float32Array.from(rows);
+        out?.set(partial);
+        return Promise.resolve({ partial: out ?? partial, queueUs: 0, computeUs: 0 });
+      },
+    },
   });
   process.send?.(server.address);
 }
@@ -87,8 +94,8 @@ async function exchanges(rows: number, width: number): Promise<Exchange> {
   const child = fork(fileURLToPath(import.meta.url), ["receiver", folder], { execArgv: process.execArgv });
   const told = (): Promise<unknown> => new Promise((resolve) => child.once("message", resolve));
   try {
-    const client = connectExchange((await told()) as string);
-    while (client.holds() === undefined) await new Promise(setImmediate);
+    const client = connectExchange((await told()) as string, { segmentFolder: SEGMENT_FOLDER });
+    while (client.path !== "segment") await new Promise(setImmediate);
     const index = Uint32Array.from({ length: rows }, (_, at) => at);
     const weights = new Float32Array(rows).fill(1);
     const csr = { experts: Uint16Array.of(0), offsets: Uint32Array.of(0, rows), rowIndex: index, weights };

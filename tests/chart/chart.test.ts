@@ -260,7 +260,7 @@ test("a folder for large checkpoints is the claim named, mounted where the setti
   expect(JSON.stringify(control)).toContain('{"name":"checkpoints","persistentVolumeClaim":{"claimName":"shared"}}');
   for (const service of ["gateway", "scheduler"]) {
     const container = containerOf(objects, service);
-    expect(environmentOf(container)).toMatchObject({ MOEVIE_CHECKPOINTS: "file:///checkpoints" });
+    expect(environmentOf(container)).toMatchObject({ MOEVIE_CHECKPOINTS: "file:///checkpoints/default.moevie" });
     expect(container.volumeMounts).toContainEqual({ name: "checkpoints", mountPath: "/checkpoints" });
   }
 });

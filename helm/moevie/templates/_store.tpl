@@ -38,10 +38,11 @@
 
 {{/* Where large checkpoints go in place of NATS. */}}
 {{- define "moevie.checkpointEnvironment" -}}
+{{- $own := printf "%s.%s" .Release.Namespace (include "moevie.fullname" .) -}}
 {{- with .Values.checkpoints }}
 {{- if .place }}
 - name: MOEVIE_CHECKPOINTS
-  value: {{ eq .place "file" | ternary "file:///checkpoints" (printf "s3://%s/%s" .s3.bucket .s3.prefix) | quote }}
+  value: {{ eq .place "file" | ternary (printf "file:///checkpoints/%s" $own) (printf "s3://%s/%s" .s3.bucket (default $own .s3.prefix)) | quote }}
 - name: MOEVIE_CHECKPOINTS_MIB_MIN
   value: {{ .mibMin | quote }}
 {{- if eq .place "s3" }}

@@ -67,7 +67,10 @@ export const LIMITS = {
   silenceMsMax: { value: 30_000, what: "Silence after which a gRPC connection or a watch counts as dead." },
   exchangeSilenceMsMax: { value: 6_000, what: "Silence after which the peer of an exchange counts as dead." },
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
-  metricSeriesMax: { value: 2000, what: "Time series one process exposes." },
+  metricSeriesMax: {
+    value: 65_536,
+    what: "Time series one process exposes; a router has some 15 for each of its shards.",
+  },
   checkpointBytesMax: { value: 1025 * MIB, what: "One checkpoint, a file beside the job store." },
   natsCheckpointMib: {
     value: 64,

@@ -27,7 +27,7 @@ async function isMissed(routers: readonly ({ missing: Slot[]; waiting: number } 
     addresses.push(`unix:${path}`);
     if (page === undefined) continue;
     const server = createServer((request, response) => {
-      expect(request.url).toBe("/experts/missing");
+      expect(request.url).toBe("/experts/missing?led");
       response.end(JSON.stringify(page));
     });
     await new Promise<void>((resolve) => server.listen(path, resolve));

@@ -35,7 +35,7 @@ export interface RouterMisses {
 
 /** Asked by a controller that leads: from then on the router leaves it to find donors. Throws PEER_UNAVAILABLE. */
 export async function routerMisses(address: string, signal: AbortSignal): Promise<RouterMisses> {
-  const path = "/experts/missing";
+  const path = "/experts/missing?led";
   try {
     const page = JSON.parse(await httpText({ address, setting: "MOEVIE_ROUTERS_HTTP", path, signal })) as {
       readonly missing?: readonly (readonly number[])[];

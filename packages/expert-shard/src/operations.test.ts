@@ -107,6 +107,31 @@ test("a load that fails is rolled back with its reason, and the next one may com
   expect(told).toEqual(["6: 1/1@2"]);
 });
 
+test("an operation that was rolled back is tried again under its id, with what is asked for now", async () => {
+  const { held, operations, told } = setUp();
+  await operations.apply(change());
+  held.gate.reject(new MoevieError("OUT_OF_MEMORY", "The device has no room."));
+  await vi.waitUntil(() => operations.running === undefined);
+  held.gate = Promise.withResolvers();
+  held.gate.resolve();
+  expect(await operations.apply(change({ experts: [2] }))).toMatchObject({ phase: "loading" });
+  await vi.waitUntil(() => operations.running === undefined);
+  expect(operations.get("a")).toMatchObject({ phase: "done", experts: [2] });
+  expect(told).toHaveLength(1);
+});
+
+test("what was loading when the shard left is thrown away: nobody is told of it", async () => {
+  const { held, operations, told } = setUp();
+  await operations.apply(change());
+  await operations.leave(0);
+  const before = told.length;
+  held.gate.resolve();
+  await vi.waitUntil(() => operations.running === undefined);
+  expect(operations.get("a")).toMatchObject({ phase: "rolled back", why: { reason: "DRAINING" } });
+  expect(held.log).toContain("discard 2,3");
+  expect(told).toHaveLength(before);
+});
+
 test("a load that is late is rolled back at its deadline; what it brings later is thrown away, and until then nothing else is loaded", async () => {
   const { held, operations, told } = setUp();
   await operations.apply(change({ deadlineMs: 1 }));

@@ -110,13 +110,14 @@ export class Operations {
   }
 
   /**
-   * Starts an operation, or answers the one that has this id. Throws LEASE_LOST for a fence below one it has seen, STALE_PLACEMENT for an
+   * Starts an operation, or answers the one that has this id, unless that was rolled back. Throws LEASE_LOST for a fence below one it has seen, STALE_PLACEMENT for an
    * epoch that is not above the shard's, INVALID_FIELD for an id that stands for something else, QUEUE_FULL while another one runs,
    * OUT_OF_MEMORY with the bytes, DRAINING once the shard has left: nobody may count on what it would load.
    */
   async apply(change: ValidChange): Promise<Operation> {
     const known = this.#known.get(change.id);
-    if (known !== undefined) return sameAs(known, change);
+    // One that was rolled back may be tried again: what it failed for may have passed.
+    if (known !== undefined && known.phase !== "rolled back") return sameAs(known, change);
     if (this.#left) throw new MoevieError("DRAINING", "The shard is going away.");
     if (change.fence < this.#fence)
       throw new MoevieError("LEASE_LOST", `The change has fence ${change.fence}, the shard has seen ${this.#fence}.`);
@@ -156,8 +157,10 @@ export class Operations {
     );
     try {
       const prepared = await this.#options.held.prepare(change.layer, change.experts);
-      if (this.get(change.id).phase === "loading") this.#commit(change, prepared, performance.now() - startMs);
+      const isWanted = this.get(change.id).phase === "loading" && !this.#left;
+      if (isWanted) this.#commit(change, prepared, performance.now() - startMs);
       else prepared.discard();
+      if (this.#left) this.#rollBack(change, new MoevieError("DRAINING", "The shard has left."));
     } catch (thrown) {
       this.#rollBack(change, asMoevieError(thrown));
     } finally {

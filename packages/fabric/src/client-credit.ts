@@ -30,7 +30,7 @@ export class ClientCredit {
     return true;
   }
 
-  /** Waits for `bytes`. Throws CREDITS_EXHAUSTED after `timeoutMs` or when too many wait, CANCELLED on the signal. */
+  /** Waits for `bytes`. Throws DEADLINE after `timeoutMs`, CREDITS_EXHAUSTED when too many wait, CANCELLED on the signal. */
   wait(bytes: number, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
     if (this.#waiters.length >= CREDIT_WAITERS_MAX) {
       return Promise.reject(exchangeError("CREDITS_EXHAUSTED", "too many exchanges wait for this shard's credit"));
@@ -47,7 +47,7 @@ export class ClientCredit {
       const waiter: Waiter = { bytes, settle };
       const onAbort = (): void => settle(exchangeError("CANCELLED", "the exchange was cancelled"));
       const stopTimer = startTimer(timeoutMs, () =>
-        settle(exchangeError("CREDITS_EXHAUSTED", `the shard gave no credit for ${bytes} bytes in ${timeoutMs} ms`)),
+        settle(exchangeError("DEADLINE", `the shard gave no credit for ${bytes} bytes in ${timeoutMs} ms`)),
       );
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#waiters.push(waiter);

@@ -144,7 +144,7 @@ test("several routers share one budget: all finish though each round is larger t
 
 test("a request that never gets credit is refused in its time", async () => {
   const client = await connect((await serve(identity, "127.0.0.1:0", 64)).address);
-  expect(await reasonOf(client.exchange(request({ timeoutMs: 30 })))).toBe("CREDITS_EXHAUSTED");
+  expect(await reasonOf(client.exchange(request({ timeoutMs: 30 })))).toBe("DEADLINE");
 });
 
 test("a shard that comes back is used again, calls in flight fail with PEER_UNAVAILABLE", async () => {

@@ -6,7 +6,7 @@ import { dirname } from "node:path";
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import { FileArtefacts } from "./artefacts.ts";
 import { readCheckpoint, writeCheckpoint, type CheckpointFacts } from "./checkpoint-file.ts";
-import type { CheckpointPlace } from "./checkpoint-place.ts";
+import { isPlaced, type CheckpointPlace } from "./checkpoint-place.ts";
 
 /** The folder, made when it is not there. Throws CONFIG_INVALID when it cannot be written, DISK_FULL. */
 export async function openCheckpointFolder(folder: string): Promise<CheckpointPlace> {
@@ -45,7 +45,7 @@ class CheckpointFolder implements CheckpointPlace {
     const names = await Promise.all(
       ids.map(async (id) => (await this.#files.names(id)).map((name) => `${id}/${name}`)),
     );
-    return names.flat();
+    return names.flat().filter((key) => isPlaced(key));
   }
 }
 

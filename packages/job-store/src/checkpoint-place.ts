@@ -27,6 +27,13 @@ export function checkpointName(token: number, count: number, isInPlace: boolean)
   return `${token}-${count}${isInPlace ? LARGE : ".checkpoint"}`;
 }
 
+const PLACED = /^[0-9a-f-]{36}\/[^/]*\.large\.checkpoint[^/]*$/;
+
+/** Whether ID/NAME is what a store calls its checkpoints. */
+export function isPlaced(key: string): boolean {
+  return PLACED.test(key);
+}
+
 /** Does the file lie in the place? What a dead writer left unfinished there does, too. */
 export function isInPlace(name: string): boolean {
   return name.includes(LARGE);

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { S3mini, S3NetworkError, S3ServiceError } from "s3mini";
 import { MoevieError, limit } from "@moevie/contracts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
-import type { CheckpointPlace } from "./checkpoint-place.ts";
+import { isPlaced, type CheckpointPlace } from "./checkpoint-place.ts";
 import { streamOf } from "./nats-artefacts.ts";
 
 export interface S3Access {
@@ -30,12 +30,15 @@ export async function openCheckpointBucket(
     if (!(thrown instanceof MoevieError) || thrown.reason !== "PEER_UNAVAILABLE") throw thrown;
     onNotice(`checkpoints cannot be kept for now: ${thrown.message} ${thrown.detail ?? ""}`.trim());
   }
+  bucket.isOpen = true;
   return bucket;
 }
 
 class CheckpointBucket implements CheckpointPlace {
   readonly #client: S3mini;
   readonly #access: S3Access;
+  /** Until then what it refuses is a wrong setting; afterwards, say while a key is replaced, it may pass. */
+  isOpen = false;
 
   constructor(access: S3Access) {
     this.#access = access;
@@ -93,7 +96,8 @@ class CheckpointBucket implements CheckpointPlace {
     const { prefix } = this.#access;
     const found = await this.#call(() => this.#client.listObjects("/", prefix));
     if (found === null) throw this.#refused("has no such bucket");
-    return found.map(({ Key }) => Key.slice(prefix.length));
+    // Whatever else lies there is not ours to look at.
+    return found.map(({ Key }) => Key.slice(prefix.length)).filter((key) => isPlaced(key));
   }
 
   #key(id: string, name: string): string {
@@ -126,7 +130,10 @@ class CheckpointBucket implements CheckpointPlace {
       const { status, serviceCode = "" } = thrown;
       const options = { cause: thrown, detail: `${status} ${serviceCode}` };
       if (serviceCode === "NoSuchBucket") return this.#refused("has no such bucket", thrown);
-      if (status === 401 || status === 403) return this.#refused(`refuses us (${status} ${serviceCode})`, thrown);
+      const isRefusal = status === 401 || status === 403;
+      if (isRefusal && this.isOpen)
+        return new MoevieError("PEER_UNAVAILABLE", "The S3 server refuses us, which it did not at first.", options);
+      if (isRefusal) return this.#refused(`refuses us (${status} ${serviceCode})`, thrown);
       if (status === 404 || status === 416) return damaged(`${status} ${serviceCode}`);
       if (status === 507)
         return new MoevieError(

@@ -79,7 +79,9 @@ async function largeCheckpoints(
   if (given === "") return undefined;
   const bytesMin = config.MOEVIE_CHECKPOINTS_MIB_MIN * 2 ** 20;
   const [, folder] = /^file:\/\/(\/.+)$/.exec(given) ?? [];
-  if (folder !== undefined) return { place: await openCheckpointFolder(folder), bytesMin };
+  // Clusters that share a place have names of their own in it: the sweep of one removes what no record of its own names.
+  const own = config.MOEVIE_NATS_PREFIX;
+  if (folder !== undefined) return { place: await openCheckpointFolder(join(folder, own)), bytesMin };
   const [, bucket, path = ""] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([\w./-]*))?$/.exec(given) ?? [];
   if (bucket === undefined)
     throw new MoevieError("CONFIG_INVALID", `MOEVIE_CHECKPOINTS is "${given}"; allowed: ${PLACES_ALLOWED}`);
@@ -93,7 +95,7 @@ async function largeCheckpoints(
     endpoint: config.MOEVIE_S3_ENDPOINT,
     region: config.MOEVIE_S3_REGION,
     bucket,
-    prefix: path === "" ? "" : `${path.replace(/\/+$/, "")}/`,
+    prefix: `${path === "" ? "" : `${path.replace(/\/+$/, "")}/`}${own}/`,
     accessKey: config.MOEVIE_S3_ACCESS_KEY,
     secretKey: config.MOEVIE_S3_SECRET_KEY,
   };

@@ -25,7 +25,8 @@ export class DonorShard {
 
   /**
    * Resolves once the shard holds `added` of the layer beside what it had. Whoever asks the same of a shard that is as it was asks for the
-   * same operation; one that is under way is waited for. Throws what it was refused or rolled back with.
+   * same operation; one that is under way is waited for. Throws what it was refused or rolled back with, DRAINING
+   * where the shard leaves.
    */
   async load(layer: number, added: readonly number[]): Promise<void> {
     const endMs = performance.now() + OPERATION_MS_MAX;
@@ -47,7 +48,8 @@ export class DonorShard {
   }
 
   async #loadOnce(layer: number, added: readonly number[]): Promise<void> {
-    const { epoch: before, experts: held, fence } = await this.holdings();
+    const { epoch: before, experts: held, fence, leaving } = await this.holdings();
+    if (leaving) throw new MoevieError("DRAINING", "The shard is going away.");
     const had = held.filter((slot) => slot.layer === layer).map(({ expert }) => expert);
     const experts = [...new Set([...had, ...added])].sort((a, b) => a - b);
     if (experts.length === had.length) return;

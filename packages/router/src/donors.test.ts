@@ -127,12 +127,12 @@ test("a shard that comes back soon is waited for, and a controller that asks fin
   const { links, donors } = await router(60_000);
   await gone(links, c);
   const back = step(links, donors);
-  expect(donors.told(performance.now())).toEqual({ missing: [], waiting: 1 });
-  expect(donors.told(performance.now() + 61_000)).toEqual({ missing: [[0, 3]], waiting: 1 });
+  expect(donors.missing(performance.now(), false)).toEqual({ missing: [], waiting: 1 });
+  expect(donors.missing(performance.now() + 61_000, false)).toEqual({ missing: [[0, 3]], waiting: 1 });
   const again = await shard("c", [3]);
   await back;
   const led = await router(0);
-  led.donors.told(performance.now());
+  led.donors.missing(performance.now(), true);
   await gone(led.links, again);
   await expect(step(led.links, led.donors, 300)).rejects.toMatchObject({ reason: "EXPERT_MISSING" });
   expect([a.asked.size, b.asked.size]).toEqual([0, 0]);

@@ -8,6 +8,9 @@ import type { Logger, Metrics } from "@moevie/runtime";
 import { DonorShard } from "./donor-shard.ts";
 import type { ShardLinks } from "./shard-links.ts";
 
+/** After a shard refused a layer it is asked for it again, twice as long later each time. */
+const REFUSED_MS_MIN = 1000;
+const REFUSED_MS_MAX = 60_000;
 /** Between two times that donors are looked for, and not longer after a shard was lost. */
 const ROUND_MS = 1000;
 
@@ -33,6 +36,8 @@ export class Donors {
   #isLooking = false;
   /** By layer, why no donor took it the last time. */
   readonly #refusals = new Map<number, string>();
+  /** By "shard.layer", until when it is not asked again. */
+  readonly #refusedUntil = new Map<string, { readonly untilMs: number; readonly waitMs: number }>();
   /** When a leading controller asked last. */
   #askedMs = -Infinity;
 
@@ -53,9 +58,9 @@ export class Donors {
     }
   }
 
-  /** What a leading controller asks for; while it does, donors are its to choose. */
-  told(nowMs: number): MissingExperts {
-    this.#askedMs = nowMs;
+  /** What steps miss. While a leading controller asks, donors are its to choose. */
+  missing(nowMs: number, isLed: boolean): MissingExperts {
+    if (isLed) this.#askedMs = nowMs;
     return { missing: this.#isDue(nowMs) ? this.#options.links.missing() : [], waiting: this.#waiting };
   }
 
@@ -72,6 +77,7 @@ export class Donors {
     const { afterMs, links, log } = this.#options;
     const { signal } = this.#closing;
     this.#isLooking = true;
+    this.#refusals.clear();
     try {
       while (this.#waiting > 0) {
         const nowMs = performance.now();
@@ -97,7 +103,11 @@ export class Donors {
     try {
       for (const [layer, slots] of missing) {
         const experts = slots.map(([, expert]) => expert);
-        await this.#give(layer, experts, [...shards]);
+        const nowMs = performance.now();
+        const askable = shards.map((shard, at) =>
+          nowMs < (this.#refusedUntil.get(`${at}.${layer}`)?.untilMs ?? 0) ? undefined : shard,
+        );
+        await this.#give(layer, experts, askable);
       }
     } finally {
       for (const shard of shards) shard?.close();
@@ -123,6 +133,7 @@ export class Donors {
           try {
             await shards[donor]?.load(layer, list);
             metrics.add("moevie_donor_loads_total", { outcome: "done" });
+            this.#refusedUntil.delete(`${donor}.${layer}`);
             log.info({ shard: donor, layer, experts: list }, "a donor holds experts that nobody held");
             return list;
           } catch (thrown) {
@@ -131,6 +142,9 @@ export class Donors {
             why.push(` Shard ${donor} did not load it: ${message}`);
             if (!this.#refusals.has(layer)) log.warn({ shard: donor, layer, experts: list, reason }, message);
             shards[donor] = undefined;
+            const key = `${donor}.${layer}`;
+            const waitMs = Math.min(REFUSED_MS_MAX, 2 * (this.#refusedUntil.get(key)?.waitMs ?? REFUSED_MS_MIN / 2));
+            this.#refusedUntil.set(key, { untilMs: performance.now() + waitMs, waitMs });
             return [];
           }
         }),
@@ -138,6 +152,5 @@ export class Donors {
       open = open.filter((expert) => !given.flat().includes(expert));
     }
     if (why.length > 0) this.#refusals.set(layer, why.sort().join(""));
-    else this.#refusals.delete(layer);
   }
 }

@@ -25,7 +25,7 @@ export async function runExpertLayer(parts: ExchangeParts, call: LayerCall, out:
   const open = call.choice.ids.slice();
   for (let rounds = 0; ;) {
     const shardOf = await assign(parts, call, open, avoided);
-    const works = dispatch(call.choice, { shardOf, experts: links.experts, shards: links.sameHost.length });
+    const works = dispatch(call.choice, { shardOf, experts: links.experts, shards: links.clients.length });
     const attempt = attempts.next++;
     const outcomes = await Promise.allSettled(works.map((work) => askFor(parts, call, work, attempts, attempt)));
     const lost = new Set<number>();

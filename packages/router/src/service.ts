@@ -21,6 +21,8 @@ import { chunksOf, collectTensor, invalidTensor, tensorBytes } from "./tensor-st
 const STATISTICS_PATH = "/experts";
 /** Under which it shows what no shard holds: for a controller that leads, and for nobody else. */
 const MISSING_PATH = "/experts/missing";
+/** The same, asked by a controller that leads: the choice of donors is its own then. */
+const LED_PATH = "/experts/missing?led";
 /** Latent frames of a model's time; far beyond any, and whole in f32. */
 const ORIGIN_MAX = 65_535;
 const BRANCHES = ["BRANCH_UNSPECIFIED", "BRANCH_CONDITIONAL", "BRANCH_UNCONDITIONAL"];
@@ -49,16 +51,17 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
   const ready = AbortSignal.any([context.signal, AbortSignal.timeout(limit("readyWaitMsMax"))]);
   await waitForExperts(links, ready);
   for (const variant of Object.values(bundle.manifest.variants)) await warm(bundle, variant, evaluator, ready);
+  const pageOf = (url: string | undefined): object | undefined => {
+    if (url === STATISTICS_PATH) return { ...statistics.snapshot(), epoch: links.epoch, shards: links.held() };
+    return url === MISSING_PATH || url === LED_PATH ? donors.missing(performance.now(), url === LED_PATH) : undefined;
+  };
   const service = new DenoiseService({ bundle, evaluator, links, metrics, tracing });
   return {
     grpc: [implement("moevie.v1.DenoiseService", service.handlers)],
     http: (request, response) => {
-      if (request.url !== STATISTICS_PATH && request.url !== MISSING_PATH) return false;
+      const page = pageOf(request.url);
+      if (page === undefined) return false;
       response.setHeader("content-type", "application/json");
-      const page =
-        request.url === MISSING_PATH
-          ? donors.told(performance.now())
-          : { ...statistics.snapshot(), epoch: links.epoch, shards: links.held() };
       response.end(JSON.stringify(page));
       return true;
     },

@@ -114,9 +114,9 @@ function standIns(parts: ExchangeParts, call: LayerCall, work: ShardWork): reado
   if (first !== undefined)
     return [{ ...work, shard: others.reduce((best, shard) => (rowsAt(shard) < rowsAt(best) ? shard : best), first) }];
   if (k > 2 || wire !== WireType.f32) return undefined;
-  const credits = links.sameHost.map(() => 1);
+  const credits = links.clients.map(() => 1);
   const shardOf = chooseReplicas({ ids: idsOf(call.choice, work), k, holders, sameHost: links.sameHost, credits });
-  return dispatch(call.choice, { shardOf, experts: links.experts, shards: links.sameHost.length });
+  return dispatch(call.choice, { shardOf, experts: links.experts, shards: links.clients.length });
 }
 
 /** The choices that `work` is made of, [tokens · k]; negative elsewhere. */

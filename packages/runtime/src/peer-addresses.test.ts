@@ -21,6 +21,7 @@ test.each([
   [["host:{1-4}"], "in a host's name or in the path of a socket"],
   [["shard-{0-4}"], 'MOEVIE_SHARDS is "shard-0"; allowed: HOST:PORT'],
   [["shard-{0-5000}:1"], "allowed: 1 to 4096 addresses"],
+  [["a-{0-1}:1", "b-{0-1}:1"], "one row of numbered ones at most"],
 ])("%j is refused by its setting", (list, message) => {
   expect(() => expandAddresses(list, "MOEVIE_SHARDS")).toThrow(message);
 });

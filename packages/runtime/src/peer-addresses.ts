@@ -39,8 +39,9 @@ export function expandAddresses(list: readonly string[], setting: string): reado
     const allowed = "{FROM-TO}, rising, in a host's name or in the path of a socket";
     throw new MoevieError("CONFIG_INVALID", `${setting} has "${entry}"; allowed: ${allowed}`);
   });
-  if (peers.length > 0 && peers.length <= PEERS_MAX) return peers;
-  const allowed = `1 to ${PEERS_MAX} addresses`;
+  const rows = list.filter((entry) => ROW.test(entry)).length;
+  if (peers.length > 0 && peers.length <= PEERS_MAX && rows <= 1) return peers;
+  const allowed = `1 to ${PEERS_MAX} addresses, one row of numbered ones at most`;
   throw new MoevieError("CONFIG_INVALID", `${setting} is "${list.join(",")}"; allowed: ${allowed}`);
 }
 

@@ -136,7 +136,7 @@ describe("a cluster whose checkpoints go to a folder", () => {
       });
       const id = await submit(served, 7);
       await recordOf(id, ({ progress }) => progress.step >= 12);
-      expect(readdirSync(join(place, id)).every((name) => name.endsWith(".large.checkpoint"))).toBe(true);
+      expect(readdirSync(join(place, "moevie", id)).every((name) => name.endsWith(".large.checkpoint"))).toBe(true);
       process.kill(served.session.pidOf("scheduler"), "SIGKILL");
       await served.command.says(/going on from the checkpoint/);
       await recordOf(id, ({ state }) => state.kind === "completed");
@@ -145,7 +145,7 @@ describe("a cluster whose checkpoints go to a folder", () => {
       await recordOf(again, ({ state }) => state.kind === "completed");
       expect((await file(served, id)) === (await file(served, again))).toBe(true);
       // What the killed one was writing stays until a sweep.
-      await expect.poll(() => existsSync(join(place, again)), { timeout: WAIT_MS }).toBe(false);
+      await expect.poll(() => existsSync(join(place, "moevie", again)), { timeout: WAIT_MS }).toBe(false);
     } finally {
       rmSync(place, { recursive: true, force: true });
     }

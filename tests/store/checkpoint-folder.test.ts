@@ -39,18 +39,24 @@ describe("sizes", () => {
   test("a small checkpoint goes into NATS and a large one into the place; a sweep removes what no record names", async () => {
     const folder = mkdtempSync(join(tmpdir(), "moevie-place-"));
     closers.push(() => rmSync(folder, { recursive: true, force: true }));
-    const stray = join(folder, randomUUID());
-    mkdirSync(stray);
-    writeFileSync(join(stray, "7-1.large.checkpoint.part"), "left by a killed writer");
+    const prefix = `test-${randomUUID().slice(0, 8)}`;
+    const own = join(folder, prefix);
+    const [stray, others] = [join(own, randomUUID()), join(folder, "another-cluster", randomUUID())];
+    for (const each of [stray, others]) {
+      mkdirSync(each, { recursive: true });
+      writeFileSync(join(each, "7-1.large.checkpoint.part"), "left by a killed writer");
+    }
+    writeFileSync(join(own, "notes.txt"), "somebody's");
     const notices: string[] = [];
-    const store = await opened({ MOEVIE_CHECKPOINTS: `file://${folder}` }, notices);
+    const store = await opened({ MOEVIE_CHECKPOINTS: `file://${folder}`, MOEVIE_NATS_PREFIX: prefix }, notices);
     const { id } = await savedTwice(store);
-    expect(readdirSync(join(folder, id))).toHaveLength(1);
+    expect(readdirSync(join(own, id))).toHaveLength(1);
     expect(await store.artefacts.names(id)).toHaveLength(2);
     expect(Buffer.from((await store.loadCheckpoint(id)) ?? []).equals(Buffer.concat(LARGE))).toBe(true);
     await vi.waitFor(() => expect(existsSync(stray)).toBe(false), { timeout: 30_000 });
     await store.delete(id);
-    expect(readdirSync(folder)).toEqual([]);
+    expect(readdirSync(own)).toEqual(["notes.txt"]);
+    expect(readdirSync(others)).toHaveLength(1);
   });
 });
 
@@ -71,9 +77,10 @@ test("a folder whose disk is full: DISK_FULL, nothing half written stays, the ol
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", `size=${3 * MIB}`, "none", folder], { encoding: "utf8" });
   if (mounted.status !== 0) throw new Error(`the disk is not mounted as asked: ${mounted.stderr}`);
   closers.push(() => void spawnSync("umount", ["--lazy", folder]));
-  const store = await opened({ MOEVIE_CHECKPOINTS: `file://${folder}` });
+  const prefix = `test-${randomUUID().slice(0, 8)}`;
+  const store = await opened({ MOEVIE_CHECKPOINTS: `file://${folder}`, MOEVIE_NATS_PREFIX: prefix });
   const lease = await savedTwice(store);
   expect(await reasonOf(store.saveCheckpoint(lease, LARGE))).toBe("DISK_FULL");
-  expect(readdirSync(join(folder, lease.id))).toHaveLength(1);
+  expect(readdirSync(join(folder, prefix, lease.id))).toHaveLength(1);
   expect(Buffer.from((await store.loadCheckpoint(lease.id)) ?? []).equals(Buffer.concat(LARGE))).toBe(true);
 });

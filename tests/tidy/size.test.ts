@@ -22,7 +22,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   importer: 2600,
   "job-store": 4200,
   placement: 950,
-  router: 1900,
+  router: 1950,
   runtime: 1800,
   scheduler: 1600,
   tensor: 400,

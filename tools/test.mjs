@@ -10,7 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const bin = join(root, "node_modules", ".bin");
 const cache = process.env.MOEVIE_CACHE || join(root, ".cache");
 const reports = join(cache, "test");
-const PART_MS_MAX = 30 * 60_000;
+const PART_MS_MAX = 35 * 60_000;
 const KILL_AFTER_MS = 5_000;
 
 /** A command counts as one test. */

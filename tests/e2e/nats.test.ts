@@ -136,7 +136,11 @@ describe("a cluster whose checkpoints go to a folder", () => {
       });
       const id = await submit(served, 7);
       await recordOf(id, ({ progress }) => progress.step >= 12);
-      expect(readdirSync(join(place, "moevie", id)).every((name) => name.endsWith(".large.checkpoint"))).toBe(true);
+      const own = join(place, "moevie", id);
+      const kept = (): string[] => (existsSync(own) ? readdirSync(own) : []);
+      await expect
+        .poll(() => kept().some((name) => name.endsWith(".large.checkpoint")), { timeout: WAIT_MS })
+        .toBe(true);
       process.kill(served.session.pidOf("scheduler"), "SIGKILL");
       await served.command.says(/going on from the checkpoint/);
       await recordOf(id, ({ state }) => state.kind === "completed");

@@ -128,14 +128,17 @@ describe("two clusters on one NATS server", () => {
 describe("a cluster whose checkpoints go to a folder", () => {
   it("goes on at the checkpoint there after a kill -9 of its scheduler, with the bytes of an undisturbed run", async () => {
     const place = mkdtempSync(join(tmpdir(), "moevie-place-"));
+    // Of its own: schedulers of other clusters here would take its jobs, and know no place.
+    const server = await NatsServer.start();
+    const records = await openNatsStore({ servers: [server.url] });
     try {
-      const served = await serve(nats.url, {
+      const served = await serve(server.url, {
         MOEVIE_CHECKPOINTS: `file://${place}`,
         MOEVIE_CHECKPOINTS_MIB_MIN: "0",
         MOEVIE_CHECKPOINT_STEPS: "5",
       });
       const id = await submit(served, 7);
-      await recordOf(id, ({ progress }) => progress.step >= 12);
+      await recordOf(id, ({ progress }) => progress.step >= 12, records);
       const own = join(place, "moevie", id);
       const kept = (): string[] => (existsSync(own) ? readdirSync(own) : []);
       await expect
@@ -143,14 +146,16 @@ describe("a cluster whose checkpoints go to a folder", () => {
         .toBe(true);
       process.kill(served.session.pidOf("scheduler"), "SIGKILL");
       await served.command.says(/going on from the checkpoint/);
-      await recordOf(id, ({ state }) => state.kind === "completed");
-      expect((await store.get(id)).attempt).toBe(2);
+      await recordOf(id, ({ state }) => state.kind === "completed", records);
+      expect((await records.get(id)).attempt).toBe(2);
       const again = await submit(served, 7);
-      await recordOf(again, ({ state }) => state.kind === "completed");
+      await recordOf(again, ({ state }) => state.kind === "completed", records);
       expect((await file(served, id)) === (await file(served, again))).toBe(true);
       // What the killed one was writing stays until a sweep.
       await expect.poll(() => existsSync(join(place, "moevie", again)), { timeout: WAIT_MS }).toBe(false);
     } finally {
+      await records.close();
+      await server.close();
       rmSync(place, { recursive: true, force: true });
     }
   });

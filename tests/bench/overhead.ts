@@ -91,7 +91,7 @@ interface Exchange {
 /** Exchanges of `rows` rows, one at a time. */
 async function exchanges(rows: number, width: number): Promise<Exchange> {
   const folder = mkdtempSync(join(tmpdir(), "moevie-bench-"));
-  const child = fork(fileURLToPath(import.meta.url), ["receiver", folder], { execArgv: process.execArgv });
+  const child = fork(fileURLToPath(import.meta.url), ["receiver", folder], { execArgv: [] });
   const told = (): Promise<unknown> => new Promise((resolve) => child.once("message", resolve));
   try {
     const client = connectExchange((await told()) as string, { segmentFolder: SEGMENT_FOLDER });

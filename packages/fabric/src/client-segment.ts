@@ -80,7 +80,8 @@ export class ClientSegment {
 
   /** Nobody waits for the call's answer any more, which may still be written to its part. */
   leave(call: number, part: SegmentPart): void {
-    this.#late.set(call, part);
+    if (this.#closed) this.give(part);
+    else this.#late.set(call, part);
   }
 
   /** The answer to a call that nobody waits for is here. */

@@ -4,14 +4,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
-import { importStarter } from "@moevie/importer";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { ClusterOptions } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
-import { seeded, writeTinyModel } from "./tiny.ts";
+import { tinyCase } from "./tiny-case.ts";
 
 const [LAYERS, EXPERTS] = [3, 8];
 /** Evaluations after which every kind of exchange was seen often enough. */
@@ -24,17 +22,7 @@ let latent: Dense;
 let rows: Dense;
 
 beforeAll(async () => {
-  const sizes = writeTinyModel(join(folder, "source"), { layers: LAYERS, experts: EXPERTS, frames: 9 });
-  await importStarter(join(folder, "source"), bundleFolder);
-  bundle = await openBundle(bundleFolder);
-  const random = seeded(7);
-  const dense = (shape: number[]): Dense => ({
-    shape,
-    data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 * random()),
-  });
-  const { channels, spatialStride } = bundle.manifest.latent;
-  latent = dense([channels, 3, bundle.manifest.height / spatialStride, bundle.manifest.width / spatialStride]);
-  rows = dense([sizes.maxTokens, sizes.textWidth]);
+  ({ bundle, latent, rows } = await tinyCase(folder, { layers: LAYERS, experts: EXPERTS }, 7));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -3,13 +3,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
-import { importStarter } from "@moevie/importer";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
-import { seeded, writeTinyModel } from "./tiny.ts";
+import { tinyCase } from "./tiny-case.ts";
 
 const CALL = { timeoutMs: 10_000 };
 const LAYERS = [0, 1, 2];
@@ -22,17 +20,7 @@ let latent: Dense;
 let rows: Dense;
 
 beforeAll(async () => {
-  const sizes = writeTinyModel(join(folder, "source"), { layers: 3, experts: 8, frames: 9 });
-  await importStarter(join(folder, "source"), join(folder, "bundle"));
-  bundle = await openBundle(join(folder, "bundle"));
-  const random = seeded(5);
-  const dense = (shape: number[]): Dense => ({
-    shape,
-    data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => 2 * random()),
-  });
-  const { channels, spatialStride } = bundle.manifest.latent;
-  latent = dense([channels, 3, bundle.manifest.height / spatialStride, bundle.manifest.width / spatialStride]);
-  rows = dense([sizes.maxTokens, sizes.textWidth]);
+  ({ bundle, latent, rows } = await tinyCase(folder, { layers: 3, experts: 8 }, 5));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -55,7 +55,7 @@ function dropForeignPlatforms() {
 rmSync(target, { recursive: true, force: true });
 mkdirSync(target, { recursive: true });
 for (const name of closure(service)) copyPackage(name);
-for (const path of ["protos", "LICENSE", "docs/licences.md", "pnpm-workspace.yaml", "pnpm-lock.yaml"]) {
+for (const path of ["protos", "LICENSE", "docs/licences.md", "pnpm-workspace.yaml", "pnpm-lock.yaml", "tools/patches"]) {
   if (existsSync(join(root, path))) cpSync(join(root, path), join(target, path), { recursive: true });
 }
 const rootManifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));

@@ -9,7 +9,7 @@ import { NatsServer } from "../support/nats-server.ts";
 import { median, showTarget } from "./support/processes.ts";
 
 const KILLS = 5;
-const STEPS = 200;
+const STEPS = 100;
 /** Of a job, before it is hurt. */
 const STEPS_BEFORE = 20;
 /** What the dead scheduler wrote last may still be on its way. */

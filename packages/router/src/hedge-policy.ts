@@ -36,8 +36,15 @@ class Times {
   }
 }
 
+/** Exchanges that take about as long as each other. */
+export interface ExchangeKind {
+  readonly name: string;
+  /** Its rows and experts, as powers of two; absent: nothing is known of it by what others take. */
+  readonly size?: { readonly rowsLog2: number; readonly expertsLog2: number };
+}
+
 interface ShardTimes {
-  readonly kinds: Map<string, Times>;
+  readonly kinds: Map<string, { readonly kind: ExchangeKind; readonly times: Times }>;
   /** Times in a row that it was late. */
   lateTimes: number;
   asideUntilMs: number;
@@ -54,21 +61,21 @@ export class HedgePolicy {
     this.#afterMsMin = afterMsMin;
   }
 
-  /** An exchange begins; Infinity until enough of its kind were seen, or where there are no hedges. */
-  lateAfterMs(shard: number, kind: string): number {
+  /** An exchange begins; Infinity until enough of its kind, or of one it can be judged by, were seen, or where there are no hedges. */
+  lateAfterMs(shard: number, kind: ExchangeKind): number {
     if (this.#share === 0) return Infinity;
     this.#earned = Math.min(EARNED_MAX, this.#earned + this.#share);
     return this.#lateAfterMs(this.#of(shard), kind);
   }
 
   /** An exchange was answered. */
-  answered(shard: number, kind: string, tookMs: number): void {
+  answered(shard: number, kind: ExchangeKind, tookMs: number): void {
     const of = this.#of(shard);
     if (tookMs <= this.#lateAfterMs(of, kind)) of.lateTimes = 0;
-    const times = of.kinds.get(kind) ?? new Times();
-    of.kinds.delete(kind);
-    of.kinds.set(kind, times);
-    times.add(tookMs);
+    const known = of.kinds.get(kind.name) ?? { kind, times: new Times() };
+    of.kinds.delete(kind.name);
+    of.kinds.set(kind.name, known);
+    known.times.add(tookMs);
     const [oldest] = of.kinds.keys();
     if (of.kinds.size > KINDS_MAX && oldest !== undefined) of.kinds.delete(oldest);
   }
@@ -100,13 +107,24 @@ export class HedgePolicy {
     return nowMs >= (this.#shards.get(shard)?.asideUntilMs ?? 0);
   }
 
-  #lateAfterMs(of: ShardTimes, kind: string): number {
-    return Math.max(this.#afterMsMin, LATE_P95_FACTOR * (of.kinds.get(kind)?.p95Ms ?? Infinity));
+  #lateAfterMs(of: ShardTimes, kind: ExchangeKind): number {
+    let p95Ms = of.kinds.get(kind.name)?.times.p95Ms ?? Infinity;
+    // Several jobs in one batch, or other choices of the gate, make a kind that was not seen before.
+    if (p95Ms === Infinity)
+      for (const known of of.kinds.values()) p95Ms = Math.min(p95Ms, known.times.p95Ms * timesAsLong(known.kind, kind));
+    return Math.max(this.#afterMsMin, LATE_P95_FACTOR * p95Ms);
   }
 
   #of(shard: number): ShardTimes {
-    const known = this.#shards.get(shard) ?? { kinds: new Map<string, Times>(), lateTimes: 0, asideUntilMs: 0 };
+    const known: ShardTimes = this.#shards.get(shard) ?? { kinds: new Map(), lateTimes: 0, asideUntilMs: 0 };
     this.#shards.set(shard, known);
     return known;
   }
+}
+
+/** How many times as long as `known` one of `kind` takes at most: as if every row and every expert cost its share anew. */
+function timesAsLong({ size: known }: ExchangeKind, { size }: ExchangeKind): number {
+  if (known === undefined || size === undefined) return Infinity;
+  const [rows, experts] = [size.rowsLog2 - known.rowsLog2, size.expertsLog2 - known.expertsLog2];
+  return 2 ** (Math.max(0, rows) + Math.max(0, experts));
 }

@@ -3,7 +3,7 @@ import { MoevieError } from "@moevie/contracts";
 import type { DenoiserUnit, ExchangeOptions, ExchangePartial, ExpertRows, WireType } from "@moevie/fabric";
 import type { Metrics, Tracing } from "@moevie/runtime";
 import type { Donors } from "./donors.ts";
-import type { HedgePolicy } from "./hedge-policy.ts";
+import type { ExchangeKind, HedgePolicy } from "./hedge-policy.ts";
 import type { ShardLinks } from "./shard-links.ts";
 
 export interface ExchangeParts {
@@ -36,13 +36,13 @@ export function kindOf({
 }: {
   readonly csr?: ExpertRows | undefined;
   readonly unit?: DenoiserUnit | undefined;
-}): string {
-  if (unit !== undefined) return `latent ${unit.shape.join("x")} text ${unit.tokens}`;
-  const [entries, experts] = [csr?.rowIndex.length ?? 0, csr?.experts.length ?? 0].map((count) =>
-    Math.ceil(Math.log2(count)),
-  );
-  return `rows ${entries} experts ${experts}`;
+}): ExchangeKind {
+  if (unit !== undefined) return { name: `latent ${unit.shape.join("x")} text ${unit.tokens}` };
+  const [rowsLog2, expertsLog2] = [log2(csr?.rowIndex.length), log2(csr?.experts.length)];
+  return { name: `rows ${rowsLog2} experts ${expertsLog2}`, size: { rowsLog2, expertsLog2 } };
 }
+
+const log2 = (count = 1): number => Math.ceil(Math.log2(count));
 
 /** Throws what the exchange throws. */
 export async function exchangeWith(

@@ -21,7 +21,7 @@ afterEach(async () => {
 async function serve(
   handlers: Partial<Handlers<"moevie.v1.DenoiseService">>,
   listen = `unix:${folder}-a.sock`,
-  options: Pick<GrpcServerOptions, "connectionAgeMs"> = {},
+  options: Pick<GrpcServerOptions, "connectionAgeMs" | "silenceMs"> = {},
 ): Promise<Metrics> {
   const metrics = new Metrics("test");
   const log = await createLogger({ service: "test", level: "fatal", format: "json" });
@@ -175,6 +175,27 @@ describe("gRPC edges", () => {
     }
     long?.end();
     expect(await long?.receive()).toBeUndefined();
+  });
+
+  it("keep a call whose connection is replaced while both ends ask for signs of life", async () => {
+    const silenceMs = 100;
+    await serve(
+      {
+        Denoise: async function* (requests) {
+          for await (const { chunk } of requests) yield { chunk: chunk ?? Buffer.alloc(0) };
+        },
+      },
+      "127.0.0.1:0",
+      { connectionAgeMs: 50, silenceMs },
+    );
+    const lively = new GrpcPeer("moevie.v1.DenoiseService", server?.address ?? "", silenceMs);
+    const long = lively.open("Denoise", { timeoutMs: 20_000 });
+    for (let call = 0; call < 10; call++) {
+      await long.send({ chunk: Buffer.of(call) });
+      expect((await long.receive())?.chunk).toEqual(Buffer.of(call));
+      await new Promise((resolve) => setTimeout(resolve, silenceMs));
+    }
+    lively.close();
   });
 
   it("let a deadline reach the handler, and the caller", async () => {

@@ -48,6 +48,9 @@ export class OnnxSession {
         interOpNumThreads: 1,
         executionMode: "sequential",
         graphOptimizationLevel: "all",
+        // Each session has threads of its own: spinning, those that ran last take the cores from those that run (141 ms a step of the starter
+        // model where a router has two threads, 49 without).
+        extra: { session: { intra_op: { allow_spinning: "0" } } },
         logSeverityLevel: 3,
       });
       return new OnnxSession(session);

@@ -1,5 +1,6 @@
 // Step time of a cluster against what its parts should add up to, each measured by itself in the same run, while nothing else computes:
-// trunk graphs, expert graphs, splitting and summing rows, and exchanges between two processes, by a segment as the cluster's, with as many rows.
+// trunk graphs, expert graphs, handing each graph to its thread, splitting and summing rows, exchanges between two processes, by a segment as
+// the cluster's, with as many rows, and the stream that brings a latent and takes a velocity back.
 // Two bounds: all work shared out over the cores without a gap, and one evaluation from its first block to its last. A step cannot be
 // faster than the larger one; how much slower it is, is what scheduling, hand-overs between threads and cold caches cost. The processor time
 // that all processes used says how much of that is work that costs more in company, the rest is waiting.
@@ -16,6 +17,7 @@ import { httpText } from "@moevie/runtime";
 import { seeded } from "../parity/tiny.ts";
 import { tokenDenoiser } from "../support/token-denoiser.ts";
 import { cluster, latentShape, monolithTwoThreads, type ClusterSubject } from "./support/denoisers.ts";
+import { cpuMs, evaluationStream, handOver, type Piece } from "./support/pieces.ts";
 import { ROOT, cpuSeconds, median, showTarget } from "./support/processes.ts";
 
 const SHARDS = 4;
@@ -77,19 +79,8 @@ async function receiver(folder: string): Promise<void> {
   process.send?.(server.address);
 }
 
-function cpuMs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
-}
-
-interface Exchange {
-  readonly wallMs: number;
-  /** Of both processes. */
-  readonly cpuMs: number;
-}
-
 /** Exchanges of `rows` rows, one at a time. */
-async function exchanges(rows: number, width: number): Promise<Exchange> {
+async function exchanges(rows: number, width: number): Promise<Piece> {
   const folder = mkdtempSync(join(tmpdir(), "moevie-bench-"));
   const child = fork(fileURLToPath(import.meta.url), ["receiver", folder], { execArgv: [] });
   const told = (): Promise<unknown> => new Promise((resolve) => child.once("message", resolve));
@@ -171,6 +162,7 @@ async function measure(folder: string): Promise<object> {
     const sent = await alone(many, latent);
     const rows = Math.round(sent.bytes / sent.exchanges / 2 / (denoiser.hidden * 4));
     const [empty, exchange] = [await exchanges(0, denoiser.hidden), await exchanges(rows, denoiser.hidden)];
+    const [handing, stream] = [await handOver(bundle, CALLS), await evaluationStream(bundle, CALLS)];
     const layerMs = splitAndSum(bundle, tokens);
     const both =
       (subject: { run: typeof many.run }): (() => Promise<unknown>) =>
@@ -188,7 +180,18 @@ async function measure(folder: string): Promise<object> {
       single.push(await medianMs(both(monolith), 10));
     }
     const measured = { stepMs: median(steps), usedMs, monolithMs: median(single) };
-    return report({ parts, sent, rows, empty, exchange, layerMs, layers: denoiser.layers, ...measured });
+    return report({
+      parts,
+      sent,
+      rows,
+      empty,
+      exchange,
+      handing,
+      stream,
+      layerMs,
+      layers: denoiser.layers,
+      ...measured,
+    });
   } finally {
     for (const subject of [monolith, one, many]) await subject.close();
   }
@@ -200,8 +203,10 @@ interface Terms {
   /** With all shards: what crosses. */
   readonly sent: Evaluation;
   readonly rows: number;
-  readonly empty: Exchange;
-  readonly exchange: Exchange;
+  readonly empty: Piece;
+  readonly exchange: Piece;
+  readonly handing: Piece;
+  readonly stream: Piece;
   readonly layerMs: number;
   readonly layers: number;
   readonly stepMs: number;
@@ -214,21 +219,35 @@ function line(name: string, ms: number): void {
   console.log(`  ${name.padEnd(66)} ${ms.toFixed(2).padStart(7)} ms`);
 }
 
-function report({ parts, sent, rows, empty, exchange, layerMs, layers, ...measured }: Terms): object {
+function report(terms: Terms): object {
+  const { parts, sent, rows, empty, exchange, handing, stream, layerMs, layers, ...measured } = terms;
   const { stepMs, usedMs, monolithMs } = measured;
   const cores = availableParallelism();
   const splitMs = layers * layerMs;
   const moved = sent.exchanges * exchange.cpuMs;
-  const workMs = (BRANCHES * (parts.trunkMs + parts.expertsMs + splitMs + moved)) / cores;
-  const pathMs = parts.trunkMs + splitMs + layers * exchange.wallMs + parts.expertsMs / Math.min(cores, SHARDS);
+  // The trunk's graphs are its blocks, the entry and the head; a shard runs one for each exchange.
+  const graphs = layers + 2;
+  const handedMs = (graphs + sent.exchanges) * handing.cpuMs;
+  const workMs = (BRANCHES * (parts.trunkMs + parts.expertsMs + handedMs + splitMs + moved + stream.cpuMs)) / cores;
+  const pathMs =
+    stream.wallMs +
+    parts.trunkMs +
+    splitMs +
+    (graphs + layers) * handing.wallMs +
+    layers * exchange.wallMs +
+    parts.expertsMs / Math.min(cores, SHARDS);
   const modelMs = Math.max(workMs, pathMs);
   console.log(`\nstarter model, ${SHARDS} shards, ${layers} layers, ${cores} cores; of one evaluation of one branch:`);
   line("trunk graphs", parts.trunkMs);
   line("expert graphs, all in one shard", parts.expertsMs);
   line("rows split over shards and answers summed", splitMs);
+  line(`processor time of ${(graphs + sent.exchanges).toFixed(0)} graphs handed to their threads`, handedMs);
+  line("one such hand-over", handing.wallMs);
   line(`processor time of ${sent.exchanges.toFixed(0)} exchanges of ${rows} rows, both ends`, moved);
   line("one such exchange there and back", exchange.wallMs);
   line("one without rows", empty.wallMs);
+  line("processor time of its latent sent and its velocity received, both ends", stream.cpuMs);
+  line("there and back", stream.wallMs);
   console.log("a step of two branches:");
   line(`work over ${cores} cores`, workMs);
   line("one evaluation from its first block to its last", pathMs);
@@ -237,7 +256,20 @@ function report({ parts, sent, rows, empty, exchange, layerMs, layers, ...measur
   line("measured", stepMs);
   line("one process, a thread a branch", monolithMs);
   showTarget("step to model", stepMs / modelMs, "x", "at most", TARGET_RATIO);
-  const figures = { parts, sent, rows, empty, exchange, splitMs, workMs, pathMs, modelMs, ...measured };
+  const figures = {
+    parts,
+    sent,
+    rows,
+    empty,
+    exchange,
+    handing,
+    stream,
+    splitMs,
+    workMs,
+    pathMs,
+    modelMs,
+    ...measured,
+  };
   return { ...figures, ratio: stepMs / modelMs, target: TARGET_RATIO, met: stepMs / modelMs <= TARGET_RATIO };
 }
 

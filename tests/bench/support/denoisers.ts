@@ -126,7 +126,8 @@ export interface ClusterSubject extends Subject {
   readonly job: (shape: readonly number[], contexts: readonly Float32Array[]) => Promise<JobStreams>;
 }
 
-async function openJob(
+/** Streams of a job, one for each of `contexts`. */
+export async function openJob(
   bundle: Bundle,
   peer: GrpcPeer<"moevie.v1.DenoiseService">,
   shape: readonly number[],

@@ -49,6 +49,31 @@ export function turnCases(start: Start, again: Again): void {
     await store.finish(lease, { kind: "completed", artefact: FACTS });
     expect((await claimed(store)).id).toBe(second.id);
   });
+  test("as many jobs of a tenant run as may, however many claimants ask at the same moment", async () => {
+    const one = await start();
+    const shares = { ...EQUAL_SHARES, runningMax: 2 };
+    const claimants = [await again(one, { shares }), await again(one, { shares }), await again(one, { shares })];
+    const ids = new Set<string>();
+    for (let job = 0; job < 12; job++) ids.add((await one.store.submit(SPEC, { tenant: "a" })).id);
+    const done = new Set<string>();
+    while (done.size < ids.size) {
+      const claims = await Promise.all(
+        claimants.map(async (store) => ({
+          store,
+          lease: await store.claimNext({ owner: "test", leaseMs: LONG_LEASE_MS }),
+        })),
+      );
+      const held = claims.filter(({ lease }) => lease !== null);
+      expect(held.length).toBeLessThanOrEqual(2);
+      for (const { store, lease } of held) {
+        if (lease === null) continue;
+        expect(lease.job.attempt).toBe(1);
+        await store.finish(lease, { kind: "completed", artefact: FACTS });
+        done.add(lease.id);
+      }
+    }
+    expect(done).toEqual(ids);
+  });
   test("a request id is its tenant's own", async () => {
     const { store } = await start();
     const asked = { requestId: "r", requestDigest: "body" };

@@ -214,6 +214,12 @@ const ROWS = [
         [q(zeroSafe("sum by (outcome) (rate(moevie_donor_loads_total[$__rate_interval]))"), "{{outcome}}")],
       ],
       [
+        "Shards without room",
+        "short",
+        "Shards that refused experts a controller wanted there, and are planned with less; moevie experts says which and why. Zero is good.",
+        [q(zeroSafe("max(moevie_controller_bounded_shards)"), "shards")],
+      ],
+      [
         "Parts of an exchange",
         "percentunit",
         "Share of a second in each part, summed over exchanges: on the wire both ways, queued at the shard, computing there.",

@@ -40,6 +40,8 @@ export interface Evaluation {
 }
 
 const READY_MS_MAX = 60_000;
+/** One stream of evaluations, with whatever they wait for. */
+const STREAM_MS_MAX = 120_000;
 
 function entryOf(service: string): string {
   return fileURLToPath(new URL(`../../packages/${service}/src/main.ts`, import.meta.url));
@@ -166,7 +168,7 @@ export class DenoiseCluster {
 
   /** A caller of evaluations, one after the other on one stream; to be closed. */
   caller(bundle: Bundle, router = 0): DenoiseCaller {
-    return new DenoiseCaller(bundle, this.#peers[router]!.open("Denoise", { timeoutMs: READY_MS_MAX }));
+    return new DenoiseCaller(bundle, this.#peers[router]!.open("Denoise", { timeoutMs: STREAM_MS_MAX }));
   }
 
   /** One evaluation, [channels, frames, height, width], by a caller of its own. */

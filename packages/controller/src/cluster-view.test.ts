@@ -88,7 +88,9 @@ test("a shard of a numbered row that is gone for good is forgotten, and one that
   };
   const options = { routers: [], digest: "", goneMs: 30_000, loads: new LoadWindow(1, 4, 1000) };
   const shards = [{ address: `unix:${path}`, numbered: true }];
-  const watch = new ClusterWatch({ ...options, shards, log: { warn: () => undefined } }, 0);
+  const forgotten: number[] = [];
+  const told = { log: { warn: () => undefined }, onForgotten: (shard: number) => void forgotten.push(shard) };
+  const watch = new ClusterWatch({ ...options, shards, ...told }, 0);
   cleanups.push(() => watch.close());
   const suspects = async (nowMs: number): Promise<number> =>
     (await watch.look(nowMs, new AbortController().signal, false)).suspects.length;
@@ -96,9 +98,9 @@ test("a shard of a numbered row that is gone for good is forgotten, and one that
   expect([await suspects(0), await suspects(29_999), await suspects(30_000)]).toEqual([1, 1, 0]);
   const forgottenMs = limit("shardAwayMsMax");
   // Silent, but there: it is not forgotten.
-  expect([await suspects(forgottenMs), await suspects(forgottenMs + 1)]).toEqual([0, 0]);
+  expect([await suspects(forgottenMs), await suspects(forgottenMs + 1), forgotten]).toEqual([0, 0, []]);
   await end();
-  expect(await suspects(forgottenMs + 2)).toBe(0);
+  expect([await suspects(forgottenMs + 2), forgotten]).toEqual([0, [0]]);
   end = await listen();
   expect(await suspects(forgottenMs + 3)).toBe(1);
   await end();

@@ -32,6 +32,8 @@ export interface ClusterViewOptions {
   readonly goneMs: number;
   readonly loads: LoadWindow;
   readonly log: Pick<Logger, "warn">;
+  /** Told of each shard that is gone for good. */
+  readonly onForgotten?: (shard: number) => void;
 }
 
 interface Shard {
@@ -107,6 +109,7 @@ export class ClusterWatch {
       if (!numbered || nowMs - seenMs < limit("shardAwayMsMax") || (await isPeerThere(address))) continue;
       control.close();
       this.#shards.delete(index);
+      this.#options.onForgotten?.(index);
     }
   }
 

@@ -62,10 +62,9 @@ export async function rebalance(options: RebalanceOptions): Promise<RebalanceOut
       const failed = changes.find(({ shard, experts }) => now[shard] !== experts);
       if (options.signal.aborted || error.reason === "LEASE_LOST" || failed === undefined) throw error;
       const failure = { layer, error, member: failed.shard, asked: failed.experts, held: now[failed.shard] ?? [] };
-      for (const stage of layerStages(now, takenBack(before, now))) {
-        epoch++;
-        await applyStage(options, layer, epoch, stage, now).catch(() => undefined);
-      }
+      // What could not be given back is not taken away where it went.
+      for (const stage of layerStages(now, takenBack(before, now)))
+        if (!(await isApplied(applyStage(options, layer, ++epoch, stage, now)))) break;
       return { layersChanged, failure };
     }
     if (stages.length > 0) layersChanged++;
@@ -95,6 +94,13 @@ async function applyStage(
     now[shard] = experts;
     if (restRatio > 0) await pause((performance.now() - startMs) * restRatio, signal);
   }
+}
+
+function isApplied(stage: Promise<void>): Promise<boolean> {
+  return stage.then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Experts of one layer, [shards][any]. */

@@ -90,11 +90,9 @@ export class Refusals {
     if (error.reason !== "OUT_OF_MEMORY") return 0;
     const staying = asked.filter((expert) => held.includes(expert)).length;
     const { neededBytes, freeBytes } = error.memory ?? { neededBytes: 2, freeBytes: 1 };
-    const free = freeBytes / neededBytes;
-    const most =
-      this.#loadsWhole && error.memory !== undefined
-        ? Math.floor(asked.length * free)
-        : staying + Math.floor((asked.length - staying) * free);
+    const share = (experts: number): number => Math.floor((experts * freeBytes) / neededBytes);
+    const isWhole = this.#loadsWhole && error.memory !== undefined;
+    const most = isWhole ? share(asked.length) : staying + share(asked.length - staying);
     return Math.min(asked.length - 1, most);
   }
 }

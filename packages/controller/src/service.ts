@@ -45,6 +45,7 @@ export async function startController(context: ControllerContext): Promise<Runni
       goneMs: limit("silenceMsMax"),
       loads,
       log,
+      onForgotten: (shard) => metrics.forget("shard", String(shard)),
     },
     performance.now(),
   );

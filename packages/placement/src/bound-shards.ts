@@ -24,7 +24,8 @@ export interface BoundPlacement {
 /**
  * A layer is loaded as a whole beside what it was, so a shard of `room` takes new experts only up to it, what it holds counted, and what is
  * used most first; and it gives experts up only where what is left does not pass `room`. An expert that is wanted on such a shard alone goes
- * to one that holds it already, else to the one that carries least.
+ * to one that holds it already, else to the one that carries least. In a layer with experts that nobody holds only these are placed: whatever
+ * else moved would take room from them. Where no shard has a bound it is `wanted` as it is.
  */
 export function boundShards({ wanted, held, rooms, loads }: BoundOptions): BoundPlacement {
   const layers = loads.map((layer, index) => {
@@ -53,7 +54,11 @@ function boundLayer(
   rooms: readonly (number | undefined)[],
   loads: Float64Array,
 ): { readonly shards: LayerShards; readonly unplaced: readonly number[] } {
-  const shards = wanted.map((experts, shard) => taken(experts, held[shard] ?? [], rooms[shard], loads));
+  const known = new Set(held.flat());
+  const isShort = rooms.some((room) => room !== undefined) && wanted.flat().some((expert) => !known.has(expert));
+  const shards = isShort
+    ? wanted.map((_, shard) => [...(held[shard] ?? [])])
+    : wanted.map((experts, shard) => taken(experts, held[shard] ?? [], rooms[shard], loads));
   const placed = new Set(shards.flat());
   const lost = [...new Set(wanted.flat())].filter((expert) => !placed.has(expert)).sort(mostUsed(loads));
   const unplaced = lost.filter((expert) => {

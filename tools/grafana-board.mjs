@@ -3,8 +3,7 @@
 
 const DATASOURCE = { type: "prometheus", uid: "${datasource}" };
 const PANELS_PER_ROW = 3;
-const WIDTH = 24 / PANELS_PER_ROW;
-const HEIGHT = 8;
+const [WIDTH, HEIGHT] = [24 / PANELS_PER_ROW, 8];
 
 const q = (expr, legend) => ({ expr, legend });
 const quantile = (p, metric, by = []) =>

@@ -104,20 +104,29 @@ export class DenoiseCluster {
     return new GrpcPeer("moevie.v1.PlacementService", this.#address(index));
   }
 
-  /** One more controller; they share a lease. It looks and moves as fast as it can unless `settings` say otherwise. */
-  startController(settings: Record<string, string> = {}): ChildProcess {
+  /**
+   * One more controller; they share a lease. It looks and moves as fast as it can unless `settings` say otherwise. `onLog` gets the text of
+   * its log as it comes.
+   */
+  startController(settings: Record<string, string> = {}, onLog?: (text: string) => void): ChildProcess {
     const name = `controller-${this.#controllers.length}`;
-    const controller = this.#spawn("controller", name, `unix:${join(this.#folder, `${name}.sock`)}`, {
-      MOEVIE_DATA: join(this.#folder, "data"),
-      MOEVIE_SHARDS: this.#shardAddresses(),
-      MOEVIE_ROUTERS_HTTP: this.#routers
-        .map((_, at) => `unix:${join(this.#folder, `${routerName(at)}.http.sock`)}`)
-        .join(),
-      MOEVIE_PLAN_MS: "50",
-      MOEVIE_PLAN_AGE_MS_MIN: "0",
-      MOEVIE_REST_RATIO: "0",
-      ...settings,
-    });
+    const controller = this.#spawn(
+      "controller",
+      name,
+      `unix:${join(this.#folder, `${name}.sock`)}`,
+      {
+        MOEVIE_DATA: join(this.#folder, "data"),
+        MOEVIE_SHARDS: this.#shardAddresses(),
+        MOEVIE_ROUTERS_HTTP: this.#routers
+          .map((_, at) => `unix:${join(this.#folder, `${routerName(at)}.http.sock`)}`)
+          .join(),
+        MOEVIE_PLAN_MS: "50",
+        MOEVIE_PLAN_AGE_MS_MIN: "0",
+        MOEVIE_REST_RATIO: "0",
+        ...settings,
+      },
+      onLog,
+    );
     this.#controllers.push(controller);
     return controller;
   }
@@ -223,9 +232,15 @@ export class DenoiseCluster {
       : `127.0.0.1:${firstPort + index}`;
   }
 
-  #spawn(service: string, name: string, listen: string, settings: Record<string, string>): ChildProcess {
-    return spawn(process.execPath, [entryOf(service)], {
-      stdio: ["ignore", "ignore", "inherit"],
+  #spawn(
+    service: string,
+    name: string,
+    listen: string,
+    settings: Record<string, string>,
+    onLog?: (text: string) => void,
+  ): ChildProcess {
+    const child = spawn(process.execPath, [entryOf(service)], {
+      stdio: ["ignore", "ignore", onLog === undefined ? "inherit" : "pipe"],
       env: {
         PATH: process.env["PATH"] ?? "",
         MOEVIE_GRPC_LISTEN: listen,
@@ -235,6 +250,8 @@ export class DenoiseCluster {
         ...settings,
       },
     });
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => onLog?.(text));
+    return child;
   }
 }
 

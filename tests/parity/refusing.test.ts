@@ -99,17 +99,22 @@ test("a whole denoiser that one shard has no memory for is loaded by the next, a
     const calm = await low();
     cluster.killShard(1);
     expect(await low()).toEqual(calm);
-    expect(await cluster.metrics()).toMatch(/^moevie_donor_loads_total\{[^}]*outcome="refused"[^}]*\} 1$/m);
-    expect(await cluster.metrics()).toMatch(/^moevie_donor_loads_total\{[^}]*outcome="done"[^}]*\} 1$/m);
+    for (const outcome of ["refused", "done"])
+      await vi.waitFor(async () => {
+        const counted = new RegExp(`^moevie_donor_loads_total\\{[^}]*outcome="${outcome}"[^}]*\\} 1$`, "m");
+        expect(await cluster.metrics()).toMatch(counted);
+      }, WAIT_MS);
   } finally {
     await cluster.close();
   }
 });
 
-/** It leads, and moves nothing for a gain. */
-async function startController(cluster: DenoiseCluster): Promise<void> {
-  cluster.startController({ MOEVIE_PLAN_GAIN_MIN: "1" });
+/** It leads, and moves nothing for a gain. Answers the records of its log so far. */
+async function startController(cluster: DenoiseCluster): Promise<() => readonly object[]> {
+  let log = "";
+  cluster.startController({ MOEVIE_PLAN_GAIN_MIN: "1", MOEVIE_LOG_LEVEL: "warn" }, (text) => (log += text));
   await vi.waitFor(async () => expect(await cluster.plan(0)).toMatchObject({ leads: true }), WAIT_MS);
+  return () => log.split("\n").flatMap((line) => (line.startsWith("{") ? [JSON.parse(line) as object] : []));
 }
 
 test("with a controller: the shard that refuses is planned with what it has room for, the other takes the rest; once there is memory that is forgotten", async () => {
@@ -117,7 +122,7 @@ test("with a controller: the shard that refuses is planned with what it has room
   const bytes = 4 * (await bundle.weightElements(`experts.${roomFor}`));
   await withCluster({ 0: bytes }, async (cluster, [memory]) => {
     const calm = await evaluate(cluster);
-    await startController(cluster);
+    const records = await startController(cluster);
     cluster.killShard(2);
     expect(await evaluate(cluster)).toEqual(calm);
     const [first, second] = await Promise.all([0, 1].map((shard) => heldBy(cluster, shard)));
@@ -130,6 +135,9 @@ test("with a controller: the shard that refuses is planned with what it has room
       { shard: 0, layer: 0, room: roomFor, why: expect.stringContaining(`${bytes} are free`) as string },
     ];
     expect(await cluster.plan(0)).toMatchObject({ refusals, unplaced: [], lastRebalance: { outcome: "done" } });
+    const told = { shard: "0", layer: 0, room: roomFor, reason: "OUT_OF_MEMORY", freeBytes: bytes };
+    const msg = expect.stringContaining("a shard refused experts") as string;
+    expect(records()).toEqual(expect.arrayContaining([expect.objectContaining({ ...told, msg })]));
     const page = await cluster.metrics("controller-0");
     expect(page).toMatch(/^moevie_controller_refusals_total\{[^}]*shard="0"[^}]*\} 1$/m);
     expect(page).toMatch(/^moevie_controller_bounded_shards\{[^}]*\} 1$/m);

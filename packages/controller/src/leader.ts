@@ -93,7 +93,7 @@ export class Leader {
       if (!isNews && nowMs - this.#lookedMs < this.#options.config.planMs) return;
       this.#lookedMs = nowMs;
       // What a shard refuses is asked of another at once: each time it is less that is asked.
-      for (let isAgain = true; isAgain;) isAgain = await this.#look(signal);
+      while ((await this.#look(signal)) && (await this.#lead()));
     } catch (thrown) {
       const error = asMoevieError(thrown);
       if (signal.aborted) return;

@@ -203,7 +203,7 @@ describe("the running cluster", () => {
     await prometheus.reaches('sum(moevie_jobs_finished_total{outcome="failed",reason="DEADLINE"})', 1, SEEN_MS_MAX);
     await prometheus.reaches('count(ALERTS{alertname="MoevieJobsLapse",alertstate="firing"})', 1, SEEN_MS_MAX);
     for (const name of before) expect((await session.run("cancel", name, "--server", grpc)).code).toBe(0);
-    expect((await session.run("watch", late, "--server", grpc)).stderr).toContain("deadline");
+    expect((await session.run("watch", late, "--server", grpc, "--json")).stdout).toContain("DEADLINE");
   });
 
   test("what a finished clip must move has moved", async () => {

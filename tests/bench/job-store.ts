@@ -14,7 +14,7 @@ import {
 import { SPEC } from "@moevie/job-store/contract-suite";
 import { NatsServer, startNatsCluster } from "../support/nats-server.ts";
 import { S3Server } from "../support/s3-server.ts";
-import { clipCost, showClipCost, showWriteCosts, writeCosts } from "./support/checkpoint-cost.ts";
+import { clipCost, showClipCost, showWriteCosts, writeCosts, type ClipCost } from "./support/checkpoint-cost.ts";
 
 const JOBS = Number(process.argv[2] ?? 300);
 const CLAIM = { owner: "bench", leaseMs: 600_000 };
@@ -109,8 +109,12 @@ try {
     { name: "nats with S3", open: large("bucket", bucket), mib: [1, 16, 64] },
   ]);
   showWriteCosts(costs);
-  const clips = [await clipCost("SQLite"), await clipCost("NATS")];
-  for (const cost of clips) showClipCost(cost);
+  const clips: ClipCost[] = [];
+  for (const store of ["SQLite", "NATS"] as const) {
+    const cost = await clipCost(store);
+    showClipCost(cost);
+    clips.push(cost);
+  }
   console.log(JSON.stringify({ costs, clips }));
 } finally {
   for (const server of [single, ...three, s3]) await server.close();

@@ -131,12 +131,12 @@ export class SimCluster {
     const { log, metrics, tracing } = this.#around;
     const { peerFailures, previewSteps } = this.#of;
     const retry = { firstPauseMs: 20, pauseMsMax: 100, totalMsMax: 4000 };
-    const settings = { owner, jobsRunningMax: 2, checkpointSteps: 2, previewSteps, referenceDir: "", retry };
+    const settings = { owner, jobsRunningMax: 2, checkpointSteps: 2, checkpointShareMax: Infinity };
     startScheduler({
       store,
       model: MODEL,
       peers: simPeers(process, peerFailures),
-      settings: { ...settings, leaseMs: LEASE_MS, leaseRenewMs: RENEW_MS },
+      settings: { ...settings, previewSteps, referenceDir: "", retry, leaseMs: LEASE_MS, leaseRenewMs: RENEW_MS },
       log,
       metrics,
       tracing,

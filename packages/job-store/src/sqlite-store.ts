@@ -7,6 +7,7 @@ import { FileArtefacts, diskError } from "./artefacts.ts";
 import { bounded } from "./bounded.ts";
 import { ChangeSignal } from "./change-signal.ts";
 import { newestSound, readCheckpoint, writeCheckpoint } from "./checkpoint-file.ts";
+import type { EndedJob } from "./ended-jobs.ts";
 import type { JobStateKind } from "./job-state.ts";
 import type {
   JobEvent,
@@ -39,6 +40,8 @@ export interface SqliteStoreOptions {
   readonly retention?: Retention;
   /** Pause between two copies of the file, made when it changed. Default: none are made. */
   readonly backupMs?: number;
+  /** Hears of each job whose end this opener wrote otherwise than by `finish`. */
+  readonly onEnded?: (ended: EndedJob) => void;
   /** Hears, a line each, of copies that could not be made. */
   readonly onNotice?: (line: string) => void;
   /** Folder of clips and checkpoints. Default: artefacts/ beside the file. */
@@ -68,6 +71,7 @@ export async function openSqliteStore(path: string, options: SqliteStoreOptions 
     retention: options.retention,
     backupMs: options.backupMs ?? 0,
   });
+  if (options.onEnded !== undefined) thread.onEnded = options.onEnded;
   if (options.onNotice !== undefined) thread.onNotice = options.onNotice;
   const artefacts = new FileArtefacts(options.artefactsFolder ?? join(dirname(path), "artefacts"));
   const store = new SqliteStore(thread, artefacts);
@@ -87,6 +91,7 @@ class StoreThread {
   /** Hears of jobs whose lease the store took or that it removed, and says that they changed. */
   onTaken: (id: string) => void = () => undefined;
 
+  onEnded: (ended: EndedJob) => void = () => undefined;
   onNotice: (line: string) => void = () => undefined;
 
   constructor(data: ThreadData) {
@@ -138,6 +143,7 @@ class StoreThread {
   #receive(message: ThreadMessage): void {
     if (message.kind === "changed") return this.changes.changed();
     if (message.kind === "taken") return this.onTaken(message.id);
+    if (message.kind === "ended") return this.onEnded(message.ended);
     if (message.kind === "notice") return this.onNotice(message.line);
     const call = message.kind === "opened" ? 0 : message.call;
     const pending = this.#pending.get(call);

@@ -5,6 +5,7 @@ import { performance } from "node:perf_hooks";
 import type { DatabaseSync } from "node:sqlite";
 import { asMoevieError, type MoevieErrorOptions, type Reason } from "@moevie/contracts";
 import type { Retention } from "./job-store.ts";
+import type { EndedJob } from "./ended-jobs.ts";
 import { LeaseWatch } from "./lease-watch.ts";
 import { takeBackup } from "./sqlite-backup.ts";
 import type { TenantShares } from "./queue-order.ts";
@@ -38,6 +39,7 @@ export type ThreadMessage =
   | { readonly kind: "changed" }
   /** The store itself took a job's lease or removed the job: its files may be left over. */
   | { readonly kind: "taken"; readonly id: string }
+  | { readonly kind: "ended"; readonly ended: EndedJob }
   /** Something an operator should look at. */
   | { readonly kind: "notice"; readonly line: string }
   | { readonly kind: "result"; readonly call: number; readonly value: unknown }
@@ -101,6 +103,7 @@ function run(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   const post = (message: ThreadMessage): void => port.postMessage(message, []);
   const db = openDatabase(data.path, data.bytesMax);
   const records = new SqliteRecords(db, () => Date.now(), data.queuedMax, data.shares);
+  records.onEnded = (ended) => post({ kind: "ended", ended });
   const watch = new LeaseWatch();
   const deadlines = new LeaseWatch();
   const copies = new Copies(db, records, data, (line) => post({ kind: "notice", line }));

@@ -6,8 +6,7 @@ import { mean, q, quantile, zeroSafe } from "./grafana-queries.mjs";
 
 const DATASOURCE = { type: "prometheus", uid: "${datasource}" };
 const PANELS_PER_ROW = 3;
-const WIDTH = 24 / PANELS_PER_ROW;
-const HEIGHT = 8;
+const [WIDTH, HEIGHT] = [24 / PANELS_PER_ROW, 8];
 
 const ROWS = [
   { title: "Jobs", panels: JOB_PANELS },
@@ -122,6 +121,12 @@ const ROWS = [
         "ops",
         "Times a shard was asked to load experts that no connected shard held: done, or refused.",
         [q(zeroSafe("sum by (outcome) (rate(moevie_donor_loads_total[$__rate_interval]))"), "{{outcome}}")],
+      ],
+      [
+        "Shards without room",
+        "short",
+        "Shards that refused experts a controller wanted there, and are planned with less; moevie experts says which and why. Zero is good.",
+        [q(zeroSafe("max(moevie_controller_bounded_shards)"), "shards")],
       ],
       [
         "Parts of an exchange",

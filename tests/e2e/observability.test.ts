@@ -19,6 +19,8 @@ const RATE_INTERVAL = "2m";
 const OF_CONTROLLER = new Set([
   "moevie_controller_leader",
   "moevie_controller_balancedness_ratio",
+  "moevie_controller_refusals_total",
+  "moevie_controller_bounded_shards",
   "moevie_rebalances_total",
   "moevie_rebalance_last_seconds",
   "moevie_rebalance_age_seconds",

@@ -156,6 +156,16 @@ export const METRICS = {
     help: "Mean over largest load of a shard under the loads of late: of the placement, and of the plan made last.",
     labels: ["of"],
   },
+  moevie_controller_refusals_total: {
+    kind: "counter",
+    help: "Times a shard did not load what a controller told it to hold, for want of memory or of files it can read.",
+    labels: ["shard"],
+  },
+  moevie_controller_bounded_shards: {
+    kind: "gauge",
+    help: "Shards that are planned with less than the others since they refused experts.",
+    labels: [],
+  },
   moevie_rebalances_total: {
     kind: "counter",
     help: "Times a controller moved experts: done, or rolled_back.",

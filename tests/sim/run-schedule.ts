@@ -220,6 +220,7 @@ class Scene {
       () => this.#kill(),
       () => this.#kill(),
       () => this.#stop(),
+      () => this.#stopInWrite(),
       () => this.#drain(),
       () => this.#jump(),
       ...ground.troubles({
@@ -259,6 +260,18 @@ class Scene {
     });
   }
 
+  #stopInWrite(): void {
+    const world = this.#world;
+    const { process } = this.#cluster!.members.get(this.#scheduler())!;
+    const [writes, ms] = [this.#pick(0, 3), world.between(LEASE_MS, 3 * LEASE_MS)];
+    world.tell(`${process.name} will be stopped for ${ms.toFixed(0)} ms in the file it writes after ${writes} more`);
+    process.stopInWrite(writes, ms);
+  }
+
+  #scheduler(): string {
+    return this.#schedulers[this.#pick(0, this.#schedulers.length - 1)] ?? "";
+  }
+
   #stop(): void {
     const world = this.#world;
     const process = this.#victim();
@@ -268,7 +281,7 @@ class Scene {
   }
 
   #drain(): void {
-    const name = this.#schedulers[this.#pick(0, this.#schedulers.length - 1)] ?? "";
+    const name = this.#scheduler();
     this.#world.tell(`${name} drains`);
     this.#cluster!.drain(name);
     this.#again(this.#cluster!.members.get(name)!.process, this.#world.between(100, LEASE_MS));

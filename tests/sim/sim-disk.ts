@@ -67,7 +67,7 @@ export class SimDisk {
     const call = <T>(work: (isCutOff: boolean) => T): Promise<T> => this.#call(process, work);
     const disk = {
       mkdir: (path: string) => call(() => this.#makeFolders(path)),
-      open: (path: string, flags = "r") => call(() => this.#handle(path, flags, call)),
+      open: (path: string, flags = "r") => call(() => this.#handle(process, path, flags, call)),
       readdir: (path: string) => call(() => this.#names(path)),
       rename: (from: string, to: string) => call(() => this.#rename(from, to)),
       rmdir: (path: string) => call(() => this.#removeFolder(path)),
@@ -100,7 +100,12 @@ export class SimDisk {
     });
   }
 
-  #handle(path: string, flags: string, call: <T>(work: (isCutOff: boolean) => T) => Promise<T>): object {
+  #handle(
+    process: SimProcess,
+    path: string,
+    flags: string,
+    call: <T>(work: (isCutOff: boolean) => T) => Promise<T>,
+  ): object {
     const close = (): Promise<void> => call(() => undefined);
     if (flags !== "w" && this.#entries.has(path) && this.#entries.get(path) === undefined)
       return { sync: () => call(() => this.#syncFolder(path)), close };
@@ -108,7 +113,10 @@ export class SimDisk {
     let at = 0;
     return {
       close,
-      sync: () => call(() => file.sync()),
+      sync: () => {
+        process.writes();
+        return call(() => file.sync());
+      },
       writeFile: (chunk: Uint8Array) => call((isCutOff) => this.#write(file, chunk, isCutOff)),
       read: (into: Uint8Array) =>
         call(() => {

@@ -114,6 +114,7 @@ export class SimProcess {
   /** Times it was stopped. */
   stops = 0;
   #stoppedUntilMs = 0;
+  #stopInWrite: { writes: number; readonly ms: number } | undefined;
 
   constructor(world: World, name: string) {
     this.world = world;
@@ -135,6 +136,19 @@ export class SimProcess {
   stop(ms: number): void {
     this.stops += 1;
     this.#stoppedUntilMs = Math.max(this.#stoppedUntilMs, this.world.nowMs + ms);
+  }
+
+  /** The same, in the middle of the file that it writes after so many: it goes on with what it began. */
+  stopInWrite(writes: number, ms: number): void {
+    this.#stopInWrite = { writes, ms };
+  }
+
+  /** Called while a file is written. */
+  writes(): void {
+    const stop = this.#stopInWrite;
+    if (stop === undefined || stop.writes-- > 0) return;
+    this.#stopInWrite = undefined;
+    this.stop(stop.ms);
   }
 
   /** Runs what reached this process: at once, later when it is stopped, never when it is dead. */

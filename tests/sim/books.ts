@@ -31,7 +31,7 @@ export class Books {
   readonly accounts = new Map<string, Account>();
   readonly jobs = new Map<string, SeenJob>();
   readonly deleted = new Set<string>();
-  readonly #turns = new Turns();
+  #turns = new Turns();
   readonly #leases = new Map<string, SimProcess>();
   readonly #world: World;
   readonly #ground: Ground;
@@ -66,6 +66,8 @@ export class Books {
     if (job === undefined) {
       this.deleted.add(id);
       this.jobs.delete(id);
+      // What tenants were given lies in the records: it goes with the last.
+      if (this.jobs.size === 0) this.#turns = new Turns();
       return;
     }
     const previous = isFirst ? undefined : this.jobs.get(id);

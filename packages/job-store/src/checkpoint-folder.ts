@@ -1,8 +1,7 @@
 // Large checkpoints as files in a folder that all schedulers share, a ReadWriteMany volume in a cluster. Written and read as the store in
 // a folder does; what differs is which setting an error names.
 import { constants } from "node:fs";
-import { access, mkdir, rmdir } from "node:fs/promises";
-import { dirname } from "node:path";
+import { access, mkdir } from "node:fs/promises";
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import { FileArtefacts } from "./artefacts.ts";
 import { readCheckpoint, writeCheckpoint, type CheckpointFacts } from "./checkpoint-file.ts";
@@ -36,8 +35,7 @@ class CheckpointFolder implements CheckpointPlace {
 
   async remove(id: string, names: readonly string[]): Promise<void> {
     await this.#files.remove(id, names);
-    // Unless others are in it.
-    await rmdir(dirname(this.#files.path(id, "any"))).catch(() => undefined);
+    await this.#files.removeFolder(id);
   }
 
   async all(): Promise<readonly string[]> {

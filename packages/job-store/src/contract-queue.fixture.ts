@@ -94,6 +94,17 @@ export function turnCases(start: Start, again: Again): void {
     const order = [await claimed(store), await claimed(store), await claimed(store)].map(({ id }) => id);
     expect(order).toEqual([begun.id, theirs.id, next.id]);
   });
+  test("a job that is deleted stays charged to its tenant", async () => {
+    const { store } = await start();
+    await store.submit(SPEC, { tenant: "a" });
+    const lease = await claimed(store);
+    await until(store, async () => (await store.counts()).running === 1);
+    await store.submit(SPEC, { tenant: "a" });
+    const theirs = await store.submit(SPEC, { tenant: "b" });
+    await store.delete(lease.id);
+    await until(store, async () => (await store.counts()).running === 0);
+    expect((await claimed(store)).id).toBe(theirs.id);
+  });
 }
 
 /** Jobs that end in other ways than by their owner's `finish`, each as often as it is to be told. */

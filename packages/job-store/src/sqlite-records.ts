@@ -328,10 +328,11 @@ export class SqliteRecords {
   }
 
   #remove(ids: readonly string[]): void {
-    this.#write(() => {
-      const remove = this.#db.prepare("DELETE FROM jobs WHERE id = ?");
-      for (const id of ids) remove.run(id);
-    });
+    const remove = (): void => {
+      const query = this.#db.prepare("DELETE FROM jobs WHERE id = ?");
+      for (const id of ids) query.run(id);
+    };
+    this.#write(() => this.#queue.keepAccounts(remove));
     translated(() => this.#db.exec("PRAGMA incremental_vacuum"));
   }
 

@@ -2,9 +2,9 @@
 // full disk, and places that are refused.
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { openCheckpointFolder, openNatsStore, type JobStore } from "@moevie/job-store";
 import { SPEC, claimed, jobStoreContract, reasonOf } from "@moevie/job-store/contract-suite";
@@ -34,6 +34,24 @@ jobStoreContract("NATS with checkpoints in a folder", () =>
     path: (name) => join(folder, name),
   })),
 );
+
+test("a folder that is away or fails is no damaged checkpoint: it is asked again; a file that is missing in it is one", async () => {
+  const folder = join(mkdtempSync(join(tmpdir(), "moevie-place-")), "mounted");
+  closers.push(() => rmSync(dirname(folder), { recursive: true, force: true }));
+  const place = await openCheckpointFolder(folder);
+  const [id, name] = [randomUUID(), "7-1.large.checkpoint"];
+  const facts = { name, sizeBytes: 3, sha256: await place.put(id, name, [Uint8Array.of(1, 2, 3)]) };
+  const reason = (): Promise<unknown> => reasonOf(place.read(id, facts));
+  renameSync(folder, `${folder}-away`);
+  expect(await reason()).toBe("PEER_UNAVAILABLE");
+  renameSync(`${folder}-away`, folder);
+  expect([...(await place.read(id, facts))]).toEqual([1, 2, 3]);
+  renameSync(join(folder, id), join(folder, "kept"));
+  writeFileSync(join(folder, id), "no folder");
+  expect(await reason()).toBe("PEER_UNAVAILABLE");
+  rmSync(join(folder, id));
+  expect(await reason()).toBe("STORE_CORRUPT");
+});
 
 describe("sizes", () => {
   test("a small checkpoint goes into NATS and a large one into the place; a sweep removes what no record names", async () => {

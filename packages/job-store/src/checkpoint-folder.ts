@@ -29,8 +29,28 @@ class CheckpointFolder implements CheckpointPlace {
     return await named(this.#folder, async () => await writeCheckpoint(await this.#files.place(id, name), parts));
   }
 
-  read(id: string, facts: CheckpointFacts): Promise<Uint8Array> {
-    return readCheckpoint(this.#files.path(id, facts.name), facts);
+  async read(id: string, facts: CheckpointFacts): Promise<Uint8Array> {
+    try {
+      return await readCheckpoint(this.#files.path(id, facts.name), facts);
+    } catch (thrown) {
+      if (await this.#isSound(asMoevieError(thrown).cause)) throw thrown;
+      const detail = asMoevieError(thrown).detail;
+      throw new MoevieError("PEER_UNAVAILABLE", "The folder of checkpoints cannot be read.", {
+        cause: thrown,
+        ...(detail === undefined ? {} : { detail }),
+      });
+    }
+  }
+
+  /** Is it the file that is missing or damaged? The volume may be away, refuse us or fail: then the file may be whole. */
+  async #isSound(cause: unknown): Promise<boolean> {
+    const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+    if (code === undefined) return true;
+    if (code !== "ENOENT") return false;
+    return await access(this.#folder).then(
+      () => true,
+      () => false,
+    );
   }
 
   async remove(id: string, names: readonly string[]): Promise<void> {

@@ -63,6 +63,11 @@ export async function openJobStore(
     const large = await largeCheckpoints(config, onNotice);
     return await openNatsStore(natsAccess(config), { prefix, replicas, onNotice, ...kept, ...(large && { large }) });
   }
+  if (config.MOEVIE_CHECKPOINTS !== "")
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      `MOEVIE_CHECKPOINTS is "${config.MOEVIE_CHECKPOINTS}"; allowed: with MOEVIE_NATS only, a store in a folder keeps checkpoints there`,
+    );
   if (config.MOEVIE_DATA === "")
     throw new MoevieError(
       "CONFIG_INVALID",

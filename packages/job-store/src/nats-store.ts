@@ -258,6 +258,10 @@ class NatsStore implements JobStore {
       });
       unneeded = before.job.checkpoints.slice(limit("checkpointGenerationsMax") - 1).map((old) => old.name);
       return answer;
+    } catch (thrown) {
+      // The record may name it all the same: an answer was lost. If not, a sweep removes it.
+      if (asMoevieError(thrown).reason === "PEER_UNAVAILABLE") unneeded = [];
+      throw thrown;
     } finally {
       await this.#jobs.removeFiles(id, unneeded);
     }

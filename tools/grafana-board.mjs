@@ -216,7 +216,7 @@ const ROWS = [
       [
         "Parts of an exchange",
         "percentunit",
-        "Share of a second in each part, summed over exchanges: on the wire both ways, queued at the shard, computing there.",
+        "Share of a second in each part, summed over exchanges: waiting for credit, rows on their way up, queued at the shard, computing there, on their way down.",
         [q("sum by (part) (rate(moevie_exchange_seconds_total[$__rate_interval]))", "{{part}}")],
       ],
       [

@@ -26,6 +26,8 @@ export interface ClusterOptions {
   readonly numbered?: boolean;
   /** Folder for the rows of processes on one host, or none; the default when not given. */
   readonly segmentFolder?: string;
+  /** Routers from this one on have no such folder: their rows go by the socket. */
+  readonly routersWithoutSegment?: number;
   /** Routers over the same shards; one when not given. */
   readonly routers?: number;
 }
@@ -37,7 +39,7 @@ export interface Evaluation {
   readonly totalUs: number;
 }
 
-const READY_MS_MAX = 60_000;
+const READY_MS_MAX = 120_000;
 
 function entryOf(service: string): string {
   return fileURLToPath(new URL(`../../packages/${service}/src/main.ts`, import.meta.url));
@@ -69,14 +71,21 @@ export class DenoiseCluster {
     };
     const names = Array.from({ length: options.routers ?? 1 }, (_, at) => routerName(at));
     const listens = names.map((name) => `unix:${join(this.#folder, `${name}.sock`)}`);
-    this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, settings));
+    const bare = { ...settings, MOEVIE_SEGMENT_DIR: "none" };
+    const bareFrom = options.routersWithoutSegment ?? names.length;
+    this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, at < bareFrom ? settings : bare));
     this.#peers = listens.map((listen) => new GrpcPeer("moevie.v1.DenoiseService", listen));
   }
 
   /** Starts the processes and waits until the router is ready. */
   static async start(options: ClusterOptions): Promise<DenoiseCluster> {
     const cluster = new DenoiseCluster(options);
-    for (const peer of cluster.#peers) await peer.waitReady({ timeoutMs: READY_MS_MAX });
+    try {
+      for (const peer of cluster.#peers) await peer.waitReady({ timeoutMs: READY_MS_MAX });
+    } catch (thrown) {
+      await cluster.close();
+      throw thrown;
+    }
     return cluster;
   }
 
@@ -169,9 +178,14 @@ export class DenoiseCluster {
     }
   }
 
-  /** The first router's metrics page. */
-  metrics(): Promise<string> {
-    return httpText({ address: `unix:${join(this.#folder, "router.http.sock")}`, setting: "router", path: "/metrics" });
+  /** A router's metrics page. */
+  metrics(router = 0): Promise<string> {
+    return this.#page(router, "/metrics");
+  }
+
+  /** Rows by layer and expert since a router's start, and what it knows shards to hold. */
+  async experts(router = 0): Promise<{ rows: number[][]; shards: { slots: [layer: number, expert: number][] }[] }> {
+    return JSON.parse(await this.#page(router, "/experts"));
   }
 
   async close(): Promise<void> {
@@ -184,6 +198,11 @@ export class DenoiseCluster {
     for (const child of children) child.kill("SIGKILL");
     await Promise.all(ended);
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #page(router: number, path: string): Promise<string> {
+    const name = routerName(router);
+    return httpText({ address: `unix:${join(this.#folder, `${name}.http.sock`)}`, setting: name, path });
   }
 
   #shardAddresses(): string {

@@ -37,13 +37,14 @@ async function connect(address: string): Promise<ExchangeClient> {
   return client;
 }
 
+function pass(from: Socket, target: Socket, ms: number): void {
+  from.on("data", (bytes) => void pauseMs(ms).then(() => target.write(bytes)));
+  from.on("error", () => target.destroy());
+  from.on("close", () => target.destroy());
+}
+
 /** Passes bytes on between a socket file and another, each way as late as said. */
 async function relay(at: string, to: string, lateMs: { readonly up: number; readonly down: number }): Promise<void> {
-  const pass = (from: Socket, target: Socket, ms: number): void => {
-    from.on("data", (bytes) => void pauseMs(ms).then(() => target.write(bytes)));
-    from.on("error", () => target.destroy());
-    from.on("close", () => target.destroy());
-  };
   const open = new Set<Socket>();
   const server = createServer((near) => {
     const far = createConnection(to);

@@ -30,6 +30,8 @@ export interface ClusterOptions {
   readonly routersWithoutSegment?: number;
   /** Routers over the same shards; one when not given. */
   readonly routers?: number;
+  /** What single shards are told beside the rest, by their number. */
+  readonly shardSettings?: Readonly<Record<number, Readonly<Record<string, string>>>>;
 }
 
 export interface Evaluation {
@@ -40,6 +42,8 @@ export interface Evaluation {
 }
 
 const READY_MS_MAX = 120_000;
+/** One stream of evaluations, with whatever they wait for. */
+const STREAM_MS_MAX = 120_000;
 
 function entryOf(service: string): string {
   return fileURLToPath(new URL(`../../packages/${service}/src/main.ts`, import.meta.url));
@@ -55,6 +59,7 @@ export class DenoiseCluster {
   readonly #shards: ChildProcess[] = [];
   readonly #routers: readonly ChildProcess[];
   readonly #controllers: ChildProcess[] = [];
+  readonly #others: ChildProcess[] = [];
   readonly #peers: readonly GrpcPeer<"moevie.v1.DenoiseService">[];
 
   private constructor(options: ClusterOptions) {
@@ -99,6 +104,7 @@ export class DenoiseCluster {
       MOEVIE_LEAVE_MS: String(this.#options.leaveMs ?? 0),
       ...placed,
       ...this.#segments(),
+      ...this.#options.shardSettings?.[index],
     });
   }
 
@@ -123,6 +129,20 @@ export class DenoiseCluster {
     });
     this.#controllers.push(controller);
     return controller;
+  }
+
+  /** The services that make whole clips with the first router; the gateway's address. They are ready a little later. */
+  startClips(): string {
+    const at = (name: string): string => `unix:${join(this.#folder, `${name}.sock`)}`;
+    const data = { MOEVIE_DATA: join(this.#folder, "data"), MOEVIE_RUN_DIR: this.#folder };
+    const peers = {
+      MOEVIE_TEXT_ENCODER: at("text-encoder"),
+      MOEVIE_ROUTER: at(routerName(0)),
+      MOEVIE_DECODER: at("decoder"),
+    };
+    for (const service of ["gateway", "scheduler", "text-encoder", "decoder"])
+      this.#others.push(this.#spawn(service, service, at(service), { ...data, ...peers }));
+    return at("gateway");
   }
 
   /** What the controller with this number answers at /plan; undefined while it does not. */
@@ -157,7 +177,7 @@ export class DenoiseCluster {
 
   /** A caller of evaluations, one after the other on one stream; to be closed. */
   caller(bundle: Bundle, router = 0): DenoiseCaller {
-    return new DenoiseCaller(bundle, this.#peers[router]!.open("Denoise", { timeoutMs: READY_MS_MAX }));
+    return new DenoiseCaller(bundle, this.#peers[router]!.open("Denoise", { timeoutMs: STREAM_MS_MAX }));
   }
 
   /** One evaluation, [channels, frames, height, width], by a caller of its own. */
@@ -178,19 +198,21 @@ export class DenoiseCluster {
     }
   }
 
-  /** A router's metrics page. */
-  metrics(router = 0): Promise<string> {
-    return this.#page(router, "/metrics");
+  /** The metrics page of a process; the first router's when none is named. */
+  metrics(name = "router"): Promise<string> {
+    return this.#page(name, "/metrics");
   }
 
   /** Rows by layer and expert since a router's start, and what it knows shards to hold. */
-  async experts(router = 0): Promise<{ rows: number[][]; shards: { slots: [layer: number, expert: number][] }[] }> {
-    return JSON.parse(await this.#page(router, "/experts"));
+  async experts(
+    name = "router",
+  ): Promise<{ rows: number[][]; shards: { slots: [layer: number, expert: number][] }[] }> {
+    return JSON.parse(await this.#page(name, "/experts"));
   }
 
   async close(): Promise<void> {
     for (const peer of this.#peers) peer.close();
-    const children = [...this.#routers, ...this.#shards, ...this.#controllers];
+    const children = [...this.#others, ...this.#routers, ...this.#shards, ...this.#controllers];
     const ended = children.map((child) => {
       if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
       return new Promise((resolve) => child.once("exit", resolve));
@@ -200,8 +222,7 @@ export class DenoiseCluster {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  #page(router: number, path: string): Promise<string> {
-    const name = routerName(router);
+  #page(name: string, path: string): Promise<string> {
     return httpText({ address: `unix:${join(this.#folder, `${name}.http.sock`)}`, setting: name, path });
   }
 

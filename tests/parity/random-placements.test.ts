@@ -105,6 +105,8 @@ function randomPlacement(shards: number, copiesMin: number): number[][][] {
   return held;
 }
 
+const nameOf = (router: number): string => (router === 0 ? "router" : `router-${router}`);
+
 const evaluate = async (cluster: DenoiseCluster, router: number, one: Case): Promise<Float32Array> =>
   (await cluster.denoise(bundle, one.latent, one.timestep, one.rows, one.origin, "", router)).velocity;
 
@@ -150,7 +152,7 @@ class Placed {
     const known = wanted.map((layers) => names(layers.flatMap((experts, layer) => experts.map((e) => [layer, e]))));
     for (const router of this.routers)
       await vi.waitFor(async () => {
-        const { shards } = await this.cluster.experts(router);
+        const { shards } = await this.cluster.experts(nameOf(router));
         expect(shards.map(({ slots }) => names(slots))).toEqual(known);
       }, 10_000);
   }
@@ -172,7 +174,7 @@ async function start(paths: readonly string[]): Promise<Placed> {
   const cluster = await DenoiseCluster.start({ bundleFolder, shards: SHARDS, placement, ...transport });
   for (const [router, path] of paths.entries())
     await vi.waitFor(async () => {
-      const lines = (await cluster.metrics(router)).match(
+      const lines = (await cluster.metrics(nameOf(router))).match(
         new RegExp(`^moevie_exchange_path.*path="${path}".* 1$`, "gm"),
       );
       expect(lines).toHaveLength(SHARDS);
@@ -183,9 +185,9 @@ async function start(paths: readonly string[]): Promise<Placed> {
 /** Exact, the same bits one by one, at once and once more, and what the gate chose is what the monolith's chose. */
 async function expectPlacementExact({ cluster, routers }: Placed): Promise<void> {
   for (const router of routers) {
-    const before = (await cluster.experts(router)).rows;
+    const before = (await cluster.experts(nameOf(router))).rows;
     expectExact(await oneByOne(cluster, router));
-    const after = (await cluster.experts(router)).rows;
+    const after = (await cluster.experts(nameOf(router))).rows;
     expect(after.map((rows, layer) => rows.map((count, e) => count - before[layer]![e]!))).toEqual(chosen);
     for (const again of [await atOnce(cluster, router), await oneByOne(cluster, router)]) expectExact(again);
   }
@@ -212,7 +214,7 @@ async function killMeanwhile({ cluster, routers }: Placed, shards: readonly numb
     for (const velocities of await Promise.all(running)) expectExact(velocities);
   }
   for (const router of routers) expectExact(await oneByOne(cluster, router));
-  const retried = await Promise.all(routers.map((router) => cluster.metrics(router)));
+  const retried = await Promise.all(routers.map((router) => cluster.metrics(nameOf(router))));
   expect(retried.join("")).toMatch(/^moevie_exchange_retries_total\{.*\} [1-9]/m);
 }
 

@@ -153,8 +153,8 @@ export const METRICS = {
   moevie_controller_leader: { kind: "gauge", help: "1 where this controller leads.", labels: [] },
   moevie_controller_balancedness_ratio: {
     kind: "gauge",
-    help: "Mean over largest load of a shard under the loads of late: of the placement, and of the plan made last.",
-    labels: ["of"],
+    help: "Mean over largest load under the loads of late: of the placement, and of the plan made last; over shards, and over the slots that hold a copy.",
+    labels: ["of", "over"],
   },
   moevie_controller_refusals_total: {
     kind: "counter",

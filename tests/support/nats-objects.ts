@@ -49,3 +49,13 @@ export async function ownerlessChunks(servers: readonly string[], prefix: string
     await connection.close();
   }
 }
+
+/** One chunk of a file that nobody finishes. */
+export async function plantChunk(servers: readonly string[], prefix: string): Promise<void> {
+  const connection = await connect({ servers: [...servers] });
+  try {
+    await jetstream(connection).publish(`$O.${prefix}-files.C.NOBODYSNUID0000000000A`, Buffer.from("half"));
+  } finally {
+    await connection.close();
+  }
+}

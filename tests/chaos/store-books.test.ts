@@ -12,8 +12,19 @@ import { natsBooks, sqliteBooks } from "./store-books.ts";
 const LEASE_MS = 600_000;
 const NOBODY = "6f0d1c2e-3b4a-4c5d-8e9f-0a1b2c3d4e5f";
 const SPEC: JobSpec = {
-  ...{ prompt: "a", negativePrompt: "", seed: 1, width: 256, height: 256, seconds: 1, fps: 24, quality: "standard" },
-  ...{ steps: 4, guidance: 5, sampler: "unipc", colorCorrection: false, model: "starter" },
+  prompt: "a",
+  negativePrompt: "",
+  seed: 1,
+  width: 256,
+  height: 256,
+  seconds: 1,
+  fps: 24,
+  quality: "standard",
+  steps: 4,
+  guidance: 5,
+  sampler: "unipc",
+  colorCorrection: false,
+  model: "starter",
 };
 
 const closers: (() => Promise<unknown> | void)[] = [];

@@ -5,7 +5,7 @@ import { DatabaseSync } from "node:sqlite";
 import { UsageError } from "../failure.ts";
 
 const LOCK_FILE = "serve.lock";
-/** SQLITE_BUSY of https://sqlite.org/rescode.html. */
+/** SQLITE_BUSY of SQLite's result codes. */
 const BUSY = 5;
 
 /** Claims `folder` until the answer is called. Throws UsageError where another process has it, and where the file cannot be made. */

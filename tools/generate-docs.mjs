@@ -35,6 +35,7 @@ ${NOTE("errors.ts")}
 
 Every error a caller can see carries a canonical gRPC code and a \`google.rpc.ErrorInfo\` with domain \`${ERROR_DOMAIN}\` and one of
 these reasons. Wrong fields are named in \`google.rpc.BadRequest\`; where waiting helps, \`google.rpc.RetryInfo\` says how long.
+Where a shard refuses a load for memory, the metadata of OUT_OF_MEMORY has \`neededBytes\` and \`freeBytes\`.
 Messages never hold prompts, paths or stack traces: what an operator needs is in the log under the same trace id.
 "Retry" says whether the same call may be sent again, later or elsewhere.
 

@@ -135,6 +135,9 @@ export class ChaosCluster {
     const nats = options.store === "nats" ? await NatsServer.start() : undefined;
     const clock = options.shiftedClock === true ? new ShiftedClock(scratch) : undefined;
     const session = new CliSession({
+      // However little a step of this model takes: a job that is hurt must find one.
+      MOEVIE_CHECKPOINT_SHARE: "1",
+      MOEVIE_CHECKPOINT_STEPS: "5",
       ...(options.copies && { MOEVIE_PLACEMENT_FILE: await writeCopies(bundle, scratch) }),
       ...clock?.environment,
     });

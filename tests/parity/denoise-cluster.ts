@@ -28,6 +28,8 @@ export interface ClusterOptions {
   readonly segmentFolder?: string;
   /** Routers over the same shards; one when not given. */
   readonly routers?: number;
+  /** What single shards are told beside the rest, by their number. */
+  readonly shardSettings?: Readonly<Record<number, Readonly<Record<string, string>>>>;
 }
 
 export interface Evaluation {
@@ -38,6 +40,8 @@ export interface Evaluation {
 }
 
 const READY_MS_MAX = 60_000;
+/** One stream of evaluations, with whatever they wait for. */
+const STREAM_MS_MAX = 120_000;
 
 function entryOf(service: string): string {
   return fileURLToPath(new URL(`../../packages/${service}/src/main.ts`, import.meta.url));
@@ -53,6 +57,7 @@ export class DenoiseCluster {
   readonly #shards: ChildProcess[] = [];
   readonly #routers: readonly ChildProcess[];
   readonly #controllers: ChildProcess[] = [];
+  readonly #others: ChildProcess[] = [];
   readonly #peers: readonly GrpcPeer<"moevie.v1.DenoiseService">[];
 
   private constructor(options: ClusterOptions) {
@@ -90,6 +95,7 @@ export class DenoiseCluster {
       MOEVIE_LEAVE_MS: String(this.#options.leaveMs ?? 0),
       ...placed,
       ...this.#segments(),
+      ...this.#options.shardSettings?.[index],
     });
   }
 
@@ -114,6 +120,20 @@ export class DenoiseCluster {
     });
     this.#controllers.push(controller);
     return controller;
+  }
+
+  /** The services that make whole clips with the first router; the gateway's address. They are ready a little later. */
+  startClips(): string {
+    const at = (name: string): string => `unix:${join(this.#folder, `${name}.sock`)}`;
+    const data = { MOEVIE_DATA: join(this.#folder, "data"), MOEVIE_RUN_DIR: this.#folder };
+    const peers = {
+      MOEVIE_TEXT_ENCODER: at("text-encoder"),
+      MOEVIE_ROUTER: at(routerName(0)),
+      MOEVIE_DECODER: at("decoder"),
+    };
+    for (const service of ["gateway", "scheduler", "text-encoder", "decoder"])
+      this.#others.push(this.#spawn(service, service, at(service), { ...data, ...peers }));
+    return at("gateway");
   }
 
   /** What the controller with this number answers at /plan; undefined while it does not. */
@@ -148,7 +168,7 @@ export class DenoiseCluster {
 
   /** A caller of evaluations, one after the other on one stream; to be closed. */
   caller(bundle: Bundle, router = 0): DenoiseCaller {
-    return new DenoiseCaller(bundle, this.#peers[router]!.open("Denoise", { timeoutMs: READY_MS_MAX }));
+    return new DenoiseCaller(bundle, this.#peers[router]!.open("Denoise", { timeoutMs: STREAM_MS_MAX }));
   }
 
   /** One evaluation, [channels, frames, height, width], by a caller of its own. */
@@ -169,14 +189,14 @@ export class DenoiseCluster {
     }
   }
 
-  /** The first router's metrics page. */
-  metrics(): Promise<string> {
-    return httpText({ address: `unix:${join(this.#folder, "router.http.sock")}`, setting: "router", path: "/metrics" });
+  /** The metrics page of a process; the first router's when none is named. */
+  metrics(name = "router"): Promise<string> {
+    return httpText({ address: `unix:${join(this.#folder, `${name}.http.sock`)}`, setting: name, path: "/metrics" });
   }
 
   async close(): Promise<void> {
     for (const peer of this.#peers) peer.close();
-    const children = [...this.#routers, ...this.#shards, ...this.#controllers];
+    const children = [...this.#others, ...this.#routers, ...this.#shards, ...this.#controllers];
     const ended = children.map((child) => {
       if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
       return new Promise((resolve) => child.once("exit", resolve));

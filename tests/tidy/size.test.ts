@@ -12,23 +12,23 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   bundle: 900,
   cli: 3400,
   client: 400,
-  contracts: 850,
-  controller: 1200,
+  contracts: 900,
+  controller: 1350,
   decoder: 1600,
   diffusion: 700,
   "expert-shard": 1000,
   fabric: 3250,
   gateway: 950,
   importer: 2600,
-  "job-store": 4200,
+  "job-store": 4300,
   placement: 950,
-  router: 1950,
+  router: 2000,
   runtime: 1800,
   scheduler: 1600,
   tensor: 400,
   "text-encoder": 300,
 };
-const LINES_OF_PRODUCT_MAX = 27_000;
+const LINES_OF_PRODUCT_MAX = 27_400;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>

@@ -148,11 +148,19 @@ export interface FieldViolation {
   readonly description: string;
 }
 
+/** Memory that was asked for, and what there was. */
+export interface MemoryShortage {
+  readonly neededBytes: number;
+  readonly freeBytes: number;
+}
+
 export interface MoevieErrorOptions {
   /** For operators only: never sent to a caller. */
   readonly detail?: string;
   readonly violations?: readonly FieldViolation[];
   readonly retryAfterMs?: number;
+  /** Of OUT_OF_MEMORY where both numbers are known. */
+  readonly memory?: MemoryShortage | undefined;
   readonly cause?: unknown;
 }
 
@@ -163,6 +171,7 @@ export class MoevieError extends Error {
   readonly detail: string | undefined;
   readonly violations: readonly FieldViolation[];
   readonly retryAfterMs: number | undefined;
+  readonly memory: MemoryShortage | undefined;
 
   constructor(reason: Reason, message: string, options: MoevieErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -170,6 +179,7 @@ export class MoevieError extends Error {
     this.detail = options.detail;
     this.violations = options.violations ?? [];
     this.retryAfterMs = options.retryAfterMs;
+    this.memory = options.memory;
   }
 
   get code(): GrpcCodeName {

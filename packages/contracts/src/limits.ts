@@ -43,6 +43,10 @@ export const LIMITS = {
   decodesInFlightMax: { value: 2, what: "Clips a decoder works on at once." },
   connectRetryMsMax: { value: 2000, what: "Longest pause between two attempts to reach a peer." },
   peerLookMs: { value: 2_000, what: "Pause between two looks for shards that joined." },
+  shardAwayMsMax: {
+    value: 600_000,
+    what: "Time a shard of a numbered row is away, and not there any more, before routers and controllers forget it.",
+  },
   retryPauseMsMin: { value: 50, what: "Pause before a failed call to a peer is repeated the first time." },
   peerWaitMsMax: { value: 120_000, what: "Time a job waits for a peer that is away before it fails." },
   encodeCallMsMax: { value: 60_000, what: "One call to the text-encoder." },

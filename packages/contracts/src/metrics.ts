@@ -25,8 +25,13 @@ export const METRICS = {
   moevie_jobs_submitted_total: { kind: "counter", help: "Jobs accepted by the gateway.", labels: [] },
   moevie_jobs_finished_total: {
     kind: "counter",
-    help: "Jobs that ended, by outcome and reason.",
+    help: "Jobs that ended, by outcome and reason, running or queued.",
     labels: ["outcome", "reason"],
+  },
+  moevie_jobs_lapsed_total: {
+    kind: "counter",
+    help: "Jobs that failed because their deadline passed, by whether they were queued or running.",
+    labels: ["state"],
   },
   moevie_jobs_in_state: { kind: "gauge", help: "Jobs in the store by state.", labels: ["state"] },
   moevie_jobs_dead: {
@@ -52,6 +57,12 @@ export const METRICS = {
     buckets: WAIT_BUCKETS,
   },
   moevie_job_checkpoints_total: { kind: "counter", help: "Checkpoints written.", labels: [] },
+  moevie_job_checkpoint_bytes_total: { kind: "counter", help: "Bytes of checkpoints written.", labels: [] },
+  moevie_job_checkpoint_seconds_total: {
+    kind: "counter",
+    help: "Time that copying and writing checkpoints took, also those that could not be written; steps go on meanwhile.",
+    labels: [],
+  },
   moevie_job_redeliveries_total: { kind: "counter", help: "Jobs started again after their owner died.", labels: [] },
   moevie_stage_duration_seconds: {
     kind: "histogram",
@@ -144,6 +155,16 @@ export const METRICS = {
     kind: "gauge",
     help: "Mean over largest load of a shard under the loads of late: of the placement, and of the plan made last.",
     labels: ["of"],
+  },
+  moevie_controller_refusals_total: {
+    kind: "counter",
+    help: "Times a shard did not load what a controller told it to hold, for want of memory or of files it can read.",
+    labels: ["shard"],
+  },
+  moevie_controller_bounded_shards: {
+    kind: "gauge",
+    help: "Shards that are planned with less than the others since they refused experts.",
+    labels: [],
   },
   moevie_rebalances_total: {
     kind: "counter",

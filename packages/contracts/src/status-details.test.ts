@@ -17,6 +17,12 @@ test("reason, violations and delay come back as they were written", () => {
   expect(failed(encodeStatusDetails(error))).toMatchObject({ reason: "QUEUE_FULL", violations, retryAfterMs: 1500 });
 });
 
+test("bytes that were needed and free come back as numbers, and are there only where both are known", () => {
+  const memory = { neededBytes: 126_000_000_000, freeBytes: 0 };
+  expect(failed(encodeStatusDetails(new MoevieError("OUT_OF_MEMORY", "full", { memory }))).memory).toEqual(memory);
+  expect(failed(encodeStatusDetails(new MoevieError("OUT_OF_MEMORY", "full"))).memory).toBeUndefined();
+});
+
 test.each([
   ["no protobuf", Buffer.from("not a status")],
   ["cut short", encodeStatusDetails(new MoevieError("QUEUE_FULL", "full")).subarray(0, 20)],

@@ -1,14 +1,21 @@
 // A MoevieError as google.rpc.Status bytes and back: what travels in the grpc-status-details-bin trailer. Pure.
-import { ERROR_DOMAIN, ERRORS, GRPC_CODE, MoevieError, isReason, type FieldViolation, type Reason } from "./errors.ts";
+import { ERROR_DOMAIN, ERRORS, GRPC_CODE, MoevieError, isReason } from "./errors.ts";
+import type { FieldViolation, MemoryShortage, Reason } from "./errors.ts";
 import { messageCodec } from "./protos.ts";
 
 /** Key of the trailer that carries the details. */
 export const STATUS_DETAILS_KEY = "grpc-status-details-bin";
 const TYPE_PREFIX = "type.googleapis.com/google.rpc.";
 
+/** Keys of ErrorInfo's metadata, whose values are decimal numbers. */
+const [NEEDED_BYTES, FREE_BYTES] = ["neededBytes", "freeBytes"] as const;
+
 /** google.rpc.Status with ErrorInfo, then BadRequest and RetryInfo where they apply. */
 export function encodeStatusDetails(error: MoevieError): Buffer {
-  const details: object[] = [{ "@type": `${TYPE_PREFIX}ErrorInfo`, reason: error.reason, domain: ERROR_DOMAIN }];
+  const { memory, reason } = error;
+  const metadata =
+    memory === undefined ? {} : { [NEEDED_BYTES]: String(memory.neededBytes), [FREE_BYTES]: String(memory.freeBytes) };
+  const details: object[] = [{ "@type": `${TYPE_PREFIX}ErrorInfo`, reason, domain: ERROR_DOMAIN, metadata }];
   if (error.violations.length > 0)
     details.push({ "@type": `${TYPE_PREFIX}BadRequest`, fieldViolations: error.violations });
   if (error.retryAfterMs !== undefined) {
@@ -37,9 +44,13 @@ export function decodeStatusDetails(call: FailedCall): MoevieError {
   let reason: Reason = isCutOff ? "PEER_UNAVAILABLE" : (REASON_OF_CODE[call.code] ?? "INTERNAL");
   let violations: FieldViolation[] = [];
   let retryAfterMs: number | undefined;
+  let memory: MemoryShortage | undefined;
   for (const detail of detailsOf(call.details)) {
     const told = String(detail["reason"]);
-    if (detail["@type"] === `${TYPE_PREFIX}ErrorInfo` && isReason(told)) reason = told;
+    if (detail["@type"] === `${TYPE_PREFIX}ErrorInfo`) {
+      if (isReason(told)) reason = told;
+      memory = memoryOf(detail["metadata"]);
+    }
     if (detail["@type"] === `${TYPE_PREFIX}BadRequest`) violations = detail["fieldViolations"] as FieldViolation[];
     if (detail["@type"] === `${TYPE_PREFIX}RetryInfo`) {
       const delay = detail["retryDelay"] as { seconds: number; nanos: number } | null;
@@ -50,8 +61,16 @@ export function decodeStatusDetails(call: FailedCall): MoevieError {
     violations,
     detail: `${call.peer}: ${call.text}`,
     cause: call.cause,
+    memory,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
+}
+
+/** The two numbers of ErrorInfo's metadata, where both are there. */
+function memoryOf(metadata: unknown): MemoryShortage | undefined {
+  const told = (metadata ?? {}) as Readonly<Record<string, string>>;
+  const [neededBytes, freeBytes] = [Number(told[NEEDED_BYTES]), Number(told[FREE_BYTES])];
+  return neededBytes >= 0 && freeBytes >= 0 ? { neededBytes, freeBytes } : undefined;
 }
 
 type Detail = { "@type": string } & Record<string, unknown>;

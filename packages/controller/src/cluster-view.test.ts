@@ -1,8 +1,11 @@
-// Whether routers miss an expert: their own servers, asked by HTTP. Where shards are and for how long they are suspect, tests/parity has.
+// Whether routers miss an expert: their own servers, asked by HTTP; and how long a shard that went away is known. What shards hold,
+// tests/parity has.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSocket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { limit } from "@moevie/contracts";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { ClusterWatch } from "./cluster-view.ts";
 import { LoadWindow } from "./load-window.ts";
@@ -73,4 +76,32 @@ test("it is not while no step waits, while another router reaches it, and where 
     ]),
   ).toBe(false);
   expect(await isMissed([undefined])).toBe(false);
+});
+
+test("a shard of a numbered row that is gone for good is forgotten, and one that comes under its number is a new one; what is only silent stays known", async () => {
+  const path = join(folder, "shard-0.sock");
+  /** Somebody who takes connections and answers nothing. */
+  const listen = async (): Promise<() => Promise<void>> => {
+    const server = createSocket((socket) => socket.destroy());
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    return () => new Promise((resolve) => void server.close(() => resolve()));
+  };
+  const options = { routers: [], digest: "", goneMs: 30_000, loads: new LoadWindow(1, 4, 1000) };
+  const shards = [{ address: `unix:${path}`, numbered: true }];
+  const forgotten: number[] = [];
+  const told = { log: { warn: () => undefined }, onForgotten: (shard: number) => void forgotten.push(shard) };
+  const watch = new ClusterWatch({ ...options, shards, ...told }, 0);
+  cleanups.push(() => watch.close());
+  const suspects = async (nowMs: number): Promise<number> =>
+    (await watch.look(nowMs, new AbortController().signal, false)).suspects.length;
+  let end = await listen();
+  expect([await suspects(0), await suspects(29_999), await suspects(30_000)]).toEqual([1, 1, 0]);
+  const forgottenMs = limit("shardAwayMsMax");
+  // Silent, but there: it is not forgotten.
+  expect([await suspects(forgottenMs), await suspects(forgottenMs + 1), forgotten]).toEqual([0, 0, []]);
+  await end();
+  expect([await suspects(forgottenMs + 2), forgotten]).toEqual([0, [0]]);
+  end = await listen();
+  expect(await suspects(forgottenMs + 3)).toBe(1);
+  await end();
 });

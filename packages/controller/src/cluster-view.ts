@@ -1,8 +1,9 @@
 // What the shards hold and the routers count, asked for in turns. A shard that does not answer is suspect; only after a
 // while it is gone, or when steps wait for what it had.
+import { limit } from "@moevie/contracts";
 import type { Holdings } from "@moevie/contracts";
 import type { Placement, SlotAssignment } from "@moevie/placement";
-import { newPeers } from "@moevie/runtime";
+import { isPeerThere, newPeers } from "@moevie/runtime";
 import type { Logger, PeerAddress } from "@moevie/runtime";
 import type { LoadWindow } from "./load-window.ts";
 import { routerAddresses, routerLoads, routerMisses } from "./router-loads.ts";
@@ -31,6 +32,8 @@ export interface ClusterViewOptions {
   readonly goneMs: number;
   readonly loads: LoadWindow;
   readonly log: Pick<Logger, "warn">;
+  /** Told of each shard that is gone for good. */
+  readonly onForgotten?: (shard: number) => void;
 }
 
 interface Shard {
@@ -95,7 +98,19 @@ export class ClusterWatch {
         else log.warn({ address, digest: answer.value.bundleDigest }, "a shard serves another bundle");
       } else if (!isMissed && !shard.leaving && nowMs - shard.seenMs < goneMs) suspects.push(address);
     });
+    await this.#forgetGone(nowMs);
     return { members, suspects };
+  }
+
+  /** Whoever was scaled down is not asked for ever. */
+  async #forgetGone(nowMs: number): Promise<void> {
+    for (const [index, { address, control, seenMs }] of this.#shards) {
+      const numbered = this.#options.shards[index]?.numbered === true;
+      if (!numbered || nowMs - seenMs < limit("shardAwayMsMax") || (await isPeerThere(address))) continue;
+      control.close();
+      this.#shards.delete(index);
+      this.#options.onForgotten?.(index);
+    }
   }
 
   close(): void {

@@ -14,13 +14,15 @@ import type { Leadership } from "./lease.ts";
 import type { LoadWindow } from "./load-window.ts";
 import type { Stage } from "./layer-stages.ts";
 import { rebalance } from "./rebalance.ts";
-import type { RebalanceOptions } from "./rebalance.ts";
+import type { RebalanceFailure, RebalanceOptions } from "./rebalance.ts";
+import type { Refusals } from "./refusals.ts";
 
 export interface LeaderOptions {
   readonly config: ControllerConfig;
   readonly keeper: PlacementKeeper;
   readonly leadership: Leadership;
   readonly loads: LoadWindow;
+  readonly refusals: Refusals;
   readonly watch: ClusterWatch;
   readonly model: ModelExperts;
   readonly log: Logger;
@@ -59,7 +61,7 @@ export class Leader {
 
   /** What HTTP /plan shows. */
   status(nowMs: number): object {
-    const { before, after, why, plan } = this.#decision ?? {};
+    const { before, after, why, plan, unplaced = [] } = this.#decision ?? {};
     const last = this.#last === undefined ? {} : { ...this.#last, ageMs: Math.round(nowMs - this.#last.endedMs) };
     return {
       leads: this.#options.leadership.fence !== undefined,
@@ -67,6 +69,8 @@ export class Leader {
       epoch: this.#epoch,
       phase: this.#phase,
       suspects: this.#suspects,
+      refusals: this.#options.refusals.shown(nowMs),
+      unplaced,
       why,
       balancedness: { before, after, bound: plan?.balancedness.bound },
       explanation: plan === undefined ? [] : explainPlan(plan),
@@ -88,11 +92,8 @@ export class Leader {
       const isNews = this.#isMissed && !wasMissed;
       if (!isNews && nowMs - this.#lookedMs < this.#options.config.planMs) return;
       this.#lookedMs = nowMs;
-      const view = await this.#options.watch.look(nowMs, signal, this.#isMissed);
-      this.#suspects = view.suspects;
-      this.#fenceSeen = Math.max(this.#fenceSeen, ...view.members.map(({ holdings }) => holdings.fence));
-      if (this.#fenceSeen > (this.#options.leadership.fence ?? 0)) return;
-      if (view.suspects.length === 0 && view.members.length > 0) await this.#bringAbout(view, signal);
+      // What a shard refuses is asked of another at once: each time it is less that is asked.
+      for (let isAgain = true; isAgain;) isAgain = await this.#look(signal);
     } catch (thrown) {
       const error = asMoevieError(thrown);
       if (signal.aborted) return;
@@ -117,20 +118,38 @@ export class Leader {
     return true;
   }
 
-  /** Finishes what was decided before, or decides anew and brings that about. */
-  async #bringAbout(view: ClusterView, signal: AbortSignal): Promise<void> {
-    const { config, keeper, leadership, model, loads } = this.#options;
+  /** Looks and moves once: whether a shard refused, so that there is something else to decide. */
+  async #look(signal: AbortSignal): Promise<boolean> {
+    const { leadership, metrics, refusals, watch } = this.#options;
+    const nowMs = performance.now();
+    const view = await watch.look(nowMs, signal, this.#isMissed);
+    this.#suspects = view.suspects;
+    refusals.look(view.members, nowMs);
+    metrics.set("moevie_controller_bounded_shards", {}, refusals.shown(nowMs).length);
+    this.#fenceSeen = Math.max(this.#fenceSeen, ...view.members.map(({ holdings }) => holdings.fence));
+    if (this.#fenceSeen > (leadership.fence ?? 0)) return false;
+    return view.suspects.length === 0 && staying(view).length > 0 && (await this.#bringAbout(view, signal));
+  }
+
+  /** Finishes what was decided before, or decides anew and brings that about: whether a shard refused. */
+  async #bringAbout(view: ClusterView, signal: AbortSignal): Promise<boolean> {
+    const { config, keeper, leadership, model, loads, refusals } = this.#options;
     const stay = staying(view);
-    if (stay.length === 0) return;
     const members = stay.map(({ index }) => index);
+    const rooms = members.map((index) => refusals.room(index));
     const held = heldPlacement(stay);
     const kept = await keeper.read(model);
-    const current = kept !== undefined && sameMembers(kept.members, members) ? kept : held;
+    // What was decided before a shard refused cannot be had.
+    const isKept =
+      kept !== undefined && sameMembers(kept.members, members) && rooms.every((room) => room === undefined);
+    const current = isKept ? kept : held;
     const mature = this.#last === undefined || performance.now() - this.#last.endedMs >= config.ageMsMin;
     this.#decision = decide({
       model,
-      loads: loads.loads(),
+      loads: loads.loads(performance.now()),
       current,
+      held,
+      rooms,
       mature,
       slots: config.slots,
       gainMin: config.gainMin,
@@ -147,15 +166,16 @@ export class Leader {
     const target = view.members.map(({ index }) => wanted.shards[members.indexOf(index)] ?? empty);
     const restRatio = uncovered(held.shards, model).length > 0 ? 0 : config.restRatio;
     const all = heldPlacement(view.members);
-    if (!sameSlots(all, { ...wanted, shards: target }))
-      await this.#move(view, { held: all, wanted: { ...wanted, shards: target }, restRatio }, signal);
+    if (sameSlots(all, { ...wanted, shards: target })) return false;
+    return this.#move(view, { held: all, wanted: { ...wanted, shards: target }, restRatio }, signal);
   }
 
+  /** Whether a shard refused to hold more. */
   async #move(
     view: ClusterView,
     way: Pick<RebalanceOptions, "held" | "wanted" | "restRatio">,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { keeper, leadership, log, metrics, model } = this.#options;
     const fence = leadership.fence ?? 0;
     const why = this.#decision?.placement === undefined ? "shards hold something else" : (this.#decision.why ?? "");
@@ -187,12 +207,30 @@ export class Leader {
     metrics.add("moevie_rebalances_total", { outcome }, 1);
     metrics.set("moevie_rebalance_last_seconds", {}, (endedMs - startMs) / 1000);
     log.info({ outcome, layersChanged, tookMs: this.#last.tookMs, detail: failure?.error.message }, "experts moved");
-    if (failure === undefined) return;
+    if (failure === undefined) return false;
+    const isLess = this.#refused(view, failure, endedMs);
     // What was wanted cannot be had: from now on the shards are to hold what they hold.
     const after = await this.#options.watch.look(endedMs, signal, this.#isMissed);
     const stay = staying(after);
     const members = stay.map(({ index }) => index);
     if (after.suspects.length === 0) await keeper.write({ ...heldPlacement(stay), members }, fence);
+    return isLess;
+  }
+
+  /** Remembers what a shard did not load: whether less is asked of it from now on. */
+  #refused({ members }: ClusterView, failure: RebalanceFailure, nowMs: number): boolean {
+    const { leadership, log, metrics, refusals } = this.#options;
+    const member = members[failure.member];
+    if (member === undefined) return false;
+    const isLess = refusals.add(member, failure, leadership.fence ?? 0, nowMs);
+    const room = refusals.room(member.index);
+    if (room === undefined) return false;
+    const shard = String(member.index);
+    metrics.add("moevie_controller_refusals_total", { shard });
+    const { error, layer, asked } = failure;
+    const facts = { shard, layer, experts: asked.length, room, reason: error.reason, ...error.memory };
+    log.warn(facts, `a shard refused experts: ${error.message}`);
+    return isLess;
   }
 
   /** Routers hear that somebody leads while experts move, until `moving` aborts. */

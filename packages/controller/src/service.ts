@@ -5,7 +5,7 @@ import { mkdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { MoevieError, limit } from "@moevie/contracts";
-import { expertsOf, openBundle } from "@moevie/bundle";
+import { expertsOf, isNoiseDenoiser, openBundle } from "@moevie/bundle";
 import { pause, systemClock } from "@moevie/runtime";
 import type { RunningService, ServiceContext } from "@moevie/runtime";
 import { ClusterWatch } from "./cluster-view.ts";
@@ -20,6 +20,7 @@ import { Leader } from "./leader.ts";
 import { Leadership } from "./lease.ts";
 import type { Lease } from "./lease.ts";
 import { LoadWindow } from "./load-window.ts";
+import { Refusals } from "./refusals.ts";
 
 /** Address under which the HTTP edge shows what the controller thinks and does. */
 const PLAN_PATH = "/plan";
@@ -30,7 +31,8 @@ type ControllerContext = Pick<ServiceContext, "env" | "log" | "metrics" | "signa
 export async function startController(context: ControllerContext): Promise<RunningService> {
   const config = controllerConfig(context.env);
   const bundle = await openBundle(config.bundle);
-  const { layers, experts } = expertsOf(bundle.manifest.denoiser);
+  const { denoiser } = bundle.manifest;
+  const { layers, experts } = expertsOf(denoiser);
   checkSlots(config, experts);
   const { lease, keeper } = await openKept(config.kept);
   const loads = new LoadWindow(layers, experts, config.halfLifeMs);
@@ -43,10 +45,12 @@ export async function startController(context: ControllerContext): Promise<Runni
       goneMs: limit("silenceMsMax"),
       loads,
       log,
+      onForgotten: (shard) => metrics.forget("shard", String(shard)),
     },
     performance.now(),
   );
   metrics.set("moevie_controller_leader", {}, 0);
+  const refusals = new Refusals(!isNoiseDenoiser(denoiser));
   const leadership = new Leadership({
     lease,
     leaseMs: limit("leaseMs"),
@@ -55,7 +59,8 @@ export async function startController(context: ControllerContext): Promise<Runni
     log,
     onChange: (leads) => metrics.set("moevie_controller_leader", {}, leads ? 1 : 0),
   });
-  const leader = new Leader({ config, keeper, leadership, loads, watch, model: { layers, experts }, log, metrics });
+  const model = { layers, experts };
+  const leader = new Leader({ config, keeper, leadership, loads, refusals, watch, model, log, metrics });
   const ended = run(leader, config.planMs, signal);
   return {
     http: (request, response) => {

@@ -147,6 +147,7 @@ test("refused before anything is loaded: too little memory, an old epoch, an old
   const { held, operations } = setUp(1999);
   const refused = (changes: Partial<ValidChange>): Promise<unknown> => operations.apply(change(changes));
   await expect(refused({})).rejects.toThrow("Loading 2 experts of layer 0 takes 2000 bytes, 1999 are free.");
+  await expect(refused({})).rejects.toMatchObject({ memory: { neededBytes: 2000, freeBytes: 1999 } });
   await expect(refused({ epoch: 5 })).rejects.toMatchObject({ reason: "STALE_PLACEMENT" });
   await expect(refused({ fence: 0 })).rejects.toMatchObject({ reason: "LEASE_LOST" });
   expect(() => operations.get("a")).toThrow('The shard knows no operation "a".');

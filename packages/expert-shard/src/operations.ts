@@ -139,12 +139,12 @@ export class Operations {
   }
 
   async #checkMemory({ layer, experts }: ValidChange): Promise<void> {
-    const needed = await this.#options.held.neededBytes(layer, experts);
-    const free = this.#options.freeBytes();
-    if (needed <= free) return;
+    const neededBytes = await this.#options.held.neededBytes(layer, experts);
+    const freeBytes = this.#options.freeBytes();
+    if (neededBytes <= freeBytes) return;
     const what = experts.length === 1 ? "1 expert" : `${experts.length} experts`;
-    const text = `Loading ${what} of layer ${layer} takes ${needed} bytes, ${free} are free.`;
-    throw new MoevieError("OUT_OF_MEMORY", text);
+    const text = `Loading ${what} of layer ${layer} takes ${neededBytes} bytes, ${freeBytes} are free.`;
+    throw new MoevieError("OUT_OF_MEMORY", text, { memory: { neededBytes, freeBytes } });
   }
 
   async #run(change: ValidChange): Promise<void> {

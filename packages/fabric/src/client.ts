@@ -133,11 +133,12 @@ export class ExchangeClient {
     if (options.signal?.aborted === true) throw exchangeError("CANCELLED", "the exchange was cancelled");
     const bytes = requestBytes(options);
     if (!this.#credit.take(bytes)) await this.#credit.wait(bytes, timeoutMs, options.signal);
+    const leftMs = Math.max(1, Math.ceil(startMs + timeoutMs - performance.now()));
     const call = this.#nextCall++;
     const placed = this.#place(options);
     const buffer = this.#pool.take(messageBytes(options, placed !== undefined));
     const place = placed && { buffer: placed.segment.buffer, at: placed.part.at };
-    const message = encodeRequest(buffer, options, { call, timeoutMs, place });
+    const message = encodeRequest(buffer, options, { call, timeoutMs: leftMs, place });
     const bytesOut = message.length + (placed === undefined ? 0 : requestRowsBytes(options));
     return new Promise((resolve, reject) => {
       const finish = (outcome: ExchangePartial | MoevieError): void => {
@@ -152,7 +153,7 @@ export class ExchangeClient {
         finish(error);
       };
       const onAbort = (): void => leave(exchangeError("CANCELLED", "the exchange was cancelled"));
-      const stopTimer = startTimer(timeoutMs, () => {
+      const stopTimer = startTimer(leftMs, () => {
         this.#deadline.observe(performance.now() - startMs);
         leave(
           exchangeError("DEADLINE", `shard ${this.address} did not answer layer ${options.layer} in ${timeoutMs} ms`),

@@ -44,10 +44,18 @@ test("every process keeps its own series, each family has one head, and no serie
   expect(lines).toContain('moevie_peer_up{peer="gone"} 0');
 });
 
-test("what routers say of their experts is shown by router, nothing of one that does not answer", async () => {
+test("what routers say of their experts and controllers of what they do is shown by peer, nothing of one that does not answer", async () => {
   const said = { rows: [[1, 2]], epoch: 1 };
-  const router = await peer("router-0", () => Promise.resolve(JSON.stringify(said)));
-  const shard = await peer("expert-shard-0", () => Promise.resolve("{}"));
-  const gone = { name: "router-1", address: "127.0.0.1:1" };
-  expect(await expertLoads([router, shard, gone])).toEqual({ routers: { "router-0": said, "router-1": null } });
+  const plan = { leads: true, refusals: [] };
+  const peers = [
+    await peer("router-0", () => Promise.resolve(JSON.stringify(said))),
+    await peer("expert-shard-0", () => Promise.resolve("{}")),
+    await peer("controller", () => Promise.resolve(JSON.stringify(plan))),
+    { name: "router-1", address: "127.0.0.1:1" },
+    { name: "controller-1", address: "127.0.0.1:1" },
+  ];
+  expect(await expertLoads(peers)).toEqual({
+    routers: { "router-0": said, "router-1": null },
+    controllers: { controller: plan, "controller-1": null },
+  });
 });

@@ -1,4 +1,4 @@
-// What the processes of one machine's cluster say over HTTP, on one page: metrics, each family once, and what experts are asked for. Adds
+// What the processes of one machine's cluster say over HTTP, on one page: metrics, each family once, and what experts are asked for and who moves them. Adds
 // nothing up: every process has its own service label, so its series stay its own.
 import { httpText } from "@moevie/runtime";
 import type { MetricsPeer } from "./config.ts";
@@ -16,13 +16,22 @@ export async function mergedMetrics(own: string, peers: readonly MetricsPeer[]):
   return `${[...lines, ...up].join("\n")}\n`;
 }
 
-/** What each router says of its experts, by the peer's name. */
+/** What each router says of its experts, and each controller of what it does with them, by the peer's name. */
 export async function expertLoads(peers: readonly MetricsPeer[]): Promise<object> {
-  const routers = peers.filter(({ name }) => name.startsWith("router"));
-  const pages = await Promise.all(
-    routers.map(async (peer) => [peer.name, await fetchPage(peer, "/experts").then(JSON.parse, () => null)] as const),
+  const [routers, controllers] = await Promise.all([
+    pagesOf(peers, "router", "/experts"),
+    pagesOf(peers, "controller", "/plan"),
+  ]);
+  return { routers, controllers };
+}
+
+/** JSON of the peers whose names begin with `kind`; null of those that do not answer. */
+async function pagesOf(peers: readonly MetricsPeer[], kind: string, path: string): Promise<object> {
+  const asked = peers.filter(({ name }) => name.startsWith(kind));
+  const pages = asked.map(
+    async (peer) => [peer.name, await fetchPage(peer, path).then(JSON.parse, () => null)] as const,
   );
-  return { routers: Object.fromEntries(pages) };
+  return Object.fromEntries(await Promise.all(pages)) as object;
 }
 
 /** Sorts the lines of a page into families by their HELP and TYPE heads. */

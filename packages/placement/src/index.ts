@@ -1,7 +1,8 @@
 // Public entry of the placement package.
 export type { ModelExperts, Placement, ShardPlacement, SlotAssignment } from "./placement.ts";
-export { parsePlacement, spread, uncovered } from "./placement.ts";
+export { ofLayer, parsePlacement, spread, uncovered } from "./placement.ts";
 export { PlacementError } from "./placement-error.ts";
+export { boundShards, type BoundPlacement } from "./bound-shards.ts";
 export { NO_HOLDER, chooseReplicas, type ReplicaChoice } from "./choose-replicas.ts";
 export { chooseDonors } from "./choose-donors.ts";
 export { holdersOf } from "./holders-of.ts";

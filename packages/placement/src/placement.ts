@@ -69,6 +69,11 @@ export function uncovered(shards: readonly ShardPlacement[], model: ModelExperts
   return missing;
 }
 
+/** The experts of one layer that a shard has, in the order of their slots. */
+export function ofLayer({ slots }: ShardPlacement, layer: number): number[] {
+  return slots.flatMap(([of, expert]) => (of === layer ? [expert] : []));
+}
+
 function parseShard(field: string, value: unknown, model: ModelExperts): ShardPlacement {
   const slots = asArray(`${field}.slots`, asObject(field, value)["slots"], PLACEMENT_SLOTS_MAX);
   const seen = new Set<number>();

@@ -64,6 +64,11 @@ export class Donors {
     return { missing: this.#isDue(nowMs) ? this.#options.links.missing() : [], waiting: this.#waiting };
   }
 
+  /** The shard is gone for good. */
+  forget(shard: number): void {
+    for (const key of this.#refusedUntil.keys()) if (key.startsWith(`${shard}.`)) this.#refusedUntil.delete(key);
+  }
+
   close(): void {
     this.#closing.abort();
   }

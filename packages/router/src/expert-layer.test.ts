@@ -68,6 +68,7 @@ async function shard(
 async function router(
   addresses: readonly string[],
   hedges = new HedgePolicy({ share: 0.05 }),
+  wire: WireType = WireType.f32,
 ): Promise<{
   links: ShardLinks;
   run: (changes?: Partial<LayerCall>) => Promise<Float32Array>;
@@ -93,7 +94,7 @@ async function router(
     };
     const out = new Float32Array(rows.length).fill(Number.NaN);
     await runExpertLayer(
-      { links, wire: WireType.f32, hedges, donors, metrics, tracing },
+      { links, wire, hedges, donors, metrics, tracing },
       { ...call, traceparent: undefined, ...changes },
       out,
     );
@@ -241,4 +242,21 @@ test("three experts a row are not split over two shards, and where the share is 
     expect(await late).toEqual(calm);
     expect(await page()).not.toMatch(/^moevie_exchange_hedges_total\{.*shard="0".*\} [1-9]/m);
   }
+});
+
+test("where products are rounded on the wire, neither other rows under way nor lateness decide which shards sum a row", async () => {
+  const at = folder();
+  const addresses = ["a", "b"].map((name) => `unix:${join(at, name)}`);
+  const asked = [[], []] as [Float32Array[], Float32Array[]];
+  await shard(join(at, "a"), [0, 1, 2], false, asked[0]);
+  await shard(join(at, "b"), [1, 2, 3], false, asked[1]);
+  const hedges = new HedgePolicy({ share: 0.05 });
+  const { links, run } = await router(addresses, hedges, WireType.bf16);
+  while (!links.held().every(({ ready: isReady }) => isReady)) await links.change(AbortSignal.timeout(10_000));
+  const weights = choice.weights.map((_, entry) => (entry % 2 === 0 ? 0.3 : 0.7));
+  const calm = await run({ choice: { ...choice, weights } });
+  links.rowsInFlight[0] = 65_000;
+  hedges.late(1, performance.now());
+  expect(await run({ choice: { ...choice, weights } })).toEqual(calm);
+  expect(asked.map(([first, second]) => [first, second])).toEqual(asked.map(([first]) => [first, first]));
 });

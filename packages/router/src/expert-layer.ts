@@ -1,7 +1,7 @@
 // One layer's experts: dispatch the rows, wait for the shards, send what was lost to other holders, combine. Only this file
 // retries an exchange.
 import { asMoevieError, type MoevieError } from "@moevie/contracts";
-import { combine, dispatch } from "@moevie/fabric";
+import { WireType, combine, dispatch } from "@moevie/fabric";
 import { chooseReplicas } from "@moevie/placement";
 import type { Metrics } from "@moevie/runtime";
 import type { ExchangeParts } from "./shard-exchange.ts";
@@ -68,23 +68,26 @@ export async function runExpertLayer(parts: ExchangeParts, call: LayerCall, out:
 /**
  * The shard to ask for each open choice, waiting for one to appear where an expert that is needed has none. Shards that failed are asked
  * again only when nobody else holds the expert. Of several holders each row goes where it goes anyway, else to those with fewest rows
- * under way, and to none that was late lately; with more than two experts a row that would decide the order of its sums, so there all
- * count alike.
+ * under way, and to none that was late lately; with more than two experts a row, or products that are rounded on the wire, that would decide
+ * how its sum is rounded, so there all count alike.
  */
 async function assign(
-  { donors, hedges, links }: ExchangeParts,
+  { donors, hedges, links, wire }: ExchangeParts,
   call: LayerCall,
   open: Int32Array,
   avoided: Set<number>,
 ): Promise<Int32Array> {
   const { k } = call.choice;
+  const isAlike = k > 2 || wire !== WireType.f32;
   for (;;) {
     const holders = links.holders(call.layer, avoided);
     const missing = open.find((expert) => expert >= 0 && (holders[expert]?.length ?? 0) === 0);
     if (missing === undefined) {
       const nowMs = performance.now();
-      const asked = k > 2 ? holders : holders.map((shards) => hedges.inTime(shards, nowMs));
-      const credits = Array.from(links.rowsInFlight, (rows) => (k > 2 ? CREDIT_ROWS : Math.max(1, CREDIT_ROWS - rows)));
+      const asked = isAlike ? holders : holders.map((shards) => hedges.inTime(shards, nowMs));
+      const credits = Array.from(links.rowsInFlight, (rows) =>
+        isAlike ? CREDIT_ROWS : Math.max(1, CREDIT_ROWS - rows),
+      );
       return chooseReplicas({ ids: open, k, holders: asked, sameHost: links.sameHost, credits });
     }
     if (avoided.size > 0) {

@@ -88,13 +88,14 @@ test("a shard that was late is set aside, twice as long each time until it answe
   expect([isAside(960_000 + 29_999), isAside(960_000 + 30_000)]).toEqual([true, false]);
 });
 
+const kind = (rowsLog2: number, expertsLog2: number): ExchangeKind => ({
+  name: `${rowsLog2} ${expertsLog2}`,
+  size: { rowsLog2, expertsLog2 },
+});
+const times = (ms: number): number[] => Array.from({ length: 16 }, () => ms);
+
 test("a kind that was not seen is judged by the nearest that was: as many times as long as it has more rows and experts, never less", () => {
   const policy = new HedgePolicy({ share: 0.05 });
-  const kind = (rowsLog2: number, expertsLog2: number): ExchangeKind => ({
-    name: `${rowsLog2} ${expertsLog2}`,
-    size: { rowsLog2, expertsLog2 },
-  });
-  const times = (ms: number): number[] => Array.from({ length: 16 }, () => ms);
   expect(policy.lateAfterMs(0, kind(4, 2))).toBe(Infinity);
   seen(policy, 0, kind(4, 2), times(40));
   seen(policy, 0, kind(6, 3), times(100));

@@ -103,6 +103,11 @@ export class HedgePolicy {
     return left.length > 0 ? left : from;
   }
 
+  /** The shard is gone for good. */
+  forget(shard: number): void {
+    this.#shards.delete(shard);
+  }
+
   #isIn(shard: number, nowMs: number): boolean {
     return nowMs >= (this.#shards.get(shard)?.asideUntilMs ?? 0);
   }

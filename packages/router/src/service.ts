@@ -35,6 +35,7 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
   const bundle = await openBundle(config.bundle);
   const { layers, experts } = expertsOf(bundle.manifest.denoiser);
   const { log, metrics, tracing } = context;
+  const hedges = new HedgePolicy({ share: config.hedgeShare });
   const links = new ShardLinks({
     addresses: config.shards,
     digest: bundle.digest,
@@ -42,9 +43,12 @@ export async function startRouter(context: RouterContext): Promise<RunningServic
     log,
     metrics,
     segmentFolder: config.segmentFolder,
+    onForgotten: (shard) => {
+      hedges.forget(shard);
+      donors.forget(shard);
+    },
   });
   const statistics = new ExpertStatistics(layers, experts);
-  const hedges = new HedgePolicy({ share: config.hedgeShare });
   const donors = new Donors({ links, afterMs: config.donorAfterMs, log, metrics });
   const parts = { links, wire: config.wire, hedges, donors, metrics, tracing };
   const evaluator = await openEvaluator(bundle, config, parts, statistics);

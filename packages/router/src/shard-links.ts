@@ -4,7 +4,7 @@ import { connectExchange } from "@moevie/fabric";
 import type { ExchangeClient, ExchangePath } from "@moevie/fabric";
 import { holdersOf, uncovered } from "@moevie/placement";
 import type { ModelExperts, ShardPlacement } from "@moevie/placement";
-import { newPeers, pause } from "@moevie/runtime";
+import { isPeerThere, newPeers, pause } from "@moevie/runtime";
 import type { Logger, Metrics, PeerAddress } from "@moevie/runtime";
 
 export interface ShardLinksOptions {
@@ -17,6 +17,10 @@ export interface ShardLinksOptions {
   readonly metrics: Metrics;
   /** Folder of memory for rows to shards of this host; without it they go by the socket. */
   readonly segmentFolder?: string | undefined;
+  /** Milliseconds after which a numbered shard that went away, and is not there any more, is forgotten. */
+  readonly forgetMs?: number;
+  /** Told of each that is. */
+  readonly onForgotten?: (shard: number) => void;
 }
 
 const PATHS: readonly ExchangePath[] = ["tcp", "unix", "segment"];
@@ -37,6 +41,8 @@ export class ShardLinks {
   readonly rowsInFlight: Uint32Array;
   /** performance.now() since when connected shards do not hold everything. */
   missingSinceMs: number | undefined;
+  /** performance.now() since when there is no connection, by number. */
+  readonly #awaySinceMs = new Map<number, number>();
   readonly #noSegmentTold = new Set<number>();
   #changed = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
@@ -154,7 +160,7 @@ export class ShardLinks {
     });
   }
 
-  /** Looks for shards that joined until this is closed. One that was there stays known: it may come back. */
+  /** Looks for shards that joined, and for those that are gone, until this is closed. */
   async #watch(): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted) {
@@ -163,8 +169,34 @@ export class ShardLinks {
       if (signal.aborted) return;
       for (const index of found) this.#join(index);
       if (found.length > 0) this.#refresh();
+      await this.#forgetGone();
       await pause(limit("peerLookMs"), signal).catch(() => undefined);
     }
+  }
+
+  /** One that was there may come back for a while, and for as long as its name or its socket stands for somebody. */
+  async #forgetGone(): Promise<void> {
+    const { addresses, forgetMs = limit("shardAwayMsMax") } = this.#options;
+    for (const [index, sinceMs] of this.#awaySinceMs) {
+      const { address = "", numbered = false } = addresses[index] ?? {};
+      if (!numbered || performance.now() - sinceMs < forgetMs || (await isPeerThere(address))) continue;
+      if (!this.#closing.signal.aborted && this.#awaySinceMs.has(index)) this.#forget(index);
+    }
+  }
+
+  #forget(index: number): void {
+    const { log, metrics, onForgotten } = this.#options;
+    const client = this.clients[index];
+    this.clients[index] = undefined;
+    while (this.clients.length > 0 && this.clients.at(-1) === undefined) this.clients.pop();
+    client?.close();
+    this.#awaySinceMs.delete(index);
+    this.#noSegmentTold.delete(index);
+    const shard = String(index);
+    metrics.forget("shard", shard);
+    onForgotten?.(index);
+    log.info({ shard }, "shard forgotten");
+    this.#refresh();
   }
 
   /** Says once for each shard why rows do not go by a segment where they could. */
@@ -184,6 +216,8 @@ export class ShardLinks {
     this.#ready = held.map((holds) => holds !== undefined && holds.digest === digest);
     held.forEach((holds, index) => {
       if (this.clients[index] === undefined) return;
+      if (holds !== undefined) this.#awaySinceMs.delete(index);
+      else if (!this.#awaySinceMs.has(index)) this.#awaySinceMs.set(index, performance.now());
       const shard = String(index);
       metrics.set("moevie_expert_shard_ready", { shard }, this.#ready[index] ? 1 : 0);
       const path = this.#ready[index] ? this.clients[index]?.path : undefined;

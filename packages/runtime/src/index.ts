@@ -27,7 +27,7 @@ export {
   type TensorViews,
 } from "./onnx-thread.ts";
 export { pause, turn } from "./pause.ts";
-export { expandAddresses, newPeers, type PeerAddress } from "./peer-addresses.ts";
+export { expandAddresses, isPeerThere, newPeers, type PeerAddress } from "./peer-addresses.ts";
 export { runService, type RunningService, type ServiceContext, type ServiceDescription } from "./service.ts";
 export { openTracing, traceIdOf, type SpanHandle, type Tracing } from "./tracing.ts";
 export { readReferenceTensor, ReferenceWriter } from "./reference-files.ts";

@@ -34,4 +34,20 @@ describe("Metrics", () => {
     };
     expect(grow).toThrow(/moevie_jobs_finished_total has an unbounded label/);
   });
+
+  it("forget what a label named, of every kind, and count anew when it comes back", async () => {
+    const metrics = new Metrics("test");
+    for (const shard of ["1", "2"]) {
+      metrics.add("moevie_exchange_retries_total", { shard }, 3);
+      metrics.set("moevie_expert_shard_ready", { shard }, 1);
+      metrics.observe("moevie_exchange_duration_seconds", { shard }, 0.1);
+    }
+    metrics.forget("shard", "1");
+    const text = await metrics.text();
+    expect(text).not.toContain('shard="1"');
+    for (const left of ["retries_total", "duration_seconds_count"])
+      expect(text).toMatch(new RegExp(`^moevie_exchange_${left}\\{[^}]*shard="2"[^}]*\\} [13]$`, "m"));
+    metrics.add("moevie_exchange_retries_total", { shard: "1" });
+    expect(await metrics.text()).toContain('moevie_exchange_retries_total{shard="1",service="test"} 1');
+  });
 });

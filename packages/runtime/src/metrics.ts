@@ -8,7 +8,8 @@ type Labels = Readonly<Record<string, string>>;
 export class Metrics {
   readonly #registry = new Registry();
   readonly #made = new Map<MetricName, Counter | Gauge | Histogram>();
-  readonly #series = new Set<string>();
+  /** By name and labels. */
+  readonly #series = new Map<string, { readonly name: MetricName; readonly labels: Labels }>();
 
   constructor(service: string) {
     this.#registry.setDefaultLabels({ service });
@@ -53,6 +54,15 @@ export class Metrics {
     }
   }
 
+  /** Takes away all series with this label: what it named is gone for good. */
+  forget(label: string, value: string): void {
+    for (const [key, { name, labels }] of this.#series) {
+      if (labels[label] !== value) continue;
+      this.#made.get(name)?.remove(labels);
+      this.#series.delete(key);
+    }
+  }
+
   /** The exposition in Prometheus text format. */
   text(): Promise<string> {
     return this.#registry.metrics();
@@ -67,7 +77,7 @@ export class Metrics {
     if (!this.#series.has(key)) {
       if (this.#series.size >= limit("metricSeriesMax"))
         throw new Error(`more than ${limit("metricSeriesMax")} series: ${name} has an unbounded label`);
-      this.#series.add(key);
+      this.#series.set(key, { name, labels });
     }
     let metric = this.#made.get(name);
     if (metric === undefined) {

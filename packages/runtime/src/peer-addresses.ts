@@ -1,8 +1,7 @@
 // Addresses of peers that come and go: a list may name numbered ones that are not there yet. A number is a peer's place for good; nobody
 // is ever numbered anew.
 import { lookup } from "node:dns/promises";
-import { access } from "node:fs/promises";
-import { isIP } from "node:net";
+import { connect, isIP } from "node:net";
 import { MoevieError } from "@moevie/contracts";
 import { parseAddress } from "./address.ts";
 
@@ -45,19 +44,35 @@ export function expandAddresses(list: readonly string[], setting: string): reado
   throw new MoevieError("CONFIG_INVALID", `${setting} is "${list.join(",")}"; allowed: ${allowed}`);
 }
 
-/** Places of `peers` that are there now and were not `known`: those whose name resolves or whose socket file exists. */
+/**
+ * Places of `peers` that are there now and were not `known`: as `isPeerThere` says. Looks a few numbers ahead
+ * of those known, at the whole row while there are none: its first ones may be away.
+ */
 export async function newPeers(peers: readonly PeerAddress[], known: ReadonlySet<number>): Promise<readonly number[]> {
-  const highest = Math.max(-1, ...known);
-  const looked = peers.flatMap(({ numbered }, at) => (numbered && !known.has(at) && at <= highest + AHEAD ? [at] : []));
-  const there = await Promise.all(looked.map((at) => isThere(peers[at]?.address ?? "")));
+  const highest = Math.max(-1, ...[...known].filter((at) => peers[at]?.numbered === true));
+  const last = highest < 0 ? Infinity : highest + AHEAD;
+  const looked = peers.flatMap(({ numbered }, at) => (numbered && !known.has(at) && at <= last ? [at] : []));
+  const there = await Promise.all(looked.map((at) => isPeerThere(peers[at]?.address ?? "")));
   return looked.filter((_, at) => there[at]);
 }
 
-async function isThere(text: string): Promise<boolean> {
+/** Whether the name resolves, or somebody listens on the socket file: one that was killed leaves the file. */
+export async function isPeerThere(text: string): Promise<boolean> {
   const address = parseAddress(text, "address");
-  const look = address.kind === "unix" ? access(address.path) : lookup(address.host);
-  return look.then(
+  if (address.kind === "unix") return accepts(address.path);
+  return lookup(address.host).then(
     () => true,
     () => false,
   );
+}
+
+function accepts(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
 }

@@ -8,6 +8,8 @@ const ANSWER_MS_MAX = 5_000;
 /** Least to most of a phase's rows, none of them first. */
 const BARS = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 const EXPERTS_A_LINE = 64;
+/** Experts without room that are named; of more, the number is said. */
+const NAMED_MAX = 8;
 
 /** What one router answers. */
 interface RouterAnswer {
@@ -23,12 +25,48 @@ interface RouterAnswer {
   }[];
 }
 
+/** What a controller answers, as far as it is shown. */
+interface ControllerAnswer {
+  readonly leads: boolean;
+  readonly fence?: number;
+  readonly why?: string;
+  readonly suspects: readonly string[];
+  readonly refusals: readonly {
+    readonly shard: number;
+    readonly layer: number;
+    readonly asked: number;
+    readonly room: number;
+    readonly why: string;
+    readonly ageMs: number;
+  }[];
+  /** Experts that no shard has room for. */
+  readonly unplaced: readonly (readonly [layer: number, expert: number])[];
+  readonly lastRebalance?: {
+    readonly outcome: string;
+    readonly why: string;
+    readonly layersChanged: number;
+    readonly tookMs: number;
+    readonly ageMs: number;
+  };
+}
+
+interface GatewayAnswer {
+  readonly routers: Readonly<Record<string, RouterAnswer | null>>;
+  readonly controllers?: Readonly<Record<string, ControllerAnswer | null>>;
+}
+
+interface Answers {
+  readonly routers: readonly RouterAnswer[];
+  /** The one that leads, where the gateway knows one. */
+  readonly controller: ControllerAnswer | undefined;
+}
+
 export async function showExperts(
   context: CommandContext,
   _args: readonly string[],
   flags: RawFlags,
 ): Promise<CommandResult> {
-  const routers = await askRouters(context, textFlag(flags, "http") ?? "");
+  const { routers, controller } = await askForExperts(context, textFlag(flags, "http") ?? "");
   const [first] = routers;
   if (first === undefined) throw new CommandError("no router answered: none is up, or the gateway knows none");
   const loads = summed(routers.map(({ rows }) => rows));
@@ -44,6 +82,7 @@ export async function showExperts(
       rows: loads,
       phases,
       shards: first.shards,
+      ...(controller === undefined ? {} : { controller }),
       ...(plan === undefined ? {} : { plan: { balancedness: plan.balancedness, explanation: explainPlan(plan) } }),
     },
     lines: [
@@ -53,6 +92,7 @@ export async function showExperts(
       "where they lie",
       ...first.shards.map(shardLine),
       "",
+      ...(controller === undefined ? [] : [...controllerLines(controller), ""]),
       ...(plan === undefined
         ? ["no plan fits: a shard is away, or holds nothing"]
         : ["a plan now", ...explainPlan(plan)]),
@@ -60,8 +100,8 @@ export async function showExperts(
   };
 }
 
-/** The answers of all routers behind `address`. Throws UsageError, CommandError where nobody answers. */
-async function askRouters(context: CommandContext, address: string): Promise<RouterAnswer[]> {
+/** What all routers behind `address` answer, and the controller that leads. Throws UsageError, CommandError where nobody answers. */
+async function askForExperts(context: CommandContext, address: string): Promise<Answers> {
   if (!/^(\[[0-9a-f:]+\]|[^\s:/]+):\d{1,5}$/i.test(address))
     throw new UsageError([{ flag: "--http", value: address, allowed: "HOST:PORT, e.g. 127.0.0.1:7901" }]);
   const { signal } = context.interruption;
@@ -70,11 +110,12 @@ async function askRouters(context: CommandContext, address: string): Promise<Rou
       signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS_MAX)]),
     });
     if (!response.ok) throw new Error(`status ${response.status}`);
-    const answer = (await response.json()) as RouterAnswer | { readonly routers: Record<string, RouterAnswer | null> };
-    const answers = "routers" in answer ? Object.values(answer.routers).filter((router) => router !== null) : [answer];
+    const answer = (await response.json()) as RouterAnswer | GatewayAnswer;
+    const { routers, controllers = {} } = "routers" in answer ? answer : { routers: { one: answer } };
+    const answers = Object.values(routers).filter((router) => router !== null);
     // Wrong loads are told of here, not where they are drawn.
     for (const router of answers) parseLoads(router);
-    return answers;
+    return { routers: answers, controller: Object.values(controllers).find((each) => each?.leads) ?? undefined };
   } catch (thrown) {
     if (signal.aborted) throw new InterruptedError();
     const cause = (thrown as Error).cause;
@@ -145,6 +186,30 @@ function shardLine({ address, ready, path, slots }: RouterAnswer["shards"][numbe
   const held = Array.from(layers, ([layer, experts]) => `${layer}: ${ranges(experts)}`);
   const by = (path ?? "").padEnd("segment".length);
   return `  shard ${index}  ${ready ? "ready" : "away "}  ${by}  ${address.split("/").at(-1)}  ${held.join("; ")}`;
+}
+
+/** Who moves experts, what it did last, and what keeps it from doing more. */
+function controllerLines({ fence, why, suspects, refusals, unplaced, lastRebalance }: ControllerAnswer): string[] {
+  const lines = [`a controller leads, fence ${fence}: ${why ?? "it has not looked yet"}`];
+  if (lastRebalance !== undefined) {
+    const { outcome, layersChanged, tookMs, ageMs } = lastRebalance;
+    const changed = `${layersChanged} ${layersChanged === 1 ? "layer" : "layers"} changed in ${tookMs} ms`;
+    lines.push(`  last rebalance ${outcome.replace("_", " ")} ${ago(ageMs)}, ${changed}: ${lastRebalance.why}`);
+  }
+  if (suspects.length > 0) lines.push(`  no answer from ${suspects.join(", ")}`);
+  for (const refusal of refusals) {
+    const { shard, layer, asked, room, ageMs } = refusal;
+    const what = `shard ${shard} refused to hold ${asked} experts of layer ${layer} ${ago(ageMs)}`;
+    lines.push(`  ${what}, and has room for ${room}: ${refusal.why}`);
+  }
+  const named = unplaced.slice(0, NAMED_MAX).map(([layer, expert]) => `${expert} of layer ${layer}`);
+  const count = `${unplaced.length} ${unplaced.length === 1 ? "expert" : "experts"}`;
+  if (named.length > 0) lines.push(`  no shard has room for ${count}, of them ${named.join(", ")}`);
+  return lines;
+}
+
+function ago(ms: number): string {
+  return `${Math.round(ms / 1000)} s ago`;
 }
 
 /** "0-3 7 9-10". */

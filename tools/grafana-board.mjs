@@ -1,105 +1,15 @@
 // The overview board as data: panels in the order a prompt meets the services. tools/generate-docs.mjs writes it to
 // deploy/grafana/overview.json; a test runs each of its queries against a live cluster.
 
+import { JOB_PANELS } from "./grafana-jobs.mjs";
+import { mean, q, quantile, zeroSafe } from "./grafana-queries.mjs";
+
 const DATASOURCE = { type: "prometheus", uid: "${datasource}" };
 const PANELS_PER_ROW = 3;
 const [WIDTH, HEIGHT] = [24 / PANELS_PER_ROW, 8];
 
-const q = (expr, legend) => ({ expr, legend });
-const quantile = (p, metric, by = []) =>
-  `histogram_quantile(${p}, sum by (${["le", ...by].join(", ")}) (rate(${metric}_bucket[$__rate_interval])))`;
-const mean = (metric, by) =>
-  `sum by (${by}) (rate(${metric}_sum[$__rate_interval])) / (sum by (${by}) (rate(${metric}_count[$__rate_interval])) > 0)`;
-const zeroSafe = (expr) => `(${expr}) or vector(0)`;
-
 const ROWS = [
-  {
-    title: "Jobs",
-    panels: [
-      [
-        "Jobs by state",
-        "short",
-        "Jobs in the store. Queued that only grows means the schedulers cannot keep up.",
-        [q("max by (state) (moevie_jobs_in_state)", "{{state}}")],
-      ],
-      [
-        "Dead jobs",
-        "short",
-        "Jobs that failed for no fault of their caller; zero is good. docs/operations/job-store.md says what to do.",
-        [q("max(moevie_jobs_dead)", "dead")],
-      ],
-      [
-        "Jobs refused",
-        "ops",
-        "QUEUE_FULL: all waiting jobs together; TENANT_QUEUE_FULL: those of one tenant.",
-        [q("sum by (reason) (rate(moevie_jobs_refused_total[$__rate_interval]))", "{{reason}}")],
-      ],
-      [
-        "Jobs finished",
-        "ops",
-        "Jobs that ended, by outcome.",
-        [q("sum by (outcome) (rate(moevie_jobs_finished_total[$__rate_interval]))", "{{outcome}}")],
-      ],
-      [
-        "Failures by reason",
-        "ops",
-        "Reasons as in docs/ERRORS.md; zero is good.",
-        [
-          q(
-            zeroSafe('sum by (reason) (rate(moevie_jobs_finished_total{outcome="failed"}[$__rate_interval]))'),
-            "{{reason}}",
-          ),
-        ],
-      ],
-      [
-        "Wait in the queue",
-        "s",
-        "From submit to lease.",
-        [
-          q(quantile(0.5, "moevie_job_queue_wait_seconds"), "p50"),
-          q(quantile(0.95, "moevie_job_queue_wait_seconds"), "p95"),
-        ],
-      ],
-      [
-        "Time of a job",
-        "s",
-        "From lease to end, by outcome.",
-        [
-          q(quantile(0.5, "moevie_job_duration_seconds", ["outcome"]), "p50 {{outcome}}"),
-          q(quantile(0.95, "moevie_job_duration_seconds", ["outcome"]), "p95 {{outcome}}"),
-        ],
-      ],
-      [
-        "Video made",
-        "s",
-        "Seconds of finished clips per second.",
-        [q(zeroSafe("sum(rate(moevie_video_seconds_generated_total[$__rate_interval]))"), "seconds per second")],
-      ],
-      [
-        "Started again",
-        "ops",
-        "Jobs that another scheduler took over after a lease died.",
-        [q(zeroSafe("sum(rate(moevie_job_redeliveries_total[$__rate_interval]))"), "started again")],
-      ],
-      [
-        "Checkpoints",
-        "ops",
-        "Checkpoints written between steps.",
-        [q(zeroSafe("sum(rate(moevie_job_checkpoints_total[$__rate_interval]))"), "checkpoints")],
-      ],
-      [
-        "Errors by stage",
-        "ops",
-        "Stages that failed and why; a retry may have followed.",
-        [
-          q(
-            zeroSafe("sum by (stage, reason) (rate(moevie_stage_errors_total[$__rate_interval]))"),
-            "{{stage}} {{reason}}",
-          ),
-        ],
-      ],
-    ],
-  },
+  { title: "Jobs", panels: JOB_PANELS },
   {
     title: "Stages and steps",
     panels: [
@@ -190,6 +100,12 @@ const ROWS = [
         [q("max by (service) (moevie_expert_imbalance_ratio)", "{{service}}")],
       ],
       [
+        "Balancedness",
+        "short",
+        "Mean over largest load under the loads of late, as the controller that leads sees it: over shards and over slots, of the placement and of its last plan; 1 is even.",
+        [q("max by (of, over) (moevie_controller_balancedness_ratio)", "{{of}}, over {{over}}")],
+      ],
+      [
         "Rows sent again",
         "ops",
         "Exchanges repeated on another holder.",
@@ -221,7 +137,7 @@ const ROWS = [
       [
         "Parts of an exchange",
         "percentunit",
-        "Share of a second in each part, summed over exchanges: on the wire both ways, queued at the shard, computing there.",
+        "Share of a second in each part, summed over exchanges: waiting for credit, rows on their way up, queued at the shard, computing there, on their way down.",
         [q("sum by (part) (rate(moevie_exchange_seconds_total[$__rate_interval]))", "{{part}}")],
       ],
       [

@@ -12,6 +12,8 @@ const cache = process.env.MOEVIE_CACHE || join(root, ".cache");
 const reports = join(cache, "test");
 const PART_MS_MAX = 35 * 60_000;
 const KILL_AFTER_MS = 5_000;
+/** A line of a part that passed is shown when it begins with this: seeds and figures that differ from run to run. */
+const SHOWN = "figures: ";
 
 /** A command counts as one test. */
 const command = (name, file, args, cwd = root) => ({ name, file, args, cwd });
@@ -117,6 +119,7 @@ async function main() {
     const skipped = counted.skipped === 0 ? "" : `, ${counted.skipped} skipped`;
     const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
     if (counted.failed > 0) console.log(output.trimEnd());
+    else for (const line of output.split("\n")) if (line.startsWith(SHOWN)) console.log(line);
     console.log(
       `${counted.failed === 0 ? "ok  " : "FAIL"} ${part.name.padEnd(14)} ${counted.passed} passed, ${counted.failed} failed${skipped} in ${seconds} s`,
     );

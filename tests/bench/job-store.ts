@@ -1,5 +1,5 @@
-// How fast both job stores take, hand out, keep and end jobs, and how fast checkpoints go in and out; and what idle claimants cost.
-//   node tests/bench/job-store.ts [JOBS]
+// How fast both job stores take, hand out, keep and end jobs, what idle claimants cost, and what checkpoints cost of the steps' time.
+//   node tests/bench/job-store.ts [JOBS]     0: checkpoints alone
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,12 +14,11 @@ import {
 import { SPEC } from "@moevie/job-store/contract-suite";
 import { NatsServer, startNatsCluster } from "../support/nats-server.ts";
 import { S3Server } from "../support/s3-server.ts";
+import { clipCost, showClipCost, showWriteCosts, writeCosts, type ClipCost } from "./support/checkpoint-cost.ts";
 
 const JOBS = Number(process.argv[2] ?? 300);
 const CLAIM = { owner: "bench", leaseMs: 600_000 };
-const CHECKPOINT_BYTES = 32 * 2 ** 20;
 const IDLE_CLAIMANTS = 8;
-const LARGE_RUNS = 5;
 
 async function timed(what: string, count: number, work: () => Promise<void>): Promise<void> {
   const startMs = performance.now();
@@ -44,46 +43,9 @@ async function rates(name: string, store: JobStore): Promise<void> {
   await timed("progress", JOBS, async () => {
     for (const lease of leases) await store.writeProgress(lease, lease.job.progress);
   });
-  await timed("finish", JOBS - 1, async () => {
-    for (const lease of leases.slice(1)) await store.finish(lease, { kind: "cancelled" });
+  await timed("finish", JOBS, async () => {
+    for (const lease of leases) await store.finish(lease, { kind: "cancelled" });
   });
-  const [held] = leases;
-  if (held === undefined) return;
-  const rate = (ms: number): string => `${Math.round(CHECKPOINT_BYTES / 1e3 / ms)} MB/s`;
-  const bytes = new Uint8Array(CHECKPOINT_BYTES).fill(7);
-  const saveMs = performance.now();
-  await store.saveCheckpoint(held, [bytes]);
-  const loadMs = performance.now();
-  await store.loadCheckpoint(held.id);
-  console.log(`  checkpoint: saved at ${rate(loadMs - saveMs)}, loaded at ${rate(performance.now() - loadMs)}`);
-}
-
-/** What a checkpoint of a 720p clip of 21 latent frames costs: latent, two estimates and last latent, f32. Median of several. */
-async function largeCheckpoints(name: string, store: JobStore): Promise<void> {
-  await store.submit(SPEC);
-  const lease = await store.claimNext(CLAIM);
-  if (lease === null) throw new Error("no job waits");
-  const parts = Array.from(
-    { length: 4 },
-    (_, at) => new Uint8Array(new Float32Array(21 * 90 * 160 * 16).fill(at).buffer),
-  );
-  const times: { saveMs: number; loadMs: number }[] = [];
-  for (let run = 0; run < LARGE_RUNS; run += 1) {
-    const startMs = performance.now();
-    await store.saveCheckpoint(lease, parts);
-    const savedMs = performance.now();
-    if ((await store.loadCheckpoint(lease.id)) === null) throw new Error("the checkpoint is gone");
-    times.push({ saveMs: savedMs - startMs, loadMs: performance.now() - savedMs });
-  }
-  await store.close();
-  const median = (of: keyof (typeof times)[number]): number =>
-    times.map((time) => time[of]).sort((one, other) => one - other)[Math.floor(LARGE_RUNS / 2)] ?? 0;
-  const mb = Math.round(parts.reduce((sum, part) => sum + part.byteLength, 0) / 1e6);
-  const save = median("saveMs");
-  console.log(
-    `${name}: checkpoint of ${mb} MB saved in ${Math.round(save)} ms, loaded in ${Math.round(median("loadMs"))} ms; ` +
-      `1 % of ten steps (one checkpoint in ten) where a step takes ${(save / 100).toFixed(1)} s`,
-  );
 }
 
 /** Time from a submit to its claim by one of several idle processes' stores. */
@@ -122,26 +84,38 @@ const three = await startNatsCluster();
 const s3 = await S3Server.start();
 const oneServer = (prefix: string) => () => openNatsStore({ servers: [single.url] }, { prefix });
 const threeServers = () => openNatsStore({ servers: three.map(({ url }) => url) }, { replicas: 3 });
+const large = (prefix: string, place: LargeCheckpoints["place"]) => () =>
+  openNatsStore({ servers: [single.url] }, { prefix, large: { place, bytesMin: 0 } });
 try {
   for (const [name, open] of [
     ["sqlite", () => openSqliteStore(join(folder, "jobs.db"))],
     ["one nats-server", oneServer("rates")],
     ["three nats-servers", threeServers],
   ] as const) {
+    if (JOBS === 0) break;
     const store = await open();
     await rates(name, store);
     await store.close();
   }
+  if (JOBS > 0) await idleClaims("sqlite", () => openSqliteStore(join(folder, "idle.db")));
+  if (JOBS > 0) await idleClaims("one nats-server", oneServer("idle"));
   const place = await openCheckpointFolder(join(folder, "place"));
   const bucket = await openCheckpointBucket({ ...s3.access, prefix: "" }, console.warn);
-  const inPlace = (prefix: string, where: LargeCheckpoints["place"]): Promise<JobStore> =>
-    openNatsStore({ servers: [single.url] }, { prefix, large: { place: where, bytesMin: 0 } });
-  await largeCheckpoints("sqlite", await openSqliteStore(join(folder, "large.db")));
-  await largeCheckpoints("one nats-server", await oneServer("large")());
-  await largeCheckpoints("nats with a folder", await inPlace("folder", place));
-  await largeCheckpoints("nats with S3", await inPlace("bucket", bucket));
-  await idleClaims("sqlite", () => openSqliteStore(join(folder, "idle.db")));
-  await idleClaims("one nats-server", oneServer("idle"));
+  console.log("checkpoints");
+  const costs = await writeCosts([
+    { name: "sqlite", open: () => openSqliteStore(join(folder, "large.db")), mib: [1, 16, 64, 256] },
+    { name: "one nats-server", open: oneServer("large"), mib: [1, 16, 64] },
+    { name: "nats with a folder", open: large("folder", place), mib: [1, 16, 64, 256] },
+    { name: "nats with S3", open: large("bucket", bucket), mib: [1, 16, 64] },
+  ]);
+  showWriteCosts(costs);
+  const clips: ClipCost[] = [];
+  for (const store of ["SQLite", "NATS"] as const) {
+    const cost = await clipCost(store);
+    showClipCost(cost);
+    clips.push(cost);
+  }
+  console.log(JSON.stringify({ costs, clips }));
 } finally {
   for (const server of [single, ...three, s3]) await server.close();
   rmSync(folder, { recursive: true, force: true });

@@ -1,20 +1,22 @@
 // A whole cluster of the command line's own processes, on either job store, to be hurt at random: kill -9, SIGSTOP, and a NATS server that
 // dies or stays away, a wall clock that jumps. Its clients repeat what failed, as clients should, and every clip is held against the one of a calm run.
 import { randomUUID } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { openBundle } from "@moevie/bundle";
 import { VideoClient, type Operation, type Video } from "@moevie/client";
-import { asMoevieError, type MoevieError } from "@moevie/contracts";
+import { asMoevieError, limit, type MoevieError } from "@moevie/contracts";
 import { philox4x32 } from "@moevie/diffusion";
 import { importStarter } from "@moevie/importer";
+import { httpText } from "@moevie/runtime";
 import { CliSession, type RunningCommand } from "../e2e/cli-session.ts";
 import { writeTinyModel } from "../parity/tiny.ts";
 import { NatsServer } from "../support/nats-server.ts";
 import { ShiftedClock } from "../support/shifted-clock.ts";
 import { tokenDenoiser } from "../support/token-denoiser.ts";
+import { natsBooks, sqliteBooks, type StoreBooks } from "./store-books.ts";
 
 export type StoreKind = "sqlite" | "nats";
 
@@ -27,6 +29,16 @@ export interface ChaosOptions {
   readonly copies: boolean;
   /** The wall clock of all processes can be shifted. */
   readonly shiftedClock?: boolean;
+}
+
+/** One fault. */
+export interface Fault {
+  /** Of which kind, e.g. "router killed". */
+  readonly kind: string;
+  /** The same with its figures. */
+  readonly text: string;
+  /** By `performance.now()`, when it struck. */
+  readonly atMs: number;
 }
 
 /** What a client saw while the NATS server was away. */
@@ -75,12 +87,17 @@ async function writeCopies(bundle: string, folder: string): Promise<string> {
   return file;
 }
 
+function dataOf(session: CliSession): string {
+  return join(session.folder, "jobs");
+}
+
 export class ChaosCluster {
   readonly #options: ChaosOptions;
   readonly #scratch: string;
   readonly #session: CliSession;
   readonly #server: RunningCommand;
   readonly #client: VideoClient;
+  readonly #http: string;
   readonly #nats: NatsServer | undefined;
   readonly #clock: ShiftedClock | undefined;
   readonly #random: Generator<number, never>;
@@ -94,6 +111,7 @@ export class ChaosCluster {
       readonly session: CliSession;
       readonly server: RunningCommand;
       readonly client: VideoClient;
+      readonly http: string;
       readonly nats: NatsServer | undefined;
       readonly clock: ShiftedClock | undefined;
     },
@@ -103,6 +121,7 @@ export class ChaosCluster {
     this.#session = parts.session;
     this.#server = parts.server;
     this.#client = parts.client;
+    this.#http = parts.http;
     this.#nats = parts.nats;
     this.#clock = parts.clock;
     this.#random = uniform(options.seed);
@@ -116,15 +135,18 @@ export class ChaosCluster {
     const nats = options.store === "nats" ? await NatsServer.start() : undefined;
     const clock = options.shiftedClock === true ? new ShiftedClock(scratch) : undefined;
     const session = new CliSession({
+      // However little a step of this model takes: a job that is hurt must find one.
+      MOEVIE_CHECKPOINT_SHARE: "1",
+      MOEVIE_CHECKPOINT_STEPS: "5",
       ...(options.copies && { MOEVIE_PLACEMENT_FILE: await writeCopies(bundle, scratch) }),
       ...clock?.environment,
     });
-    const where = nats === undefined ? ["--data", join(session.folder, "jobs")] : ["--nats", nats.url];
+    const where = nats === undefined ? ["--data", dataOf(session)] : ["--nats", nats.url];
     const ports = ["--grpc-port", "0", "--http-port", "0"];
     const server = session.start("serve", "--model", bundle, "--shards", `${SHARDS}`, ...ports, ...where, "--json");
     await server.says(/^\{"grpc".*\}$/m);
-    const { grpc } = JSON.parse(server.stdout) as { readonly grpc: string };
-    return new ChaosCluster(options, { scratch, session, server, client: new VideoClient(grpc), nats, clock });
+    const { grpc, http } = JSON.parse(server.stdout) as { readonly grpc: string; readonly http: string };
+    return new ChaosCluster(options, { scratch, session, server, client: new VideoClient(grpc), http, nats, clock });
   }
 
   /** The finished clip of a kind; calls that fail for a while are repeated. Throws what ends the job otherwise. */
@@ -159,40 +181,98 @@ export class ChaosCluster {
   }
 
   /** One fault, after a while of calm; resolves when the process runs again, and says what it was. */
-  async strike(): Promise<string> {
+  async strike(): Promise<Fault> {
     await this.calm();
     const victims = [...this.#options.victims, ...(this.#nats === undefined ? [] : ["nats-server"])];
     const victim = victims[Math.floor(this.#random.next().value * victims.length)] ?? "";
     const isKilled = this.#random.next().value < KILLED_SHARE;
     const stoppedMs = this.#between(STOPPED_MS);
+    const atMs = performance.now();
     if (victim === "nats-server") {
       await this.#nats?.kill();
       await pause(AWAY_MS);
       await this.#nats?.again();
-      return "nats-server killed";
+      return fault(atMs, "nats-server killed");
     }
     const pid = this.#session.pidOf(victim);
     if (isKilled) {
-      const timesBack = (): number => this.#server.stderr.split(`${victim} is back`).length;
-      const before = timesBack();
+      const back = this.#back(victim);
       process.kill(pid, "SIGKILL");
-      while (timesBack() === before) await pause(50);
-      return `${victim} killed`;
+      await back;
+      return fault(atMs, `${victim} killed`);
     }
     process.kill(pid, "SIGSTOP");
     await pause(stoppedMs);
     process.kill(pid, "SIGCONT");
-    return `${victim} stopped for ${Math.round(stoppedMs)} ms`;
+    return fault(atMs, `${victim} stopped`, ` for ${Math.round(stoppedMs)} ms`);
+  }
+
+  /**
+   * SIGTERM to a service in the middle of a clip; resolves when it runs again. Throws when it takes more work while it drains, and unless it
+   * ends by itself, within its time and with exit code 0.
+   */
+  async terminate(victim: string): Promise<Fault> {
+    await this.#untilStage(victim === "decoder" ? "VIDEO_STAGE_DECODE" : "VIDEO_STAGE_DENOISE");
+    const pid = this.#session.pidOf(victim);
+    const died = new RegExp(`${victim} died: (.*); starting it again`, "g");
+    const deaths = this.#server.stderr.match(died)?.length ?? 0;
+    const back = this.#back(victim);
+    const atMs = performance.now();
+    process.kill(pid, "SIGTERM");
+    const readyWhenDraining = await this.#readyWhenDraining(victim, pid);
+    const tookMs = Math.round(performance.now() - atMs);
+    await back;
+    const cause = [...this.#server.stderr.matchAll(died)][deaths]?.[1] ?? "";
+    if (!cause.startsWith("it ended with exit code 0") || tookMs > limit("drainMsMax"))
+      throw new Error(`${victim} after SIGTERM: ${cause}, ${tookMs} ms of ${limit("drainMsMax")}`);
+    if (readyWhenDraining > 0) throw new Error(`${victim} said ${readyWhenDraining} times that it is ready, draining`);
+    return fault(atMs, `${victim} told to end`, ` in ${tookMs} ms`);
+  }
+
+  /** How many times a process says that it takes work, from the moment that it drains until it is gone. */
+  async #readyWhenDraining(victim: string, pid: number): Promise<number> {
+    const run = readdirSync(this.#session.temporary).find((name) => name.startsWith("moevie-")) ?? "";
+    const socket = `unix:${join(this.#session.temporary, run, `${victim}.http.sock`)}`;
+    const address = victim === "gateway" ? this.#http.replace("http://", "") : socket;
+    const isAlive = (): boolean => this.#session.processes().some(([id]) => id === pid);
+    let [ready, isDraining] = [0, false];
+    while (isAlive()) {
+      const ask = (path: string): Promise<string> => httpText({ address, setting: victim, path });
+      const page = await ask("/metrics").catch(() => "");
+      isDraining ||= new RegExp(`^moevie_draining\\{.*service="${victim}".*\\} 1$`, "m").test(page);
+      if (isDraining && (await ask("/readyz").catch(() => undefined)) !== undefined && isAlive()) ready++;
+      await pause(10);
+    }
+    return ready;
+  }
+
+  /** Waits until a clip is in the middle of `stage`. */
+  async #untilStage(stage: string): Promise<void> {
+    const isThere = ({ progress }: Video): boolean =>
+      progress?.stage === stage && (stage !== "VIDEO_STAGE_DENOISE" || progress.step > 2);
+    for (;;) {
+      const { videos } = await persist(() => this.#client.listVideos({ pageSize: 10 }), Infinity);
+      if (videos.some((video) => video.state === "VIDEO_STATE_RUNNING" && isThere(video))) return;
+      await pause(10);
+    }
+  }
+
+  /** Resolves when the supervisor says once more that a service is back. */
+  async #back(victim: string): Promise<void> {
+    const times = (): number => this.#server.stderr.split(`${victim} is back`).length;
+    const before = times();
+    while (times() === before) await pause(50);
   }
 
   /** After a while of calm the wall clock of all processes is so many hours off, for one clip at least. Throws when they do not go by it. */
-  async jump(hours: number): Promise<string> {
+  async jump(hours: number): Promise<Fault> {
     await this.calm();
+    const atMs = performance.now();
     this.#clock?.shift(hours * 3600);
     const { createTime } = await this.makeClip(0);
     const offHours = (Number(createTime?.seconds) - Date.now() / 1000) / 3600;
     if (Math.abs(offHours - hours) > 0.25) throw new Error(`the wall clock is ${offHours} h off, not ${hours} h`);
-    return `wall clock ${hours} h off`;
+    return fault(atMs, "wall clock off", ` by ${hours} h`);
   }
 
   /** The NATS server is away for so long, while a client goes on submitting clips of kind 0: that job is not to come of it. */
@@ -221,11 +301,12 @@ export class ChaosCluster {
     return from + this.#random.next().value * (to - from);
   }
 
-  /** Ends the cluster as Ctrl-C does. Throws when a process, a socket or a temporary file is left. */
-  async finish(): Promise<void> {
+  /** Ends the cluster as Ctrl-C does; what its store holds then. Throws when a process, a socket, shared memory or a temporary file is left. */
+  async finish(): Promise<StoreBooks> {
     this.#server.child.kill("SIGINT");
     await this.#server.finished;
     await this.#session.untilNothingLeft();
+    return this.#nats === undefined ? await sqliteBooks(dataOf(this.#session)) : await natsBooks(this.#nats.url);
   }
 
   async close(): Promise<void> {
@@ -234,6 +315,11 @@ export class ChaosCluster {
     await this.#nats?.close();
     rmSync(this.#scratch, { recursive: true, force: true });
   }
+}
+
+/** A fault of a kind; a shard by any number is one kind. */
+export function fault(atMs: number, kind: string, more = ""): Fault {
+  return { kind: kind.replace(/-\d+ /, " "), text: `${kind}${more}`, atMs };
 }
 
 /** Repeats `call` while it fails with what may pass, up to `endMs`. */

@@ -2,6 +2,7 @@
 // nothing is left behind. The seed is printed; MOEVIE_CHAOS_SEED repeats the faults (when they strike depends on the machine).
 import { expect, test } from "vitest";
 import { SERVICE_NAMES, SHARD_NAMES } from "./chaos-cluster.ts";
+import { shownCosts } from "./fault-cost.ts";
 import { runChaos } from "./run-chaos.ts";
 
 const SEED = Number(process.env["MOEVIE_CHAOS_SEED"] ?? Date.now() % 2 ** 31);
@@ -12,15 +13,20 @@ test.each([
   { what: "every process and the server, jobs in NATS", store: "nats", victims: SERVICE_NAMES, copies: false },
 ] as const)(
   "$what",
-  async ({ store, victims, copies }) => {
-    console.log(`MOEVIE_CHAOS_SEED=${SEED}`);
+  async ({ what, store, victims, copies }) => {
     const faultCount = copies ? 8 : 20;
-    const report = await runChaos({ store, victims, copies, seed: SEED, faultCount, clipsMin: 20 });
-    const { faults, clips, wrong, jobs, calmMsPerClip, addedMsPerFault } = report;
-    console.log(`${clips} clips, ${faults.length} faults: ${faults.join(", ")}`);
-    console.log(
-      `${Math.round(calmMsPerClip)} ms a clip when calm; ${Math.round(addedMsPerFault)} ms more for each fault`,
+    const told = `${what}, MOEVIE_CHAOS_SEED=${SEED}`;
+    const report = await runChaos({ store, victims, copies, seed: SEED, faultCount, clipsMin: 20 }).catch(
+      (thrown: unknown) => {
+        throw new Error(`${told}: ${String(thrown)}`, { cause: thrown });
+      },
     );
+    const { faults, clips, wrong, swept, jobs, calmMs, costs } = report;
+    // One line, shown by `./moevie test` also when all passes.
+    console.log(
+      `figures: chaos, ${told}: ${clips} clips of ${calmMs} ms when calm, swept ${swept.length}; median/worst cost: ${shownCosts(costs)}`,
+    );
+    console.log(`${faults.join(", ")}; swept: ${swept.join(", ")}`);
     expect(wrong).toEqual([]);
     expect(jobs.stored).toBe(jobs.asked);
   },

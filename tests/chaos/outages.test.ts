@@ -2,7 +2,7 @@
 // Every accepted job ends once, with the very clip of a calm run. Side by side: they mostly wait.
 import { expect, test } from "vitest";
 import { limit } from "@moevie/contracts";
-import type { Outage } from "./chaos-cluster.ts";
+import { fault, type Outage } from "./chaos-cluster.ts";
 import { runChaos } from "./run-chaos.ts";
 
 /** Hours that the clock is off, one after the other: forward, back, further back, forward. */
@@ -43,8 +43,9 @@ test.concurrent(
       clipsMin: 8,
       strike: async (cluster) => {
         await cluster.calm();
+        const atMs = performance.now();
         outage = await cluster.outage(AWAY_MS);
-        return "nats-server away for a minute";
+        return fault(atMs, "nats-server away", " for a minute");
       },
     });
     const texts = [...new Set(outage.errors.map(({ reason, message }) => `${reason}: ${message}`))];

@@ -1,5 +1,6 @@
 // The chart, rendered by the real Helm: what it makes, what it refuses, and that every service accepts its settings.
 import { describe, expect, test } from "vitest";
+import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { join } from "node:path";
 import { ENVIRONMENT, LIMITS, SERVICES } from "@moevie/contracts";
@@ -20,7 +21,7 @@ const VARIANTS: readonly (readonly string[])[] = [
   ],
   [
     "--set",
-    "serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus,expertShard.nodeSelector.pool=gpu,image.registry=localhost:5000,image.tag=1.2.3,image.pullSecrets={pull}",
+    "serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus,prometheusRule.enabled=true,prometheusRule.labels.release=prometheus,expertShard.nodeSelector.pool=gpu,image.registry=localhost:5000,image.tag=1.2.3,image.pullSecrets={pull}",
   ],
   [
     "--set",
@@ -263,6 +264,18 @@ test("a folder for large checkpoints is the claim named, mounted where the setti
     expect(environmentOf(container)).toMatchObject({ MOEVIE_CHECKPOINTS: "file:///checkpoints/default.moevie" });
     expect(container.volumeMounts).toContainEqual({ name: "checkpoints", mountPath: "/checkpoints" });
   }
+});
+
+test("the alerts are a PrometheusRule, word for word, that a Prometheus selects by its labels", () => {
+  const rules = render("--set", "prometheusRule.enabled=true,prometheusRule.labels.release=main").find(
+    ({ kind }) => kind === "PrometheusRule",
+  );
+  expect(rules?.metadata.labels).toMatchObject({ release: "main" });
+  const written = readFileSync(join(CHART, "alerts.yaml"), "utf8");
+  const names = [...written.matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
+  expect(names.length).toBeGreaterThan(0);
+  expect(rules?.spec.groups?.flatMap((group) => group.rules.map(({ alert }) => alert))).toEqual(names);
+  expect(JSON.stringify(rules)).toContain("while they were {{ $labels.state }}.");
 });
 
 describe("with a controller", () => {

@@ -51,6 +51,8 @@ export interface KubernetesObject {
   readonly rules?: readonly Readonly<Record<string, unknown>>[];
   readonly spec: {
     readonly replicas?: number;
+    /** Of a PrometheusRule. */
+    readonly groups?: readonly { readonly rules: readonly { readonly alert: string }[] }[];
     readonly type?: string;
     readonly clusterIP?: string;
     readonly serviceName?: string;

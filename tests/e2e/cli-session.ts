@@ -62,6 +62,8 @@ export async function until(condition: () => boolean, timeoutMs: number, explain
 export class CliSession {
   readonly folder: string;
   readonly temporary: string;
+  /** Where routers and shards share memory. */
+  readonly #segments: string;
   readonly #environment: Readonly<Record<string, string>>;
 
   constructor(environment: Readonly<Record<string, string>> = {}) {
@@ -69,6 +71,7 @@ export class CliSession {
     // Short, whatever TMPDIR says: sockets live below it.
     this.folder = mkdtempSync("/tmp/e2e-");
     this.temporary = join(this.folder, "tmp");
+    this.#segments = mkdtempSync("/dev/shm/e2e-");
     mkdirSync(this.temporary);
     mkdirSync(join(this.folder, "work"));
   }
@@ -94,6 +97,7 @@ export class CliSession {
       TMPDIR: this.temporary,
       HOME: this.folder,
       XDG_DATA_HOME: join(this.folder, "data"),
+      MOEVIE_SEGMENT_DIR: this.#segments,
       ...this.#environment,
     };
     return new RunningCommand(spawn(command, args, { cwd: this.work, env, stdio: ["ignore", "pipe", "pipe"] }));
@@ -129,14 +133,15 @@ export class CliSession {
     return pid;
   }
 
-  /** Everything a command must not leave: processes, sockets, temporary files. */
+  /** Everything a command must not leave: processes, sockets, temporary files, shared memory. */
   leftovers(): string[] {
     const processes = this.processes().map(([pid, name]) => `process ${pid} ${name}`);
     const sockets = readFileSync("/proc/net/unix", "utf8")
       .split("\n")
       .filter((line) => line.includes(this.temporary))
       .map((line) => `socket ${line.split(" ").at(-1)}`);
-    return [...processes, ...sockets, ...readdirSync(this.temporary).map((name) => `file ${name}`)];
+    const files = readdirSync(this.temporary).map((name) => `file ${name}`);
+    return [...processes, ...sockets, ...files, ...readdirSync(this.#segments).map((name) => `segment ${name}`)];
   }
 
   /** Waits until nothing is left: after a kill -9 the children need a moment to notice. */
@@ -167,6 +172,7 @@ export class CliSession {
         continue;
       }
     }
-    rmSync(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
+    for (const folder of [this.folder, this.#segments])
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
   }
 }

@@ -1,11 +1,18 @@
 // Two whole clusters on one NATS server share its jobs: one is killed in the middle of its clips, the other finishes them as if nothing
 // had been, and every gateway answers for every job.
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openNatsStore, type JobStore } from "@moevie/job-store";
+import {
+  openCheckpointBucket,
+  openCheckpointFolder,
+  openNatsStore,
+  type JobStore,
+  type LargeCheckpoints,
+} from "@moevie/job-store";
 import { NatsServer, startNatsCluster } from "../support/nats-server.ts";
+import { S3Server } from "../support/s3-server.ts";
 import { CliSession, type RunningCommand } from "./cli-session.ts";
 
 interface Served {
@@ -17,6 +24,8 @@ interface Served {
 
 const LONG = ["--size", "256x256", "--seconds", "1.5", "--steps", "100"];
 const WAIT_MS = 120_000;
+/** A store that has it sweeps. */
+const KEEP_ALL = { jobsMax: 100, ageMsMax: 1e9, clipsBytesMax: 1e12 };
 
 let nats: NatsServer;
 let store: JobStore;
@@ -25,8 +34,10 @@ const sessions: CliSession[] = [];
 
 beforeAll(async () => {
   nats = await NatsServer.start();
+  // Built before the first test is timed.
+  await (await S3Server.start()).close();
   store = await openNatsStore({ servers: [nats.url] });
-});
+}, S3Server.START_MS_MAX);
 afterAll(async () => {
   for (const session of sessions) session.close();
   await store.close();
@@ -125,38 +136,89 @@ describe("two clusters on one NATS server", () => {
   });
 });
 
-describe("a cluster whose checkpoints go to a folder", () => {
-  it("goes on at the checkpoint there after a kill -9 of its scheduler, with the bytes of an undisturbed run", async () => {
-    const place = mkdtempSync(join(tmpdir(), "moevie-place-"));
+/** A place for checkpoints outside NATS. */
+interface Outside {
+  readonly settings: Readonly<Record<string, string>>;
+  /** The same for a store of this process. */
+  readonly place: LargeCheckpoints["place"];
+  /** Where its files lie on the disk; of a bucket, those of its server. */
+  readonly folder: string;
+  readonly close: () => Promise<void> | void;
+}
+
+async function folderPlace(): Promise<Outside> {
+  const outside = mkdtempSync(join(tmpdir(), "moevie-place-"));
+  const folder = join(outside, "moevie");
+  return {
+    settings: { MOEVIE_CHECKPOINTS: `file://${outside}` },
+    place: await openCheckpointFolder(folder),
+    folder,
+    close: () => rmSync(outside, { recursive: true, force: true }),
+  };
+}
+
+async function bucketPlace(): Promise<Outside> {
+  const s3 = await S3Server.start();
+  return {
+    settings: {
+      MOEVIE_CHECKPOINTS: `s3://${s3.bucket}/clips`,
+      MOEVIE_S3_ENDPOINT: s3.endpoint,
+      MOEVIE_S3_ACCESS_KEY: s3.accessKey,
+      MOEVIE_S3_SECRET_KEY: s3.secretKey,
+    },
+    place: await openCheckpointBucket({ ...s3.access, prefix: "clips/moevie/" }, () => undefined),
+    folder: s3.path(""),
+    close: () => s3.close(),
+  };
+}
+
+/** Files below a folder, whatever they are called. */
+function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+}
+
+describe.each([
+  { kind: "a folder", open: folderPlace },
+  { kind: "a bucket", open: bucketPlace },
+])("a cluster whose checkpoints go to $kind", ({ open }) => {
+  it("goes on at the checkpoint there after a kill -9 of its scheduler, with the bytes of an undisturbed run, and leaves nothing there", async () => {
+    const outside = await open();
     // Of its own: schedulers of other clusters here would take its jobs, and know no place.
     const server = await NatsServer.start();
     const records = await openNatsStore({ servers: [server.url] });
     try {
       const served = await serve(server.url, {
-        MOEVIE_CHECKPOINTS: `file://${place}`,
+        ...outside.settings,
         MOEVIE_CHECKPOINTS_MIB_MIN: "0",
         MOEVIE_CHECKPOINT_STEPS: "5",
+        MOEVIE_CHECKPOINT_SHARE: "1",
       });
       const id = await submit(served, 7);
-      await recordOf(id, ({ progress }) => progress.step >= 12, records);
-      const own = join(place, "moevie", id);
-      const kept = (): string[] => (existsSync(own) ? readdirSync(own) : []);
-      await expect
-        .poll(() => kept().some((name) => name.endsWith(".large.checkpoint")), { timeout: WAIT_MS })
-        .toBe(true);
+      // The first of two is in the record: the second began after that.
+      const kept = (): number => filesBelow(outside.folder).filter((path) => path.includes(id)).length;
+      await expect.poll(kept, { timeout: WAIT_MS, interval: 5 }).toBeGreaterThan(1);
       process.kill(served.session.pidOf("scheduler"), "SIGKILL");
       await served.command.says(/going on from the checkpoint/);
       await recordOf(id, ({ state }) => state.kind === "completed", records);
       expect((await records.get(id)).attempt).toBe(2);
+      // None of them went into NATS.
+      expect((await records.artefacts.names(id)).filter((name) => name.includes("checkpoint"))).toEqual([]);
       const again = await submit(served, 7);
       await recordOf(again, ({ state }) => state.kind === "completed", records);
       expect((await file(served, id)) === (await file(served, again))).toBe(true);
-      // What the killed one was writing stays until a sweep.
-      await expect.poll(() => existsSync(join(place, "moevie", again)), { timeout: WAIT_MS }).toBe(false);
+      // What the killed one was writing goes with a sweep, such as whoever starts next makes.
+      const next = await openNatsStore(
+        { servers: [server.url] },
+        { large: { place: outside.place, bytesMin: 0 }, retention: KEEP_ALL },
+      );
+      await expect.poll(() => filesBelow(outside.folder), { timeout: WAIT_MS }).toEqual([]);
+      await next.close();
     } finally {
       await records.close();
       await server.close();
-      rmSync(place, { recursive: true, force: true });
+      await outside.close();
     }
   });
 });

@@ -5,9 +5,10 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { METRICS } from "@moevie/contracts";
 import { CliSession, until } from "./cli-session.ts";
-import { Prometheus, promtoolCheck, type Sample } from "./prometheus.ts";
+import { Prometheus, promtoolCheck, promtoolTest, type Sample } from "./prometheus.ts";
 
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
+const ALERTS = fileURLToPath(new URL("../../helm/moevie/alerts.yaml", import.meta.url));
 const SETUP_MS_MAX = 300_000;
 /** Until Prometheus has seen what happened. */
 const SEEN_MS_MAX = 60_000;
@@ -82,9 +83,29 @@ describe("the board as it lies", () => {
   });
 });
 
+describe("the alerts as they lie", () => {
+  const rules = readFileSync(ALERTS, "utf8");
+  const names = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name]) => name ?? "");
+
+  test("are raised when they should be, and only then", () => {
+    expect(promtoolTest(fileURLToPath(new URL("alerts.yaml", import.meta.url)))).toBe("");
+  });
+
+  test("each has an entry in the runbook, and the runbook no other", () => {
+    const runbook = readFileSync(fileURLToPath(new URL("../../docs/operations/alerts.md", import.meta.url)), "utf8");
+    expect([...runbook.matchAll(/^## (\w+)$/gm)].map(([, name]) => name)).toEqual(names);
+    for (const name of names) expect(rules).toContain(`docs/operations/alerts.md#${name.toLowerCase()}`);
+  });
+
+  test("ask for metrics of the table alone", () => {
+    expect(metricsIn(rules).filter((name) => !(name in METRICS))).toEqual([]);
+  });
+});
+
 describe("the running cluster", () => {
   let session: CliSession;
   let prometheus: Prometheus;
+  let grpc = "";
 
   beforeAll(async () => {
     session = new CliSession();
@@ -105,13 +126,17 @@ describe("the running cluster", () => {
       SETUP_MS_MAX / 2,
       () => `serve is not up:\n${server.stderr}`,
     );
-    const { grpc, http } = JSON.parse(server.stdout) as { grpc: string; http: string };
+    const said = JSON.parse(server.stdout) as { grpc: string; http: string };
+    ({ grpc } = said);
     const folder = join(session.folder, "prometheus");
     mkdirSync(folder);
     const config = readFileSync(join(DEPLOY, "prometheus", "prometheus.yml"), "utf8");
     prometheus = await Prometheus.start(
       folder,
-      config.replace("127.0.0.1:7901", new URL(http).host).replace("scrape_interval: 5s", "scrape_interval: 2s"),
+      config
+        .replace("127.0.0.1:7901", new URL(said.http).host)
+        .replace("scrape_interval: 5s", "scrape_interval: 2s")
+        .replace("../../helm/moevie/alerts.yaml", ALERTS),
     );
     // A rate needs a scrape before and one after: the first clip makes the series, the second moves them.
     for (const clip of [1, 2]) {
@@ -162,6 +187,25 @@ describe("the running cluster", () => {
     const missing = Object.keys(METRICS).filter((name) => !names.has(name));
     const unexpected = missing.filter((name) => !OF_TROUBLE.has(name) && !OF_CONTROLLER.has(name));
     expect(unexpected).toEqual([]);
+  });
+
+  test("a job that lapses in the queue is counted once, by whichever process saw it, and raises the alert", async () => {
+    const submit = async (...flags: string[]): Promise<string> => {
+      const made = await session.run("submit", "a red boat", ...flags, "--server", grpc, "--json");
+      if (made.code !== 0) throw new Error(made.stderr);
+      return (JSON.parse(made.stdout) as { name: string }).name;
+    };
+    const long = ["--size", "256x256", "--seconds", "30", "--steps", "100"];
+    const before = [await submit(...long), await submit(...long)];
+    const late = await submit("--deadline", "1");
+    await prometheus.reaches('sum(moevie_jobs_lapsed_total{state="queued"})', 1, SEEN_MS_MAX);
+    expect(await prometheus.query("sum(moevie_jobs_lapsed_total)")).toMatchObject([
+      { value: [expect.anything(), "1"] },
+    ]);
+    await prometheus.reaches('sum(moevie_jobs_finished_total{outcome="failed",reason="DEADLINE"})', 1, SEEN_MS_MAX);
+    await prometheus.reaches('count(ALERTS{alertname="MoevieJobsLapse",alertstate="firing"})', 1, SEEN_MS_MAX);
+    for (const name of before) expect((await session.run("cancel", name, "--server", grpc)).code).toBe(0);
+    expect((await session.run("watch", late, "--server", grpc, "--json")).stdout).toContain("DEADLINE");
   });
 
   test("what a finished clip must move has moved", async () => {

@@ -25,6 +25,12 @@ export function promtoolCheck(configFile: string): string {
   return check.status === 0 ? "" : check.stdout + check.stderr;
 }
 
+/** `promtool test rules`; the empty string when every alert is raised as the file says. */
+export function promtoolTest(testFile: string): string {
+  const test = spawnSync(join(prometheusFolder(), "promtool"), ["test", "rules", testFile], { encoding: "utf8" });
+  return test.status === 0 ? "" : test.stdout + test.stderr;
+}
+
 /** A Prometheus that scrapes until it is closed. */
 export class Prometheus {
   readonly #child: ChildProcess;

@@ -1,9 +1,8 @@
-// The auditor of a simulation: sees every record as the server takes it, keeps books of its own, and says what must never be. It knows
+// The auditor of a simulation: sees every record as the store's ground takes it, keeps books of its own, and says what must never be. It knows
 // the promises of docs/operations/job-store.md, and nothing of how the store keeps them.
-import { decodeJob, type StoredJob } from "@moevie/job-store/parts";
+import type { Change, Ground, SeenJob } from "./ground.ts";
+import { Turns, type Waiter } from "./turns.ts";
 import type { SimProcess, World } from "./world.ts";
-import type { StreamMessage } from "./sim-stream.ts";
-import type { SimServer } from "./sim-server.ts";
 
 interface Account {
   /** In the order of their first record. */
@@ -17,7 +16,6 @@ interface Account {
   events: number;
 }
 
-const JOB = /\.job\.([0-9a-f-]{36})$/;
 /** A look at leases and a message lie between the end of a lease and the write that takes it. */
 const LEASE_SLACK_MS = 1;
 
@@ -25,26 +23,26 @@ export interface Rules {
   readonly leaseMs: number;
   readonly attemptsMax: number;
   /** sha256 of the clip that a calm run gives; undefined: this is that run. */
-  readonly expectedSha256: (job: StoredJob) => string | undefined;
+  readonly expectedSha256: (job: SeenJob) => string | undefined;
 }
 
 export class Books {
   readonly violations: string[] = [];
   readonly accounts = new Map<string, Account>();
-  readonly jobs = new Map<string, StoredJob>();
+  readonly jobs = new Map<string, SeenJob>();
   readonly deleted = new Set<string>();
-  /** Jobs in the order of their claims: what an order of the queue promises is checked against it. */
-  readonly claimOrder: string[] = [];
+  #turns = new Turns();
   readonly #leases = new Map<string, SimProcess>();
   readonly #world: World;
-  readonly #server: SimServer;
+  readonly #ground: Ground;
   readonly #rules: Rules;
 
-  constructor(world: World, server: SimServer, rules: Rules) {
+  constructor(world: World, ground: Ground, rules: Rules) {
     this.#world = world;
-    this.#server = server;
+    this.#ground = ground;
     this.#rules = rules;
-    server.onRecord = (writer, before, after) => this.#see(writer, before, after);
+    ground.onChange = (change) => this.#see(change);
+    ground.onFault = (what) => this.say(what);
   }
 
   say(violation: string): void {
@@ -64,28 +62,28 @@ export class Books {
     this.#leases.set(key, by);
   }
 
-  #see(writer: SimProcess, before: StreamMessage | undefined, after: StreamMessage): void {
-    const id = JOB.exec(after.subject)?.[1];
-    if (id === undefined) return;
-    if (after.operation !== undefined) {
+  #see({ writer, id, after: job, isFirst, tokenDue }: Change): void {
+    if (job === undefined) {
       this.deleted.add(id);
       this.jobs.delete(id);
+      // What tenants were given lies in the records: it goes with the last.
+      if (this.jobs.size === 0) this.#turns = new Turns();
       return;
     }
-    const { job } = decodeJob(after.data, after.seq);
-    const previous = before === undefined || before.operation !== undefined ? undefined : this.jobs.get(id);
+    const previous = isFirst ? undefined : this.jobs.get(id);
     if (previous === undefined) return this.#opened(id, job);
-    this.jobs.set(id, job);
     const account = this.accounts.get(id)!;
     this.#world.tell(
       `${this.nameOf(id)} ${previous.state.kind} → ${job.state.kind} attempt ${job.attempt} by ${writer.name}`,
     );
-    this.#checkMove(id, account, writer, previous, job, before!.seq);
-    account.writtenMs = this.#world.nowMs;
-    account.events = job.event.number;
+    this.#checkMove(id, account, writer, previous, job, tokenDue);
+    this.jobs.set(id, job);
+    // A flag that somebody else sets is no sign of the holder's life.
+    if (writer === account.holder) account.writtenMs = this.#world.nowMs;
+    account.events = job.events;
   }
 
-  #opened(id: string, job: StoredJob): void {
+  #opened(id: string, job: SeenJob): void {
     if (this.deleted.has(id)) this.say(`a deleted job came back: ${this.nameOf(id)}`);
     this.jobs.set(id, job);
     this.accounts.set(id, {
@@ -101,20 +99,20 @@ export class Books {
     this.#world.tell(`${this.nameOf(id)} submitted`);
   }
 
-  #checkMove(id: string, account: Account, writer: SimProcess, from: StoredJob, to: StoredJob, revision: number): void {
+  #checkMove(id: string, account: Account, writer: SimProcess, from: SeenJob, to: SeenJob, tokenDue: number): void {
     const name = this.nameOf(id);
     const [before, after] = [from.state, to.state];
     if (before.kind !== "queued" && before.kind !== "running" && JSON.stringify(before) !== JSON.stringify(after))
       this.say(`${name} left its end: ${before.kind} → ${after.kind} by ${writer.name}`);
-    if (to.event.number !== account.events && to.event.number !== account.events + 1)
-      this.say(`${name} went from event ${account.events} to ${to.event.number}`);
+    if (to.events !== account.events && to.events !== account.events + 1)
+      this.say(`${name} went from event ${account.events} to ${to.events}`);
     if (after.kind === "queued" && before.kind === "queued")
       this.say(`${writer.name} wrote to ${name} while it waited`);
     if (after.kind === "running" && before.kind === "queued") {
+      this.#checkTurn(id);
       account.claims += 1;
-      this.claimOrder.push(id);
-      if (after.token !== revision || after.token <= account.highestToken)
-        this.say(`${name} was claimed with the token ${after.token}, not the revision ${revision}`);
+      if (after.token !== tokenDue || after.token <= account.highestToken)
+        this.say(`${name} was claimed with the token ${after.token}, not with ${tokenDue}`);
       account.highestToken = after.token;
       account.holder = writer;
     } else if (before.kind === "running") this.#checkHeld(name, account, writer, from, to);
@@ -125,7 +123,20 @@ export class Books {
     if (after.kind === "completed" && before.kind !== "completed") this.#checkClip(id, name, account, to);
   }
 
-  #checkHeld(name: string, account: Account, writer: SimProcess, from: StoredJob, to: StoredJob): void {
+  /** Fairness: the job that a claim takes is the one whose turn it is. */
+  #checkTurn(id: string): void {
+    const waiting = [...this.jobs].flatMap(([each, { state, spec, tenant, turnMs }]): Waiter[] => {
+      const { number, claims } = this.accounts.get(each)!;
+      return state.kind === "queued" ? [{ id: each, number, tenant, turnMs, spec, isBegun: claims > 0 }] : [];
+    });
+    const due = this.#turns.due(waiting);
+    if (this.#ground.ordersExactly && due !== undefined && due.id !== id)
+      this.say(`${this.nameOf(id)} was claimed, it was the turn of ${this.nameOf(due.id)}`);
+    const claimed = waiting.find((job) => job.id === id);
+    if (claimed !== undefined) this.#turns.charge(claimed);
+  }
+
+  #checkHeld(name: string, account: Account, writer: SimProcess, from: SeenJob, to: SeenJob): void {
     const [before, after] = [from.state, to.state];
     if (before.kind !== "running") return;
     const isHolder = writer === account.holder;
@@ -135,9 +146,8 @@ export class Books {
       if (after.token !== before.token) this.say(`${name} changed its token while it ran`);
       const isFlag = !before.cancelRequested && after.cancelRequested;
       if (!isHolder && !isFlag) this.say(`${writer.name} wrote to ${name}, which ${account.holder?.name} holds`);
-      const known = new Set(from.checkpoints.map((checkpoint) => checkpoint.name));
-      for (const { name: file } of to.checkpoints)
-        if (!known.has(file) && !file.startsWith(`${after.token}-`))
+      for (const file of to.checkpoints)
+        if (!from.checkpoints.includes(file) && !file.startsWith(`${after.token}-`))
           this.say(`${name} took a checkpoint of another lease`);
       return;
     }
@@ -150,7 +160,7 @@ export class Books {
   }
 
   /** Somebody took the lease: its owner was silent for a whole lease, or comes back under its name after its death. */
-  #checkExpiry(name: string, account: Account, writer: SimProcess, from: StoredJob, to: StoredJob): void {
+  #checkExpiry(name: string, account: Account, writer: SimProcess, from: SeenJob, to: SeenJob): void {
     const silentMs = this.#world.nowMs - account.writtenMs;
     const owner = from.state.kind === "running" ? from.state.owner : "";
     const isBack = account.holder?.alive === false && writer.name.startsWith(owner);
@@ -162,25 +172,15 @@ export class Books {
       this.say(`${name} waits again after attempt ${from.attempt}`);
   }
 
-  #checkClip(id: string, name: string, account: Account, job: StoredJob): void {
+  #checkClip(id: string, name: string, account: Account, job: SeenJob): void {
     account.completions += 1;
     if (account.completions > 1) this.say(`${name} was completed twice`);
     if (job.state.kind !== "completed") return;
     const { sha256 } = job.state.artefact;
     if (sha256 !== (this.#rules.expectedSha256(job) ?? sha256))
       this.say(`${name} has another clip than a calm run gives`);
-    if (this.#storedSha256(id, job.state.token) !== sha256) this.say(`${name} is completed, its clip is not there`);
-  }
-
-  /** sha256 of the clip in the object store; undefined: it is not there whole. */
-  #storedSha256(id: string, token: number): string | undefined {
-    for (const { subject, data } of this.#server.files.last.values()) {
-      if (!subject.includes(".M.")) continue;
-      const info = JSON.parse(Buffer.from(data).toString("utf8")) as { name: string; deleted: boolean; digest: string };
-      if (info.name === `${id}/${token}.mp4` && !info.deleted)
-        return Buffer.from(info.digest.replace("SHA-256=", ""), "base64url").toString("hex");
-    }
-    return undefined;
+    if (this.#ground.clipSha256(id, job.state.token) !== sha256)
+      this.say(`${name} is completed, its clip is not there`);
   }
 
   /** What must hold when everything is calm again. `asked`: request id → job its client was told of, if it was told. */
@@ -193,24 +193,15 @@ export class Books {
       const name = this.nameOf(id);
       const { state } = job;
       if (state.kind === "queued" || state.kind === "running") this.say(`${name} never ended: ${state.kind}`);
-      if (
-        state.kind === "failed" &&
-        (state.error.reason !== "PEER_UNAVAILABLE" || job.attempt < this.#rules.attemptsMax)
-      )
+      const isExcused = state.kind === "failed" && this.#ground.excuses.has(state.error.reason);
+      const isSpent = state.kind === "failed" && state.error.reason === "PEER_UNAVAILABLE";
+      if (state.kind === "failed" && !isExcused && (!isSpent || job.attempt < this.#rules.attemptsMax))
         this.say(`${name} failed at attempt ${job.attempt}: ${state.error.reason} ${state.error.message}`);
-      if (state.kind === "completed" && this.#storedSha256(id, state.token) === undefined)
+      if (state.kind === "completed" && this.#ground.clipSha256(id, state.token) === undefined)
         this.say(`the clip of ${name} is gone`);
-      this.#auditEvents(id, name, job);
+      const fault = this.#ground.eventsFault(id, job);
+      if (fault !== undefined) this.say(`${name}: ${fault}`);
     }
-  }
-
-  #auditEvents(id: string, name: string, job: StoredJob): void {
-    const numbers = [...this.#server.events.messages.values()]
-      .filter(({ subject }) => subject.endsWith(id))
-      .map(({ data }) => (JSON.parse(Buffer.from(data).toString("utf8")) as { number: number }).number);
-    const isWhole = numbers.every((number, at) => number === at + 1);
-    // The last may wait for a reader to add it.
-    if (!isWhole || numbers.length < job.event.number - 1 || numbers.length > job.event.number)
-      this.say(`the events of ${name} are ${numbers.join(" ")}, its record is at ${job.event.number}`);
+    for (const file of this.#ground.leftOver(this.jobs)) this.say(`${file} was left over`);
   }
 }

@@ -1,12 +1,15 @@
 // Faults planted into what the real code stands on: a fence that is not checked, a condition that is left out, news that is lost. The
 // simulator must find each; one that it does not find is a promise that nobody checks.
 import { asMoevieError } from "@moevie/contracts";
-import type { ArtefactAttempt, JobStore, Lease } from "@moevie/job-store";
-import { decodeJob, type NatsParts, type StoredJob } from "@moevie/job-store/parts";
-import type { Mutation, MutationScene } from "./sim-cluster.ts";
+import type { ArtefactAttempt, JobState, JobStore, Lease } from "@moevie/job-store";
+import { decodeJob, type NatsParts, type SqliteRecords, type StoredJob } from "@moevie/job-store/parts";
+import type { Mutation, MutationScene } from "./mutation.ts";
 
 const LOST_NEWS = 0.3;
 const LATE_COMMIT_MS = 60;
+const SEEN_MAX = 100;
+
+type LeaseKey = Parameters<SqliteRecords["renew"]>[0];
 
 /** `target` with some of its members replaced. */
 function altered<T extends object>(target: T, members: { readonly [K in keyof T]?: unknown }): T {
@@ -17,16 +20,6 @@ function altered<T extends object>(target: T, members: { readonly [K in keyof T]
       return typeof value === "function" ? (value.bind(of) as unknown) : value;
     },
   });
-}
-
-/** Writes what `change` makes of a job's record, whatever the record is by now. */
-function force({ server, process }: MutationScene, id: string, change: (job: StoredJob) => object): void {
-  for (const [subject, message] of server.records.last) {
-    if (!subject.endsWith(`.job.${id}`) || message.operation !== undefined) continue;
-    const { job } = decodeJob(message.data, message.seq);
-    server.writeRecord(process, subject, Buffer.from(JSON.stringify({ ...job, ...change(job) })));
-    return;
-  }
 }
 
 /** The method, with an ear for a lost lease. */
@@ -118,15 +111,35 @@ function lateCommit(store: JobStore, { process }: MutationScene): JobStore {
   });
 }
 
+/** Claims by what waited at an earlier look, whatever became of it. */
+function blindClaims(records: SqliteRecords, { ground, process }: MutationScene): SqliteRecords {
+  let seen: readonly string[] = [];
+  return altered(records, {
+    claimNext: (owner: string, leaseMs: number) => {
+      const [id] = seen;
+      seen = records
+        .list(SEEN_MAX, "", false)
+        .jobs.filter(({ state }) => state.kind === "queued")
+        .map((job) => job.id);
+      if (id === undefined || seen.includes(id)) return records.claimNext(owner, leaseMs);
+      const job = records.get(id);
+      const token = (job.state.kind === "running" ? job.state.token : 0) + 1;
+      const state = { kind: "running" as const, owner, token, cancelRequested: false, startedAtMs: 0 };
+      ground.force(process, id, { state, attempts: 1 });
+      return { id, token, owner, leaseMs, job: { ...job, state } };
+    },
+  });
+}
+
 export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the end of a job is written without its fencing token",
     store: (store, scene) =>
       altered(store, {
         finish: whenLost(store.finish.bind(store), (lease, [outcome]) => {
-          const { token, job } = lease;
-          const end = { ...outcome, token, startedAtMs: 0, finishedAtMs: 0 };
-          force(scene, lease.id, ({ event }) => ({ state: end, event: { ...event, number: event.number + 1 } }));
+          const { id, token, job } = lease;
+          const state = { ...outcome, token, startedAtMs: 0, finishedAtMs: 0 } as JobState;
+          scene.ground.force(scene.process, id, { state });
           return Promise.resolve(job);
         }),
       }),
@@ -146,7 +159,8 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "a claim is no compare-and-set",
-    parts: (parts) =>
+    only: "nats",
+    nats: (parts) =>
       withUpdate(parts, (records, key, job, revision) =>
         job.state.kind === "running" && job.state.token === revision
           ? records.put(key, JSON.stringify(job))
@@ -158,8 +172,7 @@ export const MUTATIONS: readonly Mutation[] = [
     store: (store, scene) =>
       altered(store, {
         saveCheckpoint: whenLost(store.saveCheckpoint.bind(store), ({ id, token }) => {
-          const late = { name: `${token}-99.checkpoint`, sizeBytes: 1, sha256: "" };
-          force(scene, id, ({ checkpoints }) => ({ checkpoints: [late, ...checkpoints] }));
+          scene.ground.force(scene.process, id, { checkpoint: `${token}-99.checkpoint` });
           return undefined;
         }),
       }),
@@ -169,7 +182,7 @@ export const MUTATIONS: readonly Mutation[] = [
     store: (store, scene) =>
       altered(store, {
         renew: whenLost(store.renew.bind(store), ({ id }) => {
-          force(scene, id, () => ({ state: { kind: "queued" } }));
+          scene.ground.force(scene.process, id, { state: { kind: "queued" } });
           return undefined;
         }),
       }),
@@ -186,18 +199,27 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "a lease that ran out does not count as an attempt",
-    parts: (parts) =>
+    sqlite: (records, { ground, process }) =>
+      altered(records, {
+        expire: (dead: Parameters<SqliteRecords["expire"]>[0]) => {
+          const id = records.expire(dead);
+          if (id !== undefined) ground.force(process, id, { attempts: -1 });
+          return id;
+        },
+      }),
+    nats: (parts) =>
       withUpdate(parts, (records, key, job, revision) =>
         job.state.kind === "queued"
           ? records.update(key, JSON.stringify({ ...job, attempt: Math.max(0, job.attempt - 1) }), revision)
           : undefined,
       ),
   },
-  { name: "news of a record are lost without a sign", parts: forgetful },
+  { name: "news of a record are lost without a sign", only: "nats", nats: forgetful },
   { name: "a clip is published before it is stored", store: lateCommit },
   {
     name: "events are published without the condition",
-    parts: (parts) =>
+    only: "nats",
+    nats: (parts) =>
       withPublish(parts, (subject, data) =>
         subject.includes(".events.") ? parts.js.publish(subject, data as string) : undefined,
       ),
@@ -221,6 +243,48 @@ export const MUTATIONS: readonly Mutation[] = [
           // In the last value, whatever the header says.
           if (bytes !== null) bytes[bytes.length - 2] = (bytes.at(-2) ?? 0) ^ 0x10;
           return bytes;
+        },
+      }),
+  },
+  {
+    name: "a claim does not look whether the job still waits",
+    only: "sqlite",
+    sqlite: blindClaims,
+  },
+  {
+    name: "a write asks for no fencing token",
+    only: "sqlite",
+    sqlite: (records) => {
+      const tokenNow = ({ id, token }: LeaseKey): LeaseKey => {
+        const state = records.filesNeeded([id])[0];
+        return { id, token: state?.liveToken ?? token };
+      };
+      return altered(records, {
+        renew: (lease: LeaseKey) => records.renew(tokenNow(lease)),
+        writeProgress: (lease: LeaseKey, ...rest: [never]) => records.writeProgress(tokenNow(lease), ...rest),
+        saveCheckpoint: (lease: LeaseKey, ...rest: [never]) => records.saveCheckpoint(tokenNow(lease), ...rest),
+        finish: (lease: LeaseKey, ...rest: [never]) => records.finish(tokenNow(lease), ...rest),
+      });
+    },
+  },
+  {
+    name: "files of a lease that is alive count as left over",
+    only: "sqlite",
+    sqlite: (records) =>
+      altered(records, {
+        filesNeeded: (ids: readonly string[]) =>
+          records.filesNeeded(ids).map((needed) => ({ ...needed, liveToken: undefined })),
+      }),
+  },
+  {
+    name: "a claim is charged to nobody",
+    only: "sqlite",
+    sqlite: (records, { ground, process }) =>
+      altered(records, {
+        claimNext: (owner: string, leaseMs: number) => {
+          const lease = records.claimNext(owner, leaseMs);
+          if (lease !== null) ground.force(process, lease.id, { isUncharged: true });
+          return lease;
         },
       }),
   },

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { StoreKind } from "./ground.ts";
 import type { SchedulesReport } from "./run-schedules.ts";
 
 const LANE = fileURLToPath(new URL("./lane.ts", import.meta.url));
@@ -12,6 +13,7 @@ const LANES_MAX = 2;
 const LANE_SCHEDULES_MIN = 20;
 
 export interface PlayOptions {
+  readonly store: StoreKind;
   readonly schedules: number;
   /** Of the first; the next has the next. */
   readonly seed: number;
@@ -27,6 +29,7 @@ interface Lane {
 
 /** Stops soon after the first schedule that breaks a promise. */
 export async function play({
+  store,
   schedules,
   seed,
   fault = "",
@@ -37,7 +40,7 @@ export async function play({
   const lanes: Lane[] = [];
   for (let lane = 0, first = seed; lane < count; lane++) {
     const own = Math.ceil((seed + schedules - first) / (count - lane));
-    lanes.push(startLane(own, first, fault, onLine));
+    lanes.push(startLane(store, own, first, fault, onLine));
     first += own;
   }
   for (const lane of lanes)
@@ -60,9 +63,15 @@ export async function play({
 }
 
 /** Its report; one that is stopped before has played nothing. Throws when it ends without one by itself. */
-function startLane(schedules: number, seed: number, fault: string, onLine: (line: string) => void): Lane {
+function startLane(
+  store: StoreKind,
+  schedules: number,
+  seed: number,
+  fault: string,
+  onLine: (line: string) => void,
+): Lane {
   const options = ["--disable-warning=ExperimentalWarning", `--import=${PARENT_WATCH}`];
-  const child = spawn(process.execPath, [...options, LANE, `${schedules}`, `${seed}`, fault], {
+  const child = spawn(process.execPath, [...options, LANE, store, `${schedules}`, `${seed}`, fault], {
     stdio: ["ignore", "pipe", "inherit", "pipe"],
     env: { ...process.env, MOEVIE_RUN_DIR: "" },
   });

@@ -1,23 +1,29 @@
 // One schedule: a cluster, its clients and their troubles, all from one seed, until every job ended and everything is calm; then the audit.
 import { asMoevieError, limit } from "@moevie/contracts";
 import type { JobSpec, JobStore } from "@moevie/job-store";
-import type { StoredJob } from "@moevie/job-store/parts";
 import { Books } from "./books.ts";
-import { LEASE_MS, SimCluster, type Mutation } from "./sim-cluster.ts";
+import { LEASE_MS, type Ground, type SeenJob, type StoreKind } from "./ground.ts";
+import type { Mutation } from "./mutation.ts";
+import { NatsGround } from "./nats-ground.ts";
+import { SimCluster } from "./sim-cluster.ts";
 import type { Weather } from "./sim-link.ts";
-import { SimServer } from "./sim-server.ts";
-import { World } from "./world.ts";
+import { SqliteGround } from "./sqlite-ground.ts";
+import { World, type SimProcess } from "./world.ts";
 
 /** Steps of the kinds of jobs: the last outlives what a lost lease may still say. */
 const KIND_STEPS = [2, 3, 5, 24] as const;
 const TROUBLE_MS = 3500;
 const END_MS = 90_000;
 const AFTERMATH_MS = 400;
+/** In which a process that opened the store removes what is left over. */
+const TIDY_MS = 100;
+const TENANTS = ["one", "two", "three"] as const;
 const CLIENT_MS_MAX = 1500;
 const HOUR_MS = 3_600_000;
 const CALM: Weather = { lossProbability: 0, duplicateProbability: 0, slowProbability: 0, slowMsMax: 0 };
 
 export interface ScheduleOptions {
+  readonly store: StoreKind;
   readonly seed: number;
   readonly mutation?: Mutation;
   /** Nothing goes wrong. */
@@ -39,23 +45,27 @@ Error.stackTraceLimit = 0;
 /** Kind → sha256 of the clip that a calm run gives. */
 const expected = new Map<number, string>();
 
+const GROUNDS = { sqlite: SqliteGround, nats: NatsGround } as const;
+
 export async function runSchedule(options: ScheduleOptions): Promise<ScheduleReport> {
-  if (expected.size === 0 && options.calm !== true) await learn();
+  if (expected.size === 0 && options.calm !== true) await learn(options.store);
   const world = new World(options.seed, options.traced ?? false);
-  const server = new SimServer(world);
-  const books = new Books(world, server, {
+  const ground = new GROUNDS[options.store](world, options.mutation);
+  const books = new Books(world, ground, {
     leaseMs: LEASE_MS,
     attemptsMax: limit("jobAttemptsMax"),
     expectedSha256: ({ spec }) => expected.get(spec.seed),
   });
   const scene = new Scene(world, books, options);
-  await scene.open(server);
-  const isOver = (): boolean =>
-    books.violations.length > 0 || (scene.isCalm && [...books.jobs.values()].every(isEnded));
-  await world.run(END_MS, isOver);
-  await world.run(world.nowMs + AFTERMATH_MS, () => books.violations.length > 0);
-  if (books.violations.length === 0) books.audit(scene.asked);
+  const isBroken = (): boolean => books.violations.length > 0;
+  await scene.open(ground);
+  await world.run(END_MS, () => isBroken() || (scene.isCalm && [...books.jobs.values()].every(isEnded)));
+  await world.run(world.nowMs + AFTERMATH_MS, isBroken);
+  scene.beginAnew();
+  await world.run(world.nowMs + TIDY_MS, isBroken);
+  if (!isBroken()) books.audit(scene.asked);
   scene.end();
+  ground.close();
   if (options.calm === true) for (const job of books.jobs.values()) remember(job);
   return {
     violations: books.violations,
@@ -66,17 +76,17 @@ export async function runSchedule(options: ScheduleOptions): Promise<ScheduleRep
   };
 }
 
-async function learn(): Promise<void> {
-  const { violations } = await runSchedule({ seed: 0, calm: true });
+async function learn(store: StoreKind): Promise<void> {
+  const { violations } = await runSchedule({ seed: 0, store, calm: true });
   if (violations.length > 0 || expected.size < KIND_STEPS.length)
     throw new Error(`a calm run is not sound: ${violations.join("; ")}`);
 }
 
-function remember({ spec, state }: StoredJob): void {
+function remember({ spec, state }: SeenJob): void {
   if (state.kind === "completed") expected.set(spec.seed, state.artefact.sha256);
 }
 
-function isEnded({ state }: StoredJob): boolean {
+function isEnded({ state }: SeenJob): boolean {
   return state.kind !== "queued" && state.kind !== "running";
 }
 
@@ -125,7 +135,7 @@ class Scene {
     return this.#busy === 0;
   }
 
-  async open(server: SimServer): Promise<void> {
+  async open(ground: Ground): Promise<void> {
     const world = this.#world;
     const { calm = false, mutation } = this.#options;
     const stormy = {
@@ -137,7 +147,7 @@ class Scene {
     if (!calm) [this.#weather, this.#peerFailures] = [stormy, world.between(0, 0.03)];
     this.#cluster = await SimCluster.open({
       world,
-      server,
+      ground,
       books: this.#books,
       weather: () => this.#weather,
       peerFailures: () => this.#peerFailures,
@@ -147,7 +157,13 @@ class Scene {
     for (const name of ["gateway", ...this.#schedulers]) this.#cluster.bear(name);
     const jobs = calm ? KIND_STEPS.length : this.#pick(3, 7);
     for (let number = 0; number < jobs; number++) this.#begin(this.#client(number, calm ? number : this.#kind()));
-    if (!calm) this.#begin(this.#trouble());
+    if (!calm) this.#begin(this.#trouble(ground));
+  }
+
+  /** All processes are gone and one comes back. */
+  beginAnew(): void {
+    for (const { process } of this.#cluster!.members.values()) process.kill();
+    this.#cluster!.bear("gateway");
   }
 
   end(): void {
@@ -173,7 +189,8 @@ class Scene {
     const request = `request ${number}`;
     this.asked.set(request, undefined);
     await world.wait(world.between(0, TROUBLE_MS / 2));
-    const options = { requestId: request, requestDigest: "same", bundleDigest: "d1" };
+    const tenant = TENANTS[this.#pick(0, TENANTS.length - 1)] ?? "one";
+    const options = { tenant, requestId: request, requestDigest: "same", bundleDigest: "d1" };
     const { id } = await this.#insist((store) => store.submit(specOf(kind), options));
     this.asked.set(request, id);
     if (this.#options.calm === true || !world.chance(0.2)) return;
@@ -197,16 +214,21 @@ class Scene {
     }
   }
 
-  async #trouble(): Promise<void> {
+  async #trouble(ground: Ground): Promise<void> {
     const world = this.#world;
     const kinds = [
       () => this.#kill(),
       () => this.#kill(),
       () => this.#stop(),
-      () => this.#cut(),
-      () => this.#cutAll(),
+      () => this.#stopInWrite(),
       () => this.#drain(),
       () => this.#jump(),
+      ...ground.troubles({
+        world,
+        processes: () => [...this.#cluster!.members.values()].map(({ process }) => process),
+        victim: () => this.#victim(),
+        again: (process, afterMs) => this.#again(process, afterMs),
+      }),
     ];
     const pauseMs = world.between(100, 1000);
     while (world.nowMs < TROUBLE_MS) {
@@ -219,59 +241,54 @@ class Scene {
     await world.wait(LEASE_MS);
   }
 
-  #victim(): string {
+  #victim(): SimProcess {
     const names = ["gateway", ...this.#schedulers];
-    return names[this.#pick(0, names.length - 1)] ?? "gateway";
+    return this.#cluster!.members.get(names[this.#pick(0, names.length - 1)] ?? "gateway")!.process;
   }
 
   #kill(): void {
     const world = this.#world;
-    const name = this.#victim();
-    const { process } = this.#cluster!.members.get(name)!;
+    const process = this.#victim();
     world.tell(`${process.name} is killed`);
     process.kill();
-    this.#again(name, world.between(10, 2 * LEASE_MS));
+    this.#again(process, world.between(10, 2 * LEASE_MS));
   }
 
-  #again(name: string, afterMs: number): void {
-    const dead = this.#cluster!.members.get(name);
+  #again(dead: SimProcess, afterMs: number): void {
     this.#world.after(afterMs, () => {
-      if (this.#cluster!.members.get(name) === dead) this.#cluster!.bear(name);
+      for (const [name, { process }] of this.#cluster!.members) if (process === dead) this.#cluster!.bear(name);
     });
+  }
+
+  #stopInWrite(): void {
+    const world = this.#world;
+    const { process } = this.#cluster!.members.get(this.#scheduler())!;
+    const [writes, ms] = [this.#pick(0, 3), world.between(LEASE_MS, 3 * LEASE_MS)];
+    world.tell(`${process.name} will be stopped for ${ms.toFixed(0)} ms in the file it writes after ${writes} more`);
+    process.stopInWrite(writes, ms);
+  }
+
+  #scheduler(): string {
+    return this.#schedulers[this.#pick(0, this.#schedulers.length - 1)] ?? "";
   }
 
   #stop(): void {
     const world = this.#world;
-    const { process } = this.#cluster!.members.get(this.#victim())!;
+    const process = this.#victim();
     const ms = world.between(50, 3 * LEASE_MS);
     world.tell(`${process.name} is stopped for ${ms.toFixed(0)} ms`);
     process.stop(ms);
   }
 
-  #cut(): void {
-    const world = this.#world;
-    const { process, link } = this.#cluster!.members.get(this.#victim())!;
-    const ms = world.between(20, 3 * LEASE_MS);
-    world.tell(`${process.name} is cut off for ${ms.toFixed(0)} ms`);
-    link.cut(ms);
-  }
-
-  /** The server is killed and started again: its disk stays. */
-  #cutAll(): void {
-    const ms = this.#world.between(20, 1.5 * LEASE_MS);
-    this.#world.tell(`the server is away for ${ms.toFixed(0)} ms`);
-    for (const { link } of this.#cluster!.members.values()) link.cut(ms + this.#world.between(0, 100));
-  }
-
   #drain(): void {
-    const name = this.#schedulers[this.#pick(0, this.#schedulers.length - 1)] ?? "";
+    const name = this.#scheduler();
     this.#world.tell(`${name} drains`);
     this.#cluster!.drain(name);
-    this.#again(name, this.#world.between(100, LEASE_MS));
+    this.#again(this.#cluster!.members.get(name)!.process, this.#world.between(100, LEASE_MS));
   }
 
   #jump(): void {
-    const { process } = this.#cluster!.members.get(this.#victim())!;
+    const process = this.#victim();
     process.skewMs += this.#world.chance(0.5) ? HOUR_MS : -HOUR_MS;
     this.#world.tell(`the wall clock of ${process.name} jumps by an hour`);
   }

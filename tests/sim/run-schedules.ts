@@ -1,10 +1,12 @@
 // Schedule after schedule until one breaks a promise, and what they came to.
+import type { StoreKind } from "./ground.ts";
+import type { Mutation } from "./mutation.ts";
 import { runSchedule } from "./run-schedule.ts";
-import type { Mutation } from "./sim-cluster.ts";
 
 const TOLD_EVERY = 500;
 
 export interface SchedulesOptions {
+  readonly store: StoreKind;
   readonly schedules: number;
   /** Of the first; the next has the next. */
   readonly seed: number;
@@ -25,12 +27,12 @@ export interface SchedulesReport {
 
 /** One schedule alone tells all that happens in it. */
 export async function runSchedules(options: SchedulesOptions): Promise<SchedulesReport> {
-  const { schedules, seed, mutation, onLine = () => undefined } = options;
+  const { store, schedules, seed, mutation, onLine = () => undefined } = options;
   const startMs = performance.now();
   const sum = { schedules: 0, jobs: 0, troubles: 0, virtualSeconds: 0 };
   let broken: { readonly broken: number; readonly violations: readonly string[] } | undefined;
   for (let at = seed; at < seed + schedules && broken === undefined; at++) {
-    const report = await runSchedule({ seed: at, traced: schedules === 1, ...(mutation && { mutation }) });
+    const report = await runSchedule({ store, seed: at, traced: schedules === 1, ...(mutation && { mutation }) });
     sum.schedules += 1;
     sum.jobs += report.jobs;
     sum.troubles += report.troubles;

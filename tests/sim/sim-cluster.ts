@@ -1,35 +1,21 @@
-// The processes of a simulation: gateways and schedulers, each with the real job store over its own link, and the real scheduler with its
-// real claim loop, leases and steps. They are born, killed, stopped, drained and cut off by a schedule.
+// The processes of a simulation: gateways and schedulers, each with the real job store on simulated ground, and the real scheduler with its
+// real claim loop, leases and steps. They are born, killed, stopped and drained by a schedule.
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import type { JobStore, Lease } from "@moevie/job-store";
-import { startNatsStore, type NatsParts } from "@moevie/job-store/parts";
 import { createLogger, openTracing, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
 import { startScheduler, type SchedulerParts } from "@moevie/scheduler/service";
 import type { Books } from "./books.ts";
-import { Link, type Weather } from "./sim-link.ts";
-import { simNats } from "./sim-nats.ts";
+import { LEASE_MS, type Ground } from "./ground.ts";
+import type { Mutation } from "./mutation.ts";
+import type { Weather } from "./sim-link.ts";
 import { simPeers } from "./sim-peers.ts";
-import type { SimServer } from "./sim-server.ts";
 import { SimProcess, type World } from "./world.ts";
 
-export const LEASE_MS = 800;
 const RENEW_MS = 160;
 /** How long after it was told that a lease is lost a scheduler may begin a write with it. */
 const TOLD_MS_MAX = 20;
-
-export interface MutationScene {
-  readonly world: World;
-  readonly server: SimServer;
-  readonly process: SimProcess;
-}
-
-/** A fault planted into what the real code stands on; each must be found. */
-export interface Mutation {
-  readonly name: string;
-  readonly clock?: (scene: MutationScene) => SimProcess["clock"];
-  readonly parts?: (parts: NatsParts, scene: MutationScene) => NatsParts;
-  readonly store?: (store: JobStore, scene: MutationScene) => JobStore;
-}
+/** After which the supervisor starts a process again that could not open its store. */
+const REBIRTH_MS = 100;
 
 const MODEL: SchedulerParts["model"] = {
   digest: "d1",
@@ -69,7 +55,7 @@ async function surround(): Promise<Surroundings> {
 
 export interface ClusterOptions {
   readonly world: World;
-  readonly server: SimServer;
+  readonly ground: Ground;
   readonly books: Books;
   readonly weather: () => Weather;
   readonly peerFailures: () => number;
@@ -79,7 +65,6 @@ export interface ClusterOptions {
 
 export interface Member {
   readonly process: SimProcess;
-  readonly link: Link;
   /** Once it is open. */
   readonly store: Promise<JobStore>;
   readonly drain: AbortController;
@@ -104,25 +89,24 @@ export class SimCluster {
   /** A process of that name; one that was there is dead from now on. */
   bear(name: string): Member {
     this.members.get(name)?.process.kill();
-    const { world, server, weather, mutation, books } = this.#of;
+    const { world, ground, weather, mutation, books } = this.#of;
     const birth = (this.#births.get(name) ?? 0) + 1;
     this.#births.set(name, birth);
     const process = new SimProcess(world, `${name} #${birth}`);
-    const link = new Link(process, weather);
-    const scene = { world, server, process };
+    const scene = { world, ground, process };
     const clock = mutation?.clock?.(scene) ?? process.clock;
-    const plain = simNats(server, link);
-    const parts = mutation?.parts?.(plain, scene) ?? plain;
-    const opened = startNatsStore(parts, { clock });
-    const store = opened.then((real) => {
+    const store = ground.open(process, weather).then((real) => {
       const audible = heard(real, process, books);
       return mutation?.store?.(audible, scene) ?? audible;
     });
-    const member = { process, link, store, drain: new AbortController() };
+    const member = { process, store, drain: new AbortController() };
     this.members.set(name, member);
     this.#drains.push(member.drain);
-    store.catch(() => process.kill());
-    if (name.startsWith("scheduler")) void store.then((open) => this.#schedule(name, member, open, clock));
+    store.catch(() => {
+      process.kill();
+      world.after(REBIRTH_MS, () => this.members.get(name) === member && this.bear(name));
+    });
+    if (name.startsWith("scheduler")) void store.then((open) => this.#schedule(name, member, open, clock), nothing);
     world.tell(`${process.name} is born`);
     return member;
   }
@@ -131,12 +115,12 @@ export class SimCluster {
     const { log, metrics, tracing } = this.#around;
     const { peerFailures, previewSteps } = this.#of;
     const retry = { firstPauseMs: 20, pauseMsMax: 100, totalMsMax: 4000 };
-    const settings = { owner, jobsRunningMax: 2, checkpointSteps: 2, previewSteps, referenceDir: "", retry };
+    const settings = { owner, jobsRunningMax: 2, checkpointSteps: 2, checkpointShareMax: Infinity };
     startScheduler({
       store,
       model: MODEL,
       peers: simPeers(process, peerFailures),
-      settings: { ...settings, leaseMs: LEASE_MS, leaseRenewMs: RENEW_MS },
+      settings: { ...settings, previewSteps, referenceDir: "", retry, leaseMs: LEASE_MS, leaseRenewMs: RENEW_MS },
       log,
       metrics,
       tracing,

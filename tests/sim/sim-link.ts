@@ -76,9 +76,10 @@ export class Link {
         this.process.deliver(() => {
           if (isOver) return;
           isOver = true;
+          timeout.isOff = true;
           settle();
         });
-      world.after(CALL_MS_MAX, () => isOver || finish(() => reject(new Error("timeout"))));
+      const timeout = world.after(CALL_MS_MAX, () => finish(() => reject(new Error("timeout"))));
       // What is on its way goes on when its process dies; what a dead process would send does not.
       if (!this.process.alive || this.isLost) return;
       const copies = world.chance(this.#weather().duplicateProbability) ? 2 : 1;

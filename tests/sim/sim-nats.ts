@@ -205,6 +205,7 @@ function filesOf(server: SimServer, link: Link): object {
         }
       const digest = `SHA-256=${hash.digest("base64url")}=`;
       const made = { name, nuid, size, digest, deleted: false };
+      link.process.writes();
       await link.call(() => {
         const before = info(name);
         putInfo(made);

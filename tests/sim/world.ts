@@ -2,10 +2,12 @@
 // else, so a seed is a schedule.
 import { turn, type Clock } from "@moevie/runtime";
 
-interface Event {
+/** Something that will happen, unless it is called off before. */
+export interface Event {
   readonly atMs: number;
   readonly order: number;
   readonly run: () => void;
+  isOff: boolean;
 }
 
 /** A tick comes when all promises are settled and costs a tenth of a turn of the loop, which is for the collector. */
@@ -48,8 +50,8 @@ export class World {
     return low + this.random() * (high - low);
   }
 
-  after(delayMs: number, run: () => void): void {
-    const event = { atMs: this.nowMs + delayMs, order: ++this.#orders, run };
+  after(delayMs: number, run: () => void): Event {
+    const event = { atMs: this.nowMs + delayMs, order: ++this.#orders, run, isOff: false };
     const heap = this.#heap;
     let at = heap.push(event) - 1;
     while (at > 0) {
@@ -59,17 +61,19 @@ export class World {
       at = parent;
     }
     heap[at] = event;
+    return event;
   }
 
   wait(delayMs: number): Promise<void> {
-    return new Promise((resolve) => this.after(delayMs, resolve));
+    return new Promise((resolve) => void this.after(delayMs, resolve));
   }
 
   /** Runs event after event until `isOver`, or until there is none before `endMs`. Each runs to where everything waits again. */
   async run(endMs: number, isOver: () => boolean): Promise<void> {
     while (!isOver()) {
       await (this.#steps++ % STEPS_PER_TURN === 0 ? turn() : new Promise((resolve) => process.nextTick(resolve)));
-      const next = this.#pop();
+      let next = this.#pop();
+      while (next?.isOff === true) next = this.#pop();
       if (next === undefined || next.atMs > endMs) return;
       this.nowMs = next.atMs;
       next.run();
@@ -110,6 +114,7 @@ export class SimProcess {
   /** Times it was stopped. */
   stops = 0;
   #stoppedUntilMs = 0;
+  #stopInWrite: { writes: number; readonly ms: number } | undefined;
 
   constructor(world: World, name: string) {
     this.world = world;
@@ -118,7 +123,7 @@ export class SimProcess {
     const bootMs = world.between(0, 1e6);
     this.clock = {
       monotonicMs: () => world.nowMs + bootMs,
-      wallMs: () => 1_700_000_000_000 + world.nowMs + this.skewMs,
+      wallMs: () => Math.floor(1_700_000_000_000 + world.nowMs + this.skewMs),
       pause: (ms, signal) => this.#pause(ms, signal),
     };
   }
@@ -133,13 +138,26 @@ export class SimProcess {
     this.#stoppedUntilMs = Math.max(this.#stoppedUntilMs, this.world.nowMs + ms);
   }
 
+  /** The same, in the middle of the file that it writes after so many: it goes on with what it began. */
+  stopInWrite(writes: number, ms: number): void {
+    this.#stopInWrite = { writes, ms };
+  }
+
+  /** Called while a file is written. */
+  writes(): void {
+    const stop = this.#stopInWrite;
+    if (stop === undefined || stop.writes-- > 0) return;
+    this.#stopInWrite = undefined;
+    this.stop(stop.ms);
+  }
+
   /** Runs what reached this process: at once, later when it is stopped, never when it is dead. */
   deliver(run: () => void): void {
     if (!this.alive) return;
     const { world } = this;
-    if (this.#stoppedUntilMs > world.nowMs)
-      return world.after(this.#stoppedUntilMs - world.nowMs + world.random(), () => this.deliver(run));
-    run();
+    const leftMs = this.#stoppedUntilMs - world.nowMs;
+    if (leftMs > 0) world.after(leftMs + world.random(), () => this.deliver(run));
+    else run();
   }
 
   #pause(ms: number, signal?: AbortSignal): Promise<void> {
@@ -148,18 +166,18 @@ export class SimProcess {
       let isOver = false;
       const onAbort = (): void => {
         isOver = true;
+        timer.isOff = true;
         reject(signal?.reason as Error);
       };
-      signal?.addEventListener("abort", onAbort, { once: true });
-      this.world.after(ms, () => {
-        if (isOver) return;
+      const timer = this.world.after(ms, () =>
         this.deliver(() => {
           if (isOver) return;
           isOver = true;
           signal?.removeEventListener("abort", onAbort);
           resolve();
-        });
-      });
+        }),
+      );
+      signal?.addEventListener("abort", onAbort, { once: true });
     });
   }
 }

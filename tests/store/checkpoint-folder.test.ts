@@ -2,12 +2,12 @@
 // full disk, and places that are refused.
 import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { openCheckpointFolder, type JobStore } from "@moevie/job-store";
-import { jobStoreContract, reasonOf } from "@moevie/job-store/contract-suite";
+import { openCheckpointFolder, openNatsStore, type JobStore } from "@moevie/job-store";
+import { SPEC, claimed, jobStoreContract, reasonOf } from "@moevie/job-store/contract-suite";
 import { LARGE, MIB, openedByService, openedWith, savedTwice } from "../support/checkpoint-place.ts";
 import { NatsServer } from "../support/nats-server.ts";
 
@@ -35,6 +35,24 @@ jobStoreContract("NATS with checkpoints in a folder", () =>
   })),
 );
 
+test("a folder that is away or fails is no damaged checkpoint: it is asked again; a file that is missing in it is one", async () => {
+  const folder = join(mkdtempSync(join(tmpdir(), "moevie-place-")), "mounted");
+  closers.push(() => rmSync(dirname(folder), { recursive: true, force: true }));
+  const place = await openCheckpointFolder(folder);
+  const [id, name] = [randomUUID(), "7-1.large.checkpoint"];
+  const facts = { name, sizeBytes: 3, sha256: await place.put(id, name, [Uint8Array.of(1, 2, 3)]) };
+  const reason = (): Promise<unknown> => reasonOf(place.read(id, facts));
+  renameSync(folder, `${folder}-away`);
+  expect(await reason()).toBe("PEER_UNAVAILABLE");
+  renameSync(`${folder}-away`, folder);
+  expect([...(await place.read(id, facts))]).toEqual([1, 2, 3]);
+  renameSync(join(folder, id), join(folder, "kept"));
+  writeFileSync(join(folder, id), "no folder");
+  expect(await reason()).toBe("PEER_UNAVAILABLE");
+  rmSync(join(folder, id));
+  expect(await reason()).toBe("STORE_CORRUPT");
+});
+
 describe("sizes", () => {
   test("a small checkpoint goes into NATS and a large one into the place; a sweep removes what no record names", async () => {
     const folder = mkdtempSync(join(tmpdir(), "moevie-place-"));
@@ -58,6 +76,55 @@ describe("sizes", () => {
     expect(readdirSync(own)).toEqual(["notes.txt"]);
     expect(readdirSync(others)).toHaveLength(1);
   });
+});
+
+/** The file of a writer that died in the midst of a checkpoint. */
+function half(token: number): string {
+  return `${token}-99.large.checkpoint.part`;
+}
+
+test("what a killed writer left half written goes with a sweep once its lease is over, and not while it lives", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "moevie-place-"));
+  closers.push(() => rmSync(folder, { recursive: true, force: true }));
+  const store = await openNatsStore(
+    { servers: [nats.url] },
+    {
+      prefix: `test-${randomUUID().slice(0, 8)}`,
+      large: { place: await openCheckpointFolder(folder), bytesMin: 0 },
+      retention: { jobsMax: 100, ageMsMax: 1e9, clipsBytesMax: 1e12 },
+      sweepMs: 20,
+    },
+  );
+  closers.push(() => store.close());
+  // Two strays one after the other are gone: between them lies a whole sweep.
+  const swept = async (): Promise<void> => {
+    for (const stray of [randomUUID(), randomUUID()]) {
+      mkdirSync(join(folder, stray));
+      writeFileSync(join(folder, stray, "1-1.large.checkpoint.part"), "of no job");
+      await vi.waitFor(() => expect(existsSync(join(folder, stray))).toBe(false), { timeout: 30_000 });
+    }
+  };
+  await store.submit(SPEC);
+  const lease = await claimed(store);
+  const write = (token: number): void => writeFileSync(join(folder, lease.id, half(token)), "half");
+  const names = (): string[] => readdirSync(join(folder, lease.id)).toSorted();
+  await store.saveCheckpoint(lease, [Buffer.from("whole")]);
+  const [whole = ""] = names();
+  write(lease.token);
+  await swept();
+  expect(names()).toEqual([whole, half(lease.token)].toSorted());
+  await store.release(lease);
+  await swept();
+  expect(names()).toEqual([whole]);
+  const next = await claimed(store);
+  write(lease.token);
+  write(next.token);
+  await swept();
+  expect(names()).toEqual([whole, half(next.token)].toSorted());
+  expect(Buffer.from((await store.loadCheckpoint(lease.id)) ?? []).toString()).toBe("whole");
+  await store.finish(next, { kind: "cancelled" });
+  await swept();
+  expect(readdirSync(folder)).toEqual([]);
 });
 
 describe("a place that cannot be used is refused at the start and named", () => {

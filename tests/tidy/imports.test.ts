@@ -45,7 +45,7 @@ const OWNERS: readonly { readonly library: RegExp; readonly owners: readonly Reg
   { library: /^prom-client$/, owners: [/^packages\/runtime\/src\/metrics\.ts$/] },
   { library: /^pino(-pretty)?$/, owners: [/^packages\/runtime\/src\/logger\.ts$/] },
   { library: /^@opentelemetry\//, owners: [/^packages\/runtime\/src\/tracing-otlp\.ts$/] },
-  { library: /^node:sqlite$/, owners: [/^packages\/job-store\//] },
+  { library: /^node:sqlite$/, owners: [/^packages\/job-store\//, /^packages\/cli\/src\/supervisor\/data-lock\.ts$/] },
   { library: /^@nats-io\//, owners: [/^packages\/job-store\//] },
   { library: /^@kubernetes\//, owners: [/^packages\/controller\//] },
   { library: /^commander$/, owners: [/^packages\/cli\//] },

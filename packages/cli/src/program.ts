@@ -187,9 +187,10 @@ const COMMANDS: readonly Description[] = [
   {
     usage: "sim",
     summary:
-      "play schedules of a simulated cluster: the real job store and scheduler, a network and clocks that misbehave",
-    example: "moevie sim --seed 4711 --schedules 1",
+      "play schedules of a simulated cluster: the real job stores and scheduler, a network, a disk and clocks that misbehave",
+    example: "moevie sim --store nats --seed 4711 --schedules 1",
     flags: [
+      ["--store <NAME>", "where jobs are: sqlite or nats (default: one after the other)"],
       ["--schedules <N>", "how many, one seed after another; 1 shows all that happens (default: 2000)"],
       ["--seed <S>", "the first one's (default: 1)"],
       ["--fault <NAME>", "a fault to plant, which must be found; a wrong name shows all"],

@@ -71,7 +71,9 @@ export const ENVIRONMENT = {
   MOEVIE_SCHEDULER_NAME:
     "Name of this scheduler in leases, no other's: started again under it, it takes its jobs back at once; unset: a new one each start.",
   MOEVIE_JOBS_RUNNING_MAX: "Jobs this scheduler runs side by side.",
-  MOEVIE_CHECKPOINT_STEPS: "Steps between two checkpoints.",
+  MOEVIE_CHECKPOINT_STEPS: "Steps between two checkpoints at least.",
+  MOEVIE_CHECKPOINT_SHARE:
+    "Largest share of the steps' time that checkpoints may take, 0.01 by default: how many steps lie between two follows from what the store took for the last ones.",
   MOEVIE_PREVIEW_STEPS: "Steps between two preview pictures; 0: none.",
   MOEVIE_FINISHED_JOBS_MAX: "Finished jobs kept, with clips and events; beyond it those that ended first are removed.",
   MOEVIE_FINISHED_DAYS_MAX: "Days a finished job is kept.",

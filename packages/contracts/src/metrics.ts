@@ -25,8 +25,13 @@ export const METRICS = {
   moevie_jobs_submitted_total: { kind: "counter", help: "Jobs accepted by the gateway.", labels: [] },
   moevie_jobs_finished_total: {
     kind: "counter",
-    help: "Jobs that ended, by outcome and reason.",
+    help: "Jobs that ended, by outcome and reason, running or queued.",
     labels: ["outcome", "reason"],
+  },
+  moevie_jobs_lapsed_total: {
+    kind: "counter",
+    help: "Jobs that failed because their deadline passed, by whether they were queued or running.",
+    labels: ["state"],
   },
   moevie_jobs_in_state: { kind: "gauge", help: "Jobs in the store by state.", labels: ["state"] },
   moevie_jobs_dead: {
@@ -52,6 +57,12 @@ export const METRICS = {
     buckets: WAIT_BUCKETS,
   },
   moevie_job_checkpoints_total: { kind: "counter", help: "Checkpoints written.", labels: [] },
+  moevie_job_checkpoint_bytes_total: { kind: "counter", help: "Bytes of checkpoints written.", labels: [] },
+  moevie_job_checkpoint_seconds_total: {
+    kind: "counter",
+    help: "Time that copying and writing checkpoints took, also those that could not be written; steps go on meanwhile.",
+    labels: [],
+  },
   moevie_job_redeliveries_total: { kind: "counter", help: "Jobs started again after their owner died.", labels: [] },
   moevie_stage_duration_seconds: {
     kind: "histogram",
@@ -99,7 +110,7 @@ export const METRICS = {
   moevie_placement_epoch: { kind: "gauge", help: "Newest placement that a connected shard has.", labels: [] },
   moevie_exchange_seconds_total: {
     kind: "counter",
-    help: "Time of exchanges by part: wire (both ways, and waiting for credit), queue and compute at the shard.",
+    help: "Time of exchanges by part: credit (waiting for it at the router), wire_up (packing and sending rows until the shard has them all), queue and compute at the shard, wire_down. On one host (a Unix socket or segment) both ends read one clock. By TCP the clocks' offset is taken from the exchange of the last 5 to 10 seconds with the least time on the wire, its two ways counted as equal: up and down are wrong by half of that time at most, their sum is exact. A shard of an older version gives wire, both ways together.",
     labels: ["shard", "part"],
   },
   moevie_exchange_duration_seconds: {
@@ -142,8 +153,8 @@ export const METRICS = {
   moevie_controller_leader: { kind: "gauge", help: "1 where this controller leads.", labels: [] },
   moevie_controller_balancedness_ratio: {
     kind: "gauge",
-    help: "Mean over largest load of a shard under the loads of late: of the placement, and of the plan made last.",
-    labels: ["of"],
+    help: "Mean over largest load under the loads of late: of the placement, and of the plan made last; over shards, and over the slots that hold a copy.",
+    labels: ["of", "over"],
   },
   moevie_controller_refusals_total: {
     kind: "counter",

@@ -2,7 +2,7 @@
 import { BundleError, isNoiseDenoiser, openBundle, type Manifest } from "@moevie/bundle";
 import { MoevieError } from "@moevie/contracts";
 import { NOISE_GRIDS, SAMPLERS } from "@moevie/diffusion";
-import { JOB_STATE_KINDS, openJobStore } from "@moevie/job-store";
+import { JOB_STATE_KINDS, countEnd, declareEnds, openJobStore } from "@moevie/job-store";
 import { pause, runService } from "@moevie/runtime";
 import { publicServices } from "./api.ts";
 import { gatewayConfig } from "./config.ts";
@@ -22,7 +22,11 @@ runService({
       if (thrown instanceof BundleError) throw new MoevieError("BUNDLE_CORRUPT", thrown.message, { cause: thrown });
       throw thrown;
     });
-    const store = await openJobStore(config.store, { onNotice: (line) => log.warn(line) });
+    const store = await openJobStore(config.store, {
+      onEnded: (ended) => countEnd(metrics, ended),
+      onNotice: (line) => log.warn(line),
+    });
+    declareEnds(metrics);
     const model = {
       name: manifest.name,
       variants: manifest.variants,

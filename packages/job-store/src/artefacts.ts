@@ -1,8 +1,8 @@
 // Files of jobs on disk: one folder a job; every file belongs to the lease whose token begins its name. A clip becomes visible only
 // when the job's record names its attempt as the finished one, so a late scheduler can write but never publish. Knows no state of jobs.
-import { open, mkdir, readdir, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
+import * as promisedFiles from "node:fs/promises";
 import { createReadStream } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { MoevieError } from "@moevie/contracts";
 import {
   COMPANIONS,
@@ -14,14 +14,23 @@ import {
   type OpenArtefact,
 } from "./artefact-names.ts";
 
+/** What the files of jobs need of a disk; the simulator has its own. */
+export type Disk = Pick<
+  typeof promisedFiles,
+  "mkdir" | "open" | "readdir" | "rename" | "rm" | "rmdir" | "stat" | "writeFile"
+>;
+export const SYSTEM_DISK: Disk = promisedFiles;
+
 const ID = /^[0-9a-f-]{36}$/;
 
 class FileAttempt implements ArtefactAttempt {
+  readonly #disk: Disk;
   readonly #path: string;
-  readonly #file: FileHandle;
+  readonly #file: promisedFiles.FileHandle;
   #sizeBytes = 0;
 
-  constructor(path: string, file: FileHandle) {
+  constructor(disk: Disk, path: string, file: promisedFiles.FileHandle) {
+    this.#disk = disk;
     this.#path = path;
     this.#file = file;
   }
@@ -37,7 +46,7 @@ class FileAttempt implements ArtefactAttempt {
 
   async writeCompanion(name: Companion, bytes: Uint8Array | string): Promise<void> {
     try {
-      await writeFile(this.#companion(name), bytes, { mode: 0o600, flush: true });
+      await this.#disk.writeFile(this.#companion(name), bytes, { mode: 0o600, flush: true });
     } catch (thrown) {
       throw diskError(thrown);
     }
@@ -46,6 +55,9 @@ class FileAttempt implements ArtefactAttempt {
   async commit(): Promise<number> {
     try {
       await this.#file.sync();
+      // The file's name and that of the job's folder, too.
+      await syncFolder(this.#disk, dirname(this.#path));
+      await syncFolder(this.#disk, dirname(dirname(this.#path)));
     } catch (thrown) {
       throw diskError(thrown);
     } finally {
@@ -57,7 +69,7 @@ class FileAttempt implements ArtefactAttempt {
   async discard(): Promise<void> {
     await this.#file.close();
     const paths = [this.#path, ...COMPANIONS.map((name) => this.#companion(name))];
-    await Promise.all(paths.map((path) => rm(path, { force: true })));
+    await Promise.all(paths.map((path) => this.#disk.rm(path, { force: true })));
   }
 
   #companion(name: Companion): string {
@@ -66,16 +78,18 @@ class FileAttempt implements ArtefactAttempt {
 }
 
 export class FileArtefacts implements Artefacts {
+  readonly disk: Disk;
   readonly #folder: string;
 
-  constructor(folder: string) {
+  constructor(folder: string, disk: Disk = SYSTEM_DISK) {
+    this.disk = disk;
     this.#folder = folder;
   }
 
   async createAttempt(attempt: AttemptName): Promise<ArtefactAttempt> {
     try {
       const path = await this.place(attempt.id, `${attempt.token}.mp4`);
-      return new FileAttempt(path, await open(path, "w", 0o600));
+      return new FileAttempt(this.disk, path, await this.disk.open(path, "w", 0o600));
     } catch (thrown) {
       throw diskError(thrown);
     }
@@ -83,7 +97,7 @@ export class FileArtefacts implements Artefacts {
 
   async open(attempt: AttemptName, file: "mp4" | Companion = "mp4"): Promise<OpenArtefact> {
     const path = this.path(attempt.id, `${attempt.token}.${file}`);
-    const found = await stat(path).catch(() => undefined);
+    const found = await this.disk.stat(path).catch(() => undefined);
     if (found === undefined) throw fileMissing(file, path);
     return { sizeBytes: found.size, read: (range) => createReadStream(path, range ?? {}) };
   }
@@ -96,7 +110,7 @@ export class FileArtefacts implements Artefacts {
   /** Path of a file to be made: its folder is there. Throws DISK_FULL. */
   async place(id: string, name: string): Promise<string> {
     try {
-      await mkdir(this.#jobFolder(id), { recursive: true, mode: 0o700 });
+      await this.disk.mkdir(this.#jobFolder(id), { recursive: true, mode: 0o700 });
       return this.path(id, name);
     } catch (thrown) {
       throw diskError(thrown);
@@ -104,22 +118,35 @@ export class FileArtefacts implements Artefacts {
   }
 
   async names(id: string): Promise<readonly string[]> {
-    return await readdir(this.#jobFolder(id)).catch(() => []);
+    return await this.disk.readdir(this.#jobFolder(id)).catch(() => []);
   }
 
-  /** Removes the named files of a job, or its folder. */
-  async remove(id: string, names?: readonly string[]): Promise<void> {
-    const paths = names === undefined ? [this.#jobFolder(id)] : names.map((name) => this.path(id, name));
-    await Promise.all(paths.map((path) => rm(path, { recursive: true, force: true })));
+  async remove(id: string, names: readonly string[]): Promise<void> {
+    await Promise.all(names.map((name) => this.disk.rm(this.path(id, name), { recursive: true, force: true })));
+  }
+
+  /** Removes the job's folder, unless something is in it. */
+  async removeFolder(id: string): Promise<void> {
+    await this.disk.rmdir(this.#jobFolder(id)).catch(() => undefined);
   }
 
   async ids(): Promise<readonly string[]> {
-    return (await readdir(this.#folder).catch(() => [])).filter((name) => ID.test(name));
+    return (await this.disk.readdir(this.#folder).catch(() => [])).filter((name) => ID.test(name));
   }
 
   #jobFolder(id: string): string {
     if (!ID.test(id)) throw new Error("artefacts are named by job ids");
     return join(this.#folder, id);
+  }
+}
+
+/** Makes the names in it durable. */
+export async function syncFolder(disk: Disk, path: string): Promise<void> {
+  const folder = await disk.open(path);
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
   }
 }
 

@@ -1,10 +1,9 @@
 // A checkpoint on disk: written under another name, made durable, then renamed; read back whole or not at all. In slices, so that
 // hundreds of megabytes hold up neither streams nor heartbeats.
 import { createHash } from "node:crypto";
-import { open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
-import { diskError } from "./artefacts.ts";
+import { SYSTEM_DISK, diskError, syncFolder, type Disk } from "./artefacts.ts";
 
 /** What the job's record says of the file. */
 export interface CheckpointFacts {
@@ -35,11 +34,15 @@ export async function newestSound(
 }
 
 /** Writes the parts one after another and answers their sha256, hex. Throws DISK_FULL; then nothing is left. */
-export async function writeCheckpoint(path: string, parts: readonly Uint8Array[]): Promise<string> {
+export async function writeCheckpoint(
+  path: string,
+  parts: readonly Uint8Array[],
+  disk: Disk = SYSTEM_DISK,
+): Promise<string> {
   const unfinished = `${path}.part`;
   const hash = createHash("sha256");
   try {
-    const file = await open(unfinished, "w", 0o600);
+    const file = await disk.open(unfinished, "w", 0o600);
     try {
       for (const slice of parts.flatMap(slicesOf)) {
         hash.update(slice);
@@ -49,24 +52,23 @@ export async function writeCheckpoint(path: string, parts: readonly Uint8Array[]
     } finally {
       await file.close();
     }
-    await rename(unfinished, path);
-    const folder = await open(dirname(path));
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
+    await disk.rename(unfinished, path);
+    await syncFolder(disk, dirname(path));
   } catch (thrown) {
-    await rm(unfinished, { force: true }).catch(() => undefined);
+    await disk.rm(unfinished, { force: true }).catch(() => undefined);
     throw diskError(thrown);
   }
   return hash.digest("hex");
 }
 
 /** The file's bytes. Throws STORE_CORRUPT when it is missing or not what was written. */
-export async function readCheckpoint(path: string, { sizeBytes, sha256 }: CheckpointFacts): Promise<Uint8Array> {
+export async function readCheckpoint(
+  path: string,
+  { sizeBytes, sha256 }: CheckpointFacts,
+  disk: Disk = SYSTEM_DISK,
+): Promise<Uint8Array> {
   try {
-    const file = await open(path);
+    const file = await disk.open(path);
     try {
       const bytes = new Uint8Array(sizeBytes);
       const hash = createHash("sha256");

@@ -1,8 +1,7 @@
 // Large checkpoints as files in a folder that all schedulers share, a ReadWriteMany volume in a cluster. Written and read as the store in
 // a folder does; what differs is which setting an error names.
 import { constants } from "node:fs";
-import { access, mkdir, rmdir } from "node:fs/promises";
-import { dirname } from "node:path";
+import { access, mkdir } from "node:fs/promises";
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import { FileArtefacts } from "./artefacts.ts";
 import { readCheckpoint, writeCheckpoint, type CheckpointFacts } from "./checkpoint-file.ts";
@@ -30,14 +29,33 @@ class CheckpointFolder implements CheckpointPlace {
     return await named(this.#folder, async () => await writeCheckpoint(await this.#files.place(id, name), parts));
   }
 
-  read(id: string, facts: CheckpointFacts): Promise<Uint8Array> {
-    return readCheckpoint(this.#files.path(id, facts.name), facts);
+  async read(id: string, facts: CheckpointFacts): Promise<Uint8Array> {
+    try {
+      return await readCheckpoint(this.#files.path(id, facts.name), facts);
+    } catch (thrown) {
+      if (await this.#isSound(asMoevieError(thrown).cause)) throw thrown;
+      const detail = asMoevieError(thrown).detail;
+      throw new MoevieError("PEER_UNAVAILABLE", "The folder of checkpoints cannot be read.", {
+        cause: thrown,
+        ...(detail === undefined ? {} : { detail }),
+      });
+    }
+  }
+
+  /** Is it the file that is missing or damaged? The volume may be away, refuse us or fail: then the file may be whole. */
+  async #isSound(cause: unknown): Promise<boolean> {
+    const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+    if (code === undefined) return true;
+    if (code !== "ENOENT") return false;
+    return await access(this.#folder).then(
+      () => true,
+      () => false,
+    );
   }
 
   async remove(id: string, names: readonly string[]): Promise<void> {
     await this.#files.remove(id, names);
-    // Unless others are in it.
-    await rmdir(dirname(this.#files.path(id, "any"))).catch(() => undefined);
+    await this.#files.removeFolder(id);
   }
 
   async all(): Promise<readonly string[]> {

@@ -33,6 +33,10 @@ test.each([
     { MOEVIE_NATS: "nats://h:1", MOEVIE_NATS_CREDENTIALS_FILE: "/no/such" },
     'MOEVIE_NATS_CREDENTIALS_FILE is "/no/such"; allowed: a file that can be read (ENOENT)',
   ],
+  [
+    { MOEVIE_DATA: "/d", MOEVIE_CHECKPOINTS: "file:///c" },
+    'MOEVIE_CHECKPOINTS is "file:///c"; allowed: with MOEVIE_NATS only',
+  ],
   [{ MOEVIE_DATA: "/d", MOEVIE_TENANT_WEIGHTS: "film" }, 'MOEVIE_TENANT_WEIGHTS has "film"; allowed: tenant=weight'],
   [
     { MOEVIE_DATA: "/d", MOEVIE_TENANT_WEIGHTS: "film=0" },

@@ -5,6 +5,7 @@ import type { Settings, SettingSpec } from "@moevie/runtime";
 import { openCheckpointFolder } from "./checkpoint-folder.ts";
 import type { LargeCheckpoints } from "./checkpoint-place.ts";
 import { openCheckpointBucket } from "./checkpoint-s3.ts";
+import type { EndedJob } from "./ended-jobs.ts";
 import type { JobStore, Retention } from "./job-store.ts";
 import type { NatsAccess } from "./nats-connection.ts";
 import { openNatsStore } from "./open-nats-store.ts";
@@ -44,6 +45,8 @@ export interface OpenOptions {
   readonly retention?: Retention;
   /** Pause between two copies of the file; a server's copies are its operator's. */
   readonly backupMs?: number;
+  /** Hears of each job whose end this process wrote without holding its lease: at a deadline, for a caller, after its last attempt. */
+  readonly onEnded?: (ended: EndedJob) => void;
   /** Hears, a line each, of what an operator should look at. */
   readonly onNotice: (line: string) => void;
 }
@@ -51,15 +54,20 @@ export interface OpenOptions {
 /** The store on NATS when MOEVIE_NATS names servers, else the file in MOEVIE_DATA. Throws CONFIG_INVALID and what the stores throw. */
 export async function openJobStore(
   config: Settings<typeof STORE_SETTINGS>,
-  { retention, backupMs = 0, onNotice }: OpenOptions,
+  { retention, backupMs = 0, onEnded, onNotice }: OpenOptions,
 ): Promise<JobStore> {
-  const kept = { shares: sharesOf(config), ...(retention === undefined ? {} : { retention }) };
+  const kept = { shares: sharesOf(config), ...(retention && { retention }), ...(onEnded && { onEnded }) };
   if (config.MOEVIE_NATS.length > 0) {
     const prefix = checkedPrefix(config.MOEVIE_NATS_PREFIX);
     const replicas = Number(config.MOEVIE_NATS_REPLICAS);
     const large = await largeCheckpoints(config, onNotice);
     return await openNatsStore(natsAccess(config), { prefix, replicas, onNotice, ...kept, ...(large && { large }) });
   }
+  if (config.MOEVIE_CHECKPOINTS !== "")
+    throw new MoevieError(
+      "CONFIG_INVALID",
+      `MOEVIE_CHECKPOINTS is "${config.MOEVIE_CHECKPOINTS}"; allowed: with MOEVIE_NATS only, a store in a folder keeps checkpoints there`,
+    );
   if (config.MOEVIE_DATA === "")
     throw new MoevieError(
       "CONFIG_INVALID",

@@ -1,11 +1,13 @@
 // What the cases of the contract suite share: a spec, ways to claim, wait and follow. No case here.
 import type { Reason } from "@moevie/contracts";
+import type { EndedJob } from "./ended-jobs.ts";
 import type { TenantShares } from "./queue-order.ts";
 import type { JobEvent, JobSpec, JobStore, Lease } from "./job-store.ts";
 
 export interface ReopenOptions {
   readonly queuedMax?: number;
   readonly shares?: TenantShares;
+  readonly onEnded?: (ended: EndedJob) => void;
 }
 
 export interface OpenedStore {

@@ -11,6 +11,8 @@ import {
   type Again,
   type Start,
 } from "./contract-parts.fixture.ts";
+import type { EndedJob } from "./ended-jobs.ts";
+import type { JobStore } from "./job-store.ts";
 import { EQUAL_SHARES } from "./queue-order.ts";
 
 export function turnCases(start: Start, again: Again): void {
@@ -91,6 +93,64 @@ export function turnCases(start: Start, again: Again): void {
     await store.release(lease);
     const order = [await claimed(store), await claimed(store), await claimed(store)].map(({ id }) => id);
     expect(order).toEqual([begun.id, theirs.id, next.id]);
+  });
+  test("a job that is deleted stays charged to its tenant", async () => {
+    const { store } = await start();
+    await store.submit(SPEC, { tenant: "a" });
+    const lease = await claimed(store);
+    await until(store, async () => (await store.counts()).running === 1);
+    await store.submit(SPEC, { tenant: "a" });
+    const theirs = await store.submit(SPEC, { tenant: "b" });
+    await store.delete(lease.id);
+    await until(store, async () => (await store.counts()).running === 0);
+    expect((await claimed(store)).id).toBe(theirs.id);
+  });
+}
+
+/** Jobs that end in other ways than by their owner's `finish`, each as often as it is to be told. */
+const ENDS: readonly { readonly told: EndedJob; readonly end: (store: JobStore) => Promise<unknown> }[] = [
+  {
+    told: { from: "queued", outcome: "failed", reason: "DEADLINE" },
+    end: (store) => store.submit(SPEC, { deadlineMs: 1 }),
+  },
+  {
+    told: { from: "queued", outcome: "cancelled", reason: "" },
+    end: async (store) => store.requestCancel((await store.submit(SPEC)).id),
+  },
+  {
+    told: { from: "running", outcome: "cancelled", reason: "" },
+    end: async (store) => {
+      await store.submit(SPEC);
+      const lease = await claimed(store);
+      await store.requestCancel(lease.id);
+      await store.release(lease);
+    },
+  },
+  {
+    told: { from: "running", outcome: "failed", reason: "PEER_UNAVAILABLE" },
+    end: async (store) => {
+      const { id } = await store.submit(SPEC);
+      for (let attempt = 1; attempt <= limit("jobAttemptsMax"); attempt += 1) {
+        await claimed(store, 30);
+        await until(store, async () => (await store.get(id)).state.kind !== "running");
+      }
+    },
+  },
+];
+
+export function endCountCases(start: Start, again: Again): void {
+  test.each(ENDS)("an end that no owner wrote is told once over all openers: $told", async ({ told, end }) => {
+    const one = await start();
+    const heard: EndedJob[] = [];
+    const open = (): Promise<JobStore> => again(one, { onEnded: (ended) => void heard.push(ended) });
+    const [store, other] = [await open(), await open()];
+    // What it ended it would tell nobody.
+    await one.store.close();
+    await end(store);
+    await until(store, async () => (await other.counts())[told.outcome] === 1);
+    await store.submit(SPEC);
+    await store.finish(await claimed(store), { kind: "completed", artefact: FACTS });
+    await expect.poll(() => heard).toEqual([told]);
   });
 }
 

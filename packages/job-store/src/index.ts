@@ -11,4 +11,5 @@ export { openCheckpointFolder } from "./checkpoint-folder.ts";
 export type { LargeCheckpoints } from "./checkpoint-place.ts";
 export type { NatsAccess } from "./nats-connection.ts";
 export { DEFAULT_TENANT, JOB_PRIORITIES, type JobPriority, type TenantShares } from "./queue-order.ts";
+export { countEnd, declareEnds, type EndedJob } from "./ended-jobs.ts";
 export { openJobStore, STORE_SETTINGS } from "./config.ts";

@@ -2,6 +2,7 @@
 // from it; when to do which is the store's matter.
 import { artefactNames } from "./artefact-names.ts";
 import type { ChangeSignal } from "./change-signal.ts";
+import { endedBy, type EndedJob } from "./ended-jobs.ts";
 import { held, transition } from "./job-state.ts";
 import type { JobRecord, Lease, LeaseAnswer } from "./job-store.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
@@ -21,6 +22,8 @@ export interface NatsJobsParts {
   readonly shares: TenantShares;
   /** Milliseconds since 1970, for people and for deadlines. */
   readonly wallClockMs: () => number;
+  /** Hears of jobs that ended otherwise than by their owner's `finish`. */
+  readonly onEnded: (ended: EndedJob) => void;
 }
 
 export class NatsJobs {
@@ -30,14 +33,16 @@ export class NatsJobs {
   readonly #changes: ChangeSignal;
   readonly #shares: TenantShares;
   readonly #wallClockMs: () => number;
+  readonly #onEnded: (ended: EndedJob) => void;
 
-  constructor({ table, wakeUps, artefacts, changes, shares, wallClockMs }: NatsJobsParts) {
+  constructor({ table, wakeUps, artefacts, changes, shares, wallClockMs, onEnded }: NatsJobsParts) {
     this.#shares = shares;
     this.#table = table;
     this.#wakeUps = wakeUps;
     this.#artefacts = artefacts;
     this.#changes = changes;
     this.#wallClockMs = wallClockMs;
+    this.#onEnded = onEnded;
   }
 
   async claim(
@@ -119,10 +124,15 @@ export class NatsJobs {
     this.#changes.changed();
   }
 
-  /** Removes files that the record needed before a change, or its lease may have made, and does not need after it. */
+  /**
+   * Removes files that the record needed before a change, or its lease may have made, and does not need after it. `endedToken`: of an owner that
+   * wrote the end itself, and counts it.
+   */
   async tidy({ before, after }: Changed, endedToken?: number): Promise<void> {
     if (after === before && endedToken === undefined) return;
     const { state } = before.job;
+    const ended = endedToken === undefined ? endedBy(state, after.job.state) : undefined;
+    if (ended !== undefined) this.#onEnded(ended);
     const token = state.kind === "running" ? state.token : endedToken;
     const isPublished = after.job.state.kind === "completed";
     const kept = new Set(after.job.checkpoints.map(({ name }) => name));

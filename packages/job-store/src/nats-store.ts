@@ -7,6 +7,7 @@ import { artefactNames } from "./artefact-names.ts";
 import { newestSound } from "./checkpoint-file.ts";
 import type { LargeCheckpoints } from "./checkpoint-place.ts";
 import { ChangeSignal } from "./change-signal.ts";
+import type { EndedJob } from "./ended-jobs.ts";
 import { isFinal, type JobStateKind } from "./job-state.ts";
 import { numberOf } from "./job-index.ts";
 import type {
@@ -54,6 +55,8 @@ export interface NatsStoreOptions {
   readonly retention?: Retention;
   /** Pause between two sweeps. Default natsSweepMs. */
   readonly sweepMs?: number;
+  /** Hears of each job whose end this opener wrote otherwise than by `finish`. */
+  readonly onEnded?: (ended: EndedJob) => void;
   /** Hears, a line each, of settings of streams found that are not those meant, of records it cannot read and of what a sweep removed. */
   readonly onNotice?: (line: string) => void;
   /** Where checkpoints of so many bytes and more go. Default: all into the object store. */
@@ -113,7 +116,8 @@ class NatsStore implements JobStore {
     const { artefacts } = this;
     const shared = { table: this.#table, wakeUps: this.#wakeUps, artefacts, changes: this.#changes };
     this.#shares = options.shares ?? EQUAL_SHARES;
-    this.#jobs = new NatsJobs({ ...shared, shares: this.#shares, wallClockMs: () => clock.wallMs() });
+    const { onEnded = () => undefined } = options;
+    this.#jobs = new NatsJobs({ ...shared, shares: this.#shares, wallClockMs: () => clock.wallMs(), onEnded });
     this.#upkeep = new Upkeep({
       parts,
       table: this.#table,
@@ -254,6 +258,10 @@ class NatsStore implements JobStore {
       });
       unneeded = before.job.checkpoints.slice(limit("checkpointGenerationsMax") - 1).map((old) => old.name);
       return answer;
+    } catch (thrown) {
+      // The record may name it all the same: an answer was lost. If not, a sweep removes it.
+      if (asMoevieError(thrown).reason === "PEER_UNAVAILABLE") unneeded = [];
+      throw thrown;
     } finally {
       await this.#jobs.removeFiles(id, unneeded);
     }

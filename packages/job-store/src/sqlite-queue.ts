@@ -80,10 +80,27 @@ export class SqliteQueue {
       .run(accounts.claim, JSON.stringify(accounts), number);
   }
 
+  /** What tenants were given outlives the jobs that `remove` removes, while there are others. */
+  keepAccounts(remove: () => void): void {
+    const newest = this.#newest();
+    remove();
+    if (newest === undefined || this.#newest()?.["claim"] === newest["claim"]) return;
+    this.#db
+      .prepare(
+        `UPDATE jobs SET claim = ?, accounts_json = ? WHERE number = coalesce(
+           (SELECT number FROM jobs WHERE claim IS NOT NULL ORDER BY claim DESC LIMIT 1), (SELECT number FROM jobs LIMIT 1))`,
+      )
+      .run(Number(newest["claim"]), String(newest["accounts_json"]));
+  }
+
   #accounts(): QueueAccounts {
-    const newest = "SELECT accounts_json FROM jobs WHERE claim IS NOT NULL ORDER BY claim DESC LIMIT 1";
-    const row = this.#db.prepare(newest).get();
+    const row = this.#newest();
     return row === undefined ? NO_ACCOUNTS : (JSON.parse(String(row["accounts_json"])) as QueueAccounts);
+  }
+
+  #newest(): Record<string, unknown> | undefined {
+    const query = "SELECT claim, accounts_json FROM jobs WHERE claim IS NOT NULL ORDER BY claim DESC LIMIT 1";
+    return this.#db.prepare(query).get();
   }
 
   #count(query: string, ...values: readonly string[]): number {

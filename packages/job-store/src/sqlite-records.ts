@@ -5,6 +5,7 @@ import type { DatabaseSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
 import { artefactNames } from "./artefact-names.ts";
 import type { CheckpointFacts } from "./checkpoint-file.ts";
+import { endedBy, type EndedJob } from "./ended-jobs.ts";
 import { held, isFinal, transition, type JobStateKind, type JobTransition } from "./job-state.ts";
 import { COLUMNS, recordOf, stateOf, type FixedFacts, type JobRow } from "./job-row.ts";
 import type { LeaseSighting } from "./lease-watch.ts";
@@ -50,6 +51,9 @@ export interface FilesNeeded {
   readonly final: boolean;
 }
 
+/** A scheduler counts these itself. */
+const OWNERS_ENDS: ReadonlySet<JobTransition["kind"]> = new Set(["complete", "fail", "stop"]);
+
 function waiting({ steps }: JobSpec): JobProgress {
   return { stage: "queue", step: 0, stepCount: steps, percent: 0 };
 }
@@ -58,6 +62,10 @@ export class SqliteRecords {
   readonly #db: DatabaseSync;
   readonly #wallClockMs: () => number;
   readonly #queue: SqliteQueue;
+  /** Of this transaction. */
+  readonly #ended: EndedJob[] = [];
+  /** Hears of jobs that ended otherwise than by their owner's `finish`. */
+  onEnded: (ended: EndedJob) => void = () => undefined;
 
   constructor(db: DatabaseSync, wallClockMs: () => number, queuedMax: number, shares: TenantShares) {
     this.#db = db;
@@ -320,10 +328,11 @@ export class SqliteRecords {
   }
 
   #remove(ids: readonly string[]): void {
-    this.#write(() => {
-      const remove = this.#db.prepare("DELETE FROM jobs WHERE id = ?");
-      for (const id of ids) remove.run(id);
-    });
+    const remove = (): void => {
+      const query = this.#db.prepare("DELETE FROM jobs WHERE id = ?");
+      for (const id of ids) query.run(id);
+    };
+    this.#write(() => this.#queue.keepAccounts(remove));
     translated(() => this.#db.exec("PRAGMA incremental_vacuum"));
   }
 
@@ -333,8 +342,10 @@ export class SqliteRecords {
       try {
         const result = work();
         this.#db.exec("COMMIT");
+        for (const ended of this.#ended.splice(0)) this.onEnded(ended);
         return result;
       } catch (thrown) {
+        this.#ended.length = 0;
         if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
         throw thrown;
       }
@@ -346,7 +357,10 @@ export class SqliteRecords {
   }
 
   #move(row: JobRow, event: JobTransition): JobRecord {
-    const state = transition(stateOf(row), event);
+    const before = stateOf(row);
+    const state = transition(before, event);
+    const ended = OWNERS_ENDS.has(event.kind) ? undefined : endedBy(before, state);
+    if (ended !== undefined) this.#ended.push(ended);
     this.#db
       .prepare("UPDATE jobs SET state = ?, state_json = ? WHERE number = ?")
       .run(state.kind, JSON.stringify(state), row.number);

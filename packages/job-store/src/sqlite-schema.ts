@@ -1,5 +1,5 @@
 // Opens the SQLite file, checks it and brings its schema up. Turns SQLite's errors into the catalogue's; no queries of jobs here.
-import { DatabaseSync } from "node:sqlite";
+import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { MoevieError, limit } from "@moevie/contracts";
 
 /** Each brings a file from the schema of its index to the next. */
@@ -85,6 +85,7 @@ export function openDatabase(path: string, bytesMax: number): DatabaseSync {
     const db = new DatabaseSync(path, { timeout: limit("storeBusyMsMax"), enableForeignKeyConstraints: true });
     try {
       prepare(db, path, bytesMax);
+      keepStatements(db);
       return db;
     } catch (thrown) {
       db.close();
@@ -123,6 +124,17 @@ function prepare(db: DatabaseSync, path: string, bytesMax: number): void {
     if (db.isTransaction) db.exec("ROLLBACK");
     throw thrown;
   }
+}
+
+/** Compiles each query once: that of a claim takes longer to compile than to run. All queries are texts of this package, so they are few. */
+function keepStatements(db: DatabaseSync): void {
+  const compile = db.prepare.bind(db);
+  const kept = new Map<string, StatementSync>();
+  db.prepare = (sql) => {
+    const statement = kept.get(sql) ?? compile(sql);
+    kept.set(sql, statement);
+    return statement;
+  };
 }
 
 /** Primary result codes (sqlite.org/rescode.html). */

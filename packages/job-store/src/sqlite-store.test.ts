@@ -187,6 +187,25 @@ describe("sqlite file", () => {
     await store.close();
   });
 
+  test("a checkpoint that a killed writer left half written stays while its lease may live and goes when the job is taken back", async () => {
+    const path = join(folder, "jobs.db");
+    const store = await openSqliteStore(path);
+    const { id } = await store.submit(SPEC);
+    const lease = await claimed(store);
+    await store.saveCheckpoint(lease, [Buffer.from("whole")]);
+    const [whole = ""] = await store.artefacts.names(id);
+    const half = `${lease.token}-99.checkpoint.part`;
+    await writeFile(await store.artefacts.place(id, half), "half");
+    await store.close();
+    // Opening tidies: this may be any process beside the writer.
+    const next = await openSqliteStore(path);
+    expect((await next.artefacts.names(id)).toSorted()).toEqual([whole, half].toSorted());
+    expect(await next.takeBack(lease.owner)).toBe(1);
+    expect(await next.artefacts.names(id)).toEqual([whole]);
+    expect(Buffer.from((await next.loadCheckpoint(id)) ?? []).toString()).toBe("whole");
+    await next.close();
+  });
+
   test("processes killed in the middle of work lose no accepted job and finish none twice", async () => {
     const path = join(folder, "jobs.db");
     const store = await openSqliteStore(path);

@@ -11,7 +11,8 @@ const ROWS_MAX = 1_048_576;
 const HEDGE_SHARE = 0.05;
 /** A supervisor has a small shard back by then. */
 const DONOR_AFTER_MS = 2000;
-const DONOR_AFTER_MS_MAX = 86_400_000;
+/** A step must still be there when a donor has loaded what it waits for. */
+const DONOR_AFTER_MS_MAX = limit("denoiseCallMsMax") / 2;
 
 export interface RouterConfig {
   readonly bundle: string;

@@ -44,10 +44,14 @@ export function expandAddresses(list: readonly string[], setting: string): reado
   throw new MoevieError("CONFIG_INVALID", `${setting} is "${list.join(",")}"; allowed: ${allowed}`);
 }
 
-/** Places of `peers` that are there now and were not `known`: as `isPeerThere` says. */
+/**
+ * Places of `peers` that are there now and were not `known`: as `isPeerThere` says. Looks a few numbers ahead
+ * of those known, at the whole row while there are none: its first ones may be away.
+ */
 export async function newPeers(peers: readonly PeerAddress[], known: ReadonlySet<number>): Promise<readonly number[]> {
-  const highest = Math.max(-1, ...known);
-  const looked = peers.flatMap(({ numbered }, at) => (numbered && !known.has(at) && at <= highest + AHEAD ? [at] : []));
+  const highest = Math.max(-1, ...[...known].filter((at) => peers[at]?.numbered === true));
+  const last = highest < 0 ? Infinity : highest + AHEAD;
+  const looked = peers.flatMap(({ numbered }, at) => (numbered && !known.has(at) && at <= last ? [at] : []));
   const there = await Promise.all(looked.map((at) => isPeerThere(peers[at]?.address ?? "")));
   return looked.filter((_, at) => there[at]);
 }

@@ -1,5 +1,5 @@
 // The edges of a service over real sockets: calls, streams, errors, cancel, health, drain signals through the pipe.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
@@ -8,6 +8,9 @@ import { GrpcPeer } from "./grpc-client.ts";
 import { implement, serveGrpc, type GrpcServer, type GrpcServerOptions, type Handlers } from "./grpc-server.ts";
 import { createLogger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
+
+/** As /proc/net/tcp has it. */
+const ESTABLISHED = "01";
 
 const folder = mkdtempSync(join(tmpdir(), "moevie-edge-"));
 let server: GrpcServer | undefined;
@@ -196,6 +199,20 @@ describe("gRPC edges", () => {
       await new Promise((resolve) => setTimeout(resolve, silenceMs));
     }
     lively.close();
+  });
+
+  it("have the kernel look after connections too: one that is being replaced has no other sign of life", async () => {
+    await serve({}, "127.0.0.1:0");
+    await denoiseAll(messages({}));
+    const port = Number(server?.address.split(":").at(-1)).toString(16).toUpperCase().padStart(4, "0");
+    const ends = readFileSync("/proc/net/tcp", "utf8")
+      .split("\n")
+      .map((line) => line.trim().split(/\s+/))
+      .filter(
+        ([, local = "", remote = "", state]) => state === ESTABLISHED && `${local} ${remote}`.includes(`:${port}`),
+      );
+    // "02:...": the timer that runs is the one of keep-alive.
+    expect(ends.map(([, , , , , timer]) => timer?.slice(0, 2))).toEqual(["02", "02"]);
   });
 
   it("let a deadline reach the handler, and the caller", async () => {

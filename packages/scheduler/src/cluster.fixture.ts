@@ -14,6 +14,7 @@ import {
   openTracing,
   serveGrpc,
   systemClock,
+  type Clock,
   type GrpcServer,
   type GrpcService,
   type Loose,
@@ -188,6 +189,7 @@ export class FakeCluster implements RouterLog {
   async schedule(
     store: JobStore,
     settings: Partial<SchedulerSettings> = {},
+    clock: Clock = systemClock,
   ): Promise<Scheduler & { stop: () => Promise<void> }> {
     const drain = new AbortController();
     const peers = {
@@ -203,6 +205,8 @@ export class FakeCluster implements RouterLog {
         owner: "a",
         jobsRunningMax: 2,
         checkpointSteps: 2,
+        // At every second step, whatever it takes: cases count the steps that are made again.
+        checkpointShareMax: Infinity,
         previewSteps: 4,
         referenceDir: "",
         leaseMs: 10_000,
@@ -213,7 +217,7 @@ export class FakeCluster implements RouterLog {
       log: await createLogger({ service: "test", level: "silent", format: "json" }),
       metrics: this.metrics,
       tracing: await openTracing({ service: "test", endpoint: "", sampleRatio: 0 }),
-      clock: systemClock,
+      clock,
       signal: drain.signal,
     });
     const stop = async (): Promise<void> => {

@@ -8,6 +8,8 @@ const FINISHED_JOBS_CEILING = 1_000_000;
 const FINISHED_DAYS_CEILING = 36_500;
 const CLIPS_GIB_CEILING = 1_000_000;
 const BACKUP_MINUTES_CEILING = 10_080;
+const CHECKPOINT_SHARE_FLOOR = 0.0001;
+const CHECKPOINT_SHARE = 0.01;
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
 
@@ -19,7 +21,8 @@ const SETTINGS = {
   MOEVIE_DECODER: { kind: "address" },
   MOEVIE_SCHEDULER_NAME: { kind: "string", default: "" },
   MOEVIE_JOBS_RUNNING_MAX: { kind: "int", min: 1, max: JOBS_RUNNING_CEILING, default: limit("jobsRunningMax") },
-  MOEVIE_CHECKPOINT_STEPS: { kind: "int", min: 1, max: limit("stepsMax"), default: 5 },
+  MOEVIE_CHECKPOINT_STEPS: { kind: "int", min: 1, max: limit("stepsMax"), default: 1 },
+  MOEVIE_CHECKPOINT_SHARE: { kind: "float", min: CHECKPOINT_SHARE_FLOOR, max: 1, default: CHECKPOINT_SHARE },
   MOEVIE_REFERENCE_DIR: { kind: "path", default: "" },
   MOEVIE_PREVIEW_STEPS: { kind: "int", min: 0, max: limit("stepsMax"), default: 4 },
   MOEVIE_FINISHED_JOBS_MAX: { kind: "int", min: 1, max: FINISHED_JOBS_CEILING, default: limit("finishedJobsMax") },

@@ -1,6 +1,6 @@
 // One evaluation on a Denoise stream: its deadline runs on the scheduler's clock and ends with it.
 import { describe, expect, it } from "vitest";
-import { MoevieError } from "@moevie/contracts";
+import { MoevieError, limit } from "@moevie/contracts";
 import type { Clock } from "@moevie/runtime";
 import { DenoiseLanes, type DenoiseLane } from "./denoise-stream.ts";
 import type { Context } from "./encode.ts";
@@ -23,9 +23,10 @@ const CONTEXT: Context = { hash: "h", shape: [1, 1], rows: Buffer.alloc(4) };
 
 /** A clock whose pauses end when the test says so. */
 class HeldClock {
+  nowMs = 0;
   readonly #pauses = new Set<{ readonly ms: number; readonly end: () => void }>();
   readonly clock: Clock = {
-    monotonicMs: () => 0,
+    monotonicMs: () => this.nowMs,
     wallMs: () => 0,
     pause: (ms, signal) =>
       new Promise((resolve, reject) => {
@@ -47,10 +48,11 @@ class HeldClock {
   }
 }
 
-/** A lane whose router answers the latent itself, or never. */
-function laneOf(clock: Clock, isAwake: boolean): DenoiseLane {
+/** A lane whose router answers the latent itself, or never; `onStream` hears of each stream's beginning and end. */
+function laneOf(clock: Clock, isAwake: boolean, onStream: (what: string) => void = () => undefined): DenoiseLane {
   const router = {
     open: () => {
+      onStream("opened");
       const { promise: cancelled, reject } = Promise.withResolvers<never>();
       cancelled.catch(() => undefined);
       let parts = 0;
@@ -62,7 +64,7 @@ function laneOf(clock: Clock, isAwake: boolean): DenoiseLane {
             parts++ % 2 === 0 ? { head: { velocity: HEAD.latent } } : { chunk: Buffer.from(LATENT.slice().buffer) },
           );
         },
-        end: () => undefined,
+        end: () => onStream("ended"),
         cancel: () => reject(new MoevieError("CANCELLED", "The call was cancelled.")),
       };
     },
@@ -101,5 +103,15 @@ describe("an evaluation", () => {
     stop.abort(new MoevieError("LEASE_LOST", "Another scheduler owns the job now."));
     await expect(evaluation).rejects.toMatchObject({ reason: "LEASE_LOST" });
     expect(held.waiting).toEqual([]);
+  });
+
+  it("goes on a new stream when the old one has been open for long, and the old one is ended", async () => {
+    const held = new HeldClock();
+    const streams: string[] = [];
+    const { conditional } = laneOf(held.clock, true, (what) => streams.push(what));
+    for (held.nowMs = 0; held.nowMs <= 3 * limit("silenceMsMax"); held.nowMs += limit("silenceMsMax") / 2)
+      await conditional.evaluate(HEAD, LATENT, CONTEXT, signal);
+    conditional.close();
+    expect(streams).toEqual(["opened", "ended", "opened", "ended", "opened", "ended"]);
   });
 });

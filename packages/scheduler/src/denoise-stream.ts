@@ -1,6 +1,6 @@
 // The Denoise streams of one job, one a branch and lane: evaluation after evaluation on the same stream, so that each stays with one
 // router and pays for a call once. Several routers share the streams of a job between them. A stream that failed is left; the next
-// evaluation opens another. Never retries.
+// evaluation opens another, as it does when the stream is old. Never retries.
 import { MoevieError, limit, type DenoiseHead, type DenoiseRequest, type DenoiseResponse } from "@moevie/contracts";
 import type { BidiCall, Clock, GrpcPeer, Loose } from "@moevie/runtime";
 import type { Context } from "./encode.ts";
@@ -42,6 +42,8 @@ class DenoiseStream {
   readonly #traceparent: string;
   readonly #clock: Clock;
   #call: Call | undefined;
+  /** By the clock, when the call was opened. */
+  #openedMs = 0;
 
   constructor(router: Router, traceparent: string, clock: Clock) {
     this.#router = router;
@@ -55,7 +57,7 @@ class DenoiseStream {
    */
   async evaluate(head: Evaluation, latent: Float32Array, context: Context, signal: AbortSignal): Promise<Float32Array> {
     signal.throwIfAborted();
-    const call = (this.#call ??= this.#open());
+    const call = this.#current();
     const onStop = (): void => call.cancel();
     signal.addEventListener("abort", onStop, { once: true });
     // Ends with the evaluation: a timer that outlived it would hold the call, and there are thousands within one deadline.
@@ -86,7 +88,14 @@ class DenoiseStream {
     this.#call = undefined;
   }
 
+  /** The stream, or another one when it is old: one whose connection was replaced shows no longer that its router is gone. */
+  #current(): Call {
+    if (this.#clock.monotonicMs() - this.#openedMs > limit("silenceMsMax")) this.close();
+    return (this.#call ??= this.#open());
+  }
+
   #open(): Call {
+    this.#openedMs = this.#clock.monotonicMs();
     return this.#router.open("Denoise", { timeoutMs: limit("denoiseStreamMsMax"), traceparent: this.#traceparent });
   }
 }

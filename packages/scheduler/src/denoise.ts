@@ -8,13 +8,13 @@ import {
   noiseSchedule,
   type LatentWindow,
   type NoiseSchedule,
-  type Sampler,
 } from "@moevie/diffusion";
-import { decodeCheckpoint, encodeCheckpoint, jobFingerprint } from "./checkpoint.ts";
+import { decodeCheckpoint, jobFingerprint } from "./checkpoint.ts";
 import { denoiseStep } from "./denoise-step.ts";
 import { DenoiseLanes } from "./denoise-stream.ts";
 import type { BranchContexts } from "./encode.ts";
 import type { JobRun } from "./job-run.ts";
+import { JobCheckpoints, type Position } from "./job-checkpoints.ts";
 import { denoiseProgress } from "./job-progress.ts";
 import { gridOf } from "./model-facts.ts";
 import { previewPng } from "./preview.ts";
@@ -22,12 +22,10 @@ import { inSlices } from "./slices.ts";
 import { startLatent, type LatentShape } from "./start-latent.ts";
 import { StepRecord } from "./step-record.ts";
 
-/** A job between two steps. */
-interface Position {
-  /** Steps done. */
-  step: number;
+export interface Denoised {
   readonly latent: Float32Array;
-  readonly sampler: Sampler;
+  /** Keeps the latent as a checkpoint where the last one is of an earlier step. */
+  readonly keep: () => Promise<void>;
 }
 
 /** The finished latent. `saved` is the store's checkpoint, if any. */
@@ -37,8 +35,8 @@ export async function denoise(
   shape: LatentShape,
   saved: Uint8Array | null,
   traceparent: string,
-): Promise<Float32Array> {
-  const { spec, model, held, settings } = run;
+): Promise<Denoised> {
+  const { spec, model, held } = run;
   const schedule = noiseSchedule({
     steps: spec.steps,
     shift: spec.shift ?? model.schedule.shift,
@@ -49,30 +47,25 @@ export async function denoise(
   const position = await resume(run, shape, schedule, spec.saveLatents === undefined ? saved : null);
   const record = await StepRecord.begin(run, shape);
   const firstStep = position.step;
-  let checkpointedStep = firstStep;
+  const checkpoints = new JobCheckpoints(run, shape, position);
   let written = Promise.resolve();
   const startMs = performance.now();
   const windows = latentWindows(shape[1], model.windows);
   const laneCount = Math.min(windows.length, limit("windowsInFlightMax"));
   const lanes = new DenoiseLanes(run.peers.router, run.traceparent, run.clock, laneCount);
-  const saving = (): (() => Promise<void>) => {
-    const checkpoint = checkpointOf(run, shape, position);
-    checkpointedStep = position.step;
-    return async () => {
-      if (await held.checkpoint(checkpoint)) run.metrics.add("moevie_job_checkpoints_total");
-    };
-  };
   try {
     while (position.step < spec.steps) {
       held.signal.throwIfAborted();
-      const preview = await advance(run, { contexts, lanes, windows, shape, schedule, position, record, traceparent });
+      const work = { contexts, lanes, windows, shape, schedule, position, record, traceparent };
+      const { preview, seconds } = await advance(run, work);
       const stepSeconds = (performance.now() - startMs) / 1000 / (position.step - firstStep);
       const progress = denoiseProgress(run, position.step, stepSeconds);
       const { timings } = run.stages;
-      const due = position.step - checkpointedStep >= settings.checkpointSteps || position.step === spec.steps;
-      const save = due ? saving() : undefined;
+      // No step follows the last one: what the sampler remembers is not needed any more.
+      if (position.step === spec.steps) position.sampler = createSampler(samplerOf(spec.sampler), schedule);
       // In order, while the next step computes; what goes wrong with a write stops the job by its signal.
       await written;
+      const save = checkpoints.stepped(seconds);
       written = (async () => {
         await held.progress(progress, timings);
         if (preview !== undefined) await held.preview(preview);
@@ -85,12 +78,12 @@ export async function denoise(
     await record.discard();
     await written;
     // Between two steps the position is whole: a service that drains hands it on.
-    if (held.stopReason?.reason === "DRAINING" && position.step > checkpointedStep) await saving()();
+    if (held.stopReason?.reason === "DRAINING") await checkpoints.keep();
     throw thrown;
   } finally {
     lanes.close();
   }
-  return position.latent;
+  return { latent: position.latent, keep: () => checkpoints.keep() };
 }
 
 interface StepWork {
@@ -104,11 +97,18 @@ interface StepWork {
   readonly traceparent: string;
 }
 
-/** One step; answers a preview when one is due. */
-async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefined> {
+interface Advanced {
+  /** When one is due. */
+  readonly preview: Uint8Array | undefined;
+  /** What the step took. */
+  readonly seconds: number;
+}
+
+/** One step. */
+async function advance(run: JobRun, work: StepWork): Promise<Advanced> {
   const { position, schedule, shape, contexts, lanes, windows } = work;
   const { step, latent } = position;
-  const startMs = performance.now();
+  const startMs = run.clock.monotonicMs();
   const options = { traceparent: work.traceparent, attributes: { "moevie.step": step } };
   const velocity = await run.tracing.span("denoise-step", options, ({ traceparent }) =>
     denoiseStep(run, { latent, shape, windows, timestep: schedule.timesteps[step] ?? 0, contexts, lanes, traceparent }),
@@ -122,9 +122,10 @@ async function advance(run: JobRun, work: StepWork): Promise<Uint8Array | undefi
   await inSlices(latent.length, (start, end) => position.sampler.step(step, latent, velocity, start, end));
   position.step = step + 1;
   await work.record.add(velocity, latent);
-  run.metrics.observe("moevie_denoise_step_duration_seconds", {}, (performance.now() - startMs) / 1000);
+  const seconds = (run.clock.monotonicMs() - startMs) / 1000;
+  run.metrics.observe("moevie_denoise_step_duration_seconds", {}, seconds);
   run.metrics.add("moevie_denoise_steps_total");
-  return preview;
+  return { preview, seconds };
 }
 
 /** Where the job goes on: at its checkpoint if that is of exactly this job, else at the noise. */
@@ -152,10 +153,4 @@ function samplerOf(name: string): (typeof SAMPLERS)[number] {
   const found = SAMPLERS.find((known) => known === name);
   if (found !== undefined) return found;
   throw new MoevieError("UNSUPPORTED", `The sampler is "${name}"; this build has ${SAMPLERS.join(", ")}.`);
-}
-
-/** The position as it is now, whatever later steps do to its latent. */
-function checkpointOf(run: JobRun, shape: LatentShape, { step, latent, sampler }: Position): readonly Uint8Array[] {
-  const fingerprint = jobFingerprint(run.spec, run.model.digest, shape);
-  return encodeCheckpoint({ fingerprint, step, latent: latent.slice(), sampler: sampler.state() });
 }

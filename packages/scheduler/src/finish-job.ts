@@ -1,6 +1,6 @@
 // Step finish-job: the fenced end of a job, whatever the end is. Nothing is visible before, nothing is written after.
 import { asMoevieError, type MoevieError } from "@moevie/contracts";
-import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
+import { countEnd, type JobOutcome, type JobStore, type Lease } from "@moevie/job-store";
 import type { Clock, Logger, Metrics } from "@moevie/runtime";
 import { credentials } from "./credentials.ts";
 import { discard, type DecodedClip } from "./decode.ts";
@@ -69,7 +69,7 @@ export async function finishJob(conclusion: Conclusion): Promise<void> {
     return;
   }
   const reason = outcome.kind === "failed" ? outcome.error.reason : "";
-  metrics.add("moevie_jobs_finished_total", { outcome: outcome.kind, reason });
+  countEnd(metrics, { from: "running", outcome: outcome.kind, reason });
   const seconds = (clock.monotonicMs() - conclusion.startMs) / 1000;
   metrics.observe("moevie_job_duration_seconds", { outcome: outcome.kind }, seconds);
   if (outcome.kind === "completed") {

@@ -1,5 +1,6 @@
 // A lease while its job runs: renews it, hears cancel requests and loss, and is the only way a running job writes to the store.
-import { MoevieError, asMoevieError } from "@moevie/contracts";
+import { once } from "node:events";
+import { MoevieError, asMoevieError, limit } from "@moevie/contracts";
 import {
   DEADLINE_PASSED,
   type JobProgress,
@@ -12,6 +13,8 @@ import type { Clock, Logger } from "@moevie/runtime";
 
 /** One pause at most: timers take no more than 2^31 - 1 ms. */
 const TIMER_MS_MAX = 86_400_000;
+/** A service that drains waits for a checkpoint as long; one may be under way, and one more comes after it. */
+const DRAIN_WAIT_MS = limit("drainMsMax") / 4;
 
 export interface HeldLeaseOptions {
   readonly store: JobStore;
@@ -59,15 +62,28 @@ export class HeldLease {
     await this.#heard(() => this.#store.appendEvent(this.lease, { previewPng }));
   }
 
-  /** False when the store could not take it. */
-  checkpoint(parts: readonly Uint8Array[]): Promise<boolean> {
-    return this.#heard(() => this.#store.saveCheckpoint(this.lease, parts));
+  /** False when the store could not take it, or the job must stop before it has: what comes of the write then is the store's matter. */
+  async checkpoint(parts: readonly Uint8Array[]): Promise<boolean> {
+    const over = new AbortController();
+    const write = this.#heard(() => this.#store.saveCheckpoint(this.lease, parts));
+    try {
+      return await Promise.race([write, this.#mustStop(over.signal).then(() => false)]);
+    } finally {
+      over.abort();
+    }
   }
 
   /** Ends the renewals. */
   async end(): Promise<void> {
     this.#ended.abort();
     await this.#renewing;
+  }
+
+  /** Resolves when nobody waits for a write any longer: a place of checkpoints may answer minutes later, or never. Rejects when it is `over`. */
+  async #mustStop(over: AbortSignal): Promise<void> {
+    if (!this.signal.aborted) await once(this.signal, "abort", { signal: over });
+    if (this.#abort.signal.aborted) return;
+    await Promise.race([this.#clock.pause(DRAIN_WAIT_MS, over), once(this.#abort.signal, "abort", { signal: over })]);
   }
 
   /** Counted on this process's monotonic clock from the claim on. */

@@ -1,6 +1,7 @@
 // What the steps of one running job share. Data only.
 import type { JobSpec } from "@moevie/job-store";
 import type { Clock, GrpcPeer, Logger, Metrics, Tracing } from "@moevie/runtime";
+import type { StorePace } from "./checkpoint-spacing.ts";
 import type { HeldLease } from "./held-lease.ts";
 import type { ModelFacts } from "./model-facts.ts";
 import type { RetryOptions, RetryPolicy } from "./retry.ts";
@@ -16,8 +17,10 @@ export interface SchedulerSettings {
   /** Names this scheduler in leases; the same after a restart. */
   readonly owner: string;
   readonly jobsRunningMax: number;
-  /** Steps between two checkpoints. */
+  /** Steps between two checkpoints at least. */
   readonly checkpointSteps: number;
+  /** Checkpoints take this share of the steps' time at most; Infinity: whatever they take. */
+  readonly checkpointShareMax: number;
   /** Steps between two previews; 0: none. */
   readonly previewSteps: number;
   /** Folder of tensors that requests may name; empty: they may not. */
@@ -40,6 +43,8 @@ export interface JobRun {
   readonly settings: SchedulerSettings;
   readonly stages: StageClock;
   readonly pace: DecodePace;
+  /** How long checkpoints took lately; shared by all jobs of the process. */
+  readonly storePace: StorePace;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly tracing: Tracing;

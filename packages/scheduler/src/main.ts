@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { BundleError, openBundle } from "@moevie/bundle";
 import { MoevieError, limit } from "@moevie/contracts";
-import { openJobStore } from "@moevie/job-store";
+import { countEnd, openJobStore } from "@moevie/job-store";
 import { GrpcPeer, runService, systemClock } from "@moevie/runtime";
 import { readSchedulerConfig, retentionOf } from "./config.ts";
 import { modelFacts } from "./model-facts.ts";
@@ -20,6 +20,7 @@ runService({
     const store = await openJobStore(config, {
       retention: retentionOf(config),
       backupMs: config.MOEVIE_BACKUP_MINUTES * 60_000,
+      onEnded: (ended) => countEnd(metrics, ended),
       onNotice: (line) => log.warn(line),
     });
     const peers = {
@@ -33,6 +34,7 @@ runService({
       owner: config.MOEVIE_SCHEDULER_NAME || randomUUID(),
       jobsRunningMax: config.MOEVIE_JOBS_RUNNING_MAX,
       checkpointSteps: config.MOEVIE_CHECKPOINT_STEPS,
+      checkpointShareMax: config.MOEVIE_CHECKPOINT_SHARE,
       previewSteps: config.MOEVIE_PREVIEW_STEPS,
       referenceDir: config.MOEVIE_REFERENCE_DIR,
       leaseMs: limit("leaseMs"),

@@ -2,6 +2,7 @@
 import { MoevieError, asMoevieError } from "@moevie/contracts";
 import type { JobOutcome, JobStore, Lease } from "@moevie/job-store";
 import { traceIdOf, type Clock, type Logger, type Metrics, type Tracing } from "@moevie/runtime";
+import type { StorePace } from "./checkpoint-spacing.ts";
 import { decode } from "./decode.ts";
 import { denoise } from "./denoise.ts";
 import { encode } from "./encode.ts";
@@ -23,6 +24,7 @@ export interface RunParts {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly pace: DecodePace;
+  readonly storePace: StorePace;
   readonly clock: Clock;
   readonly signal: AbortSignal;
 }
@@ -65,15 +67,22 @@ async function makeClip(run: JobRun, store: JobStore): Promise<JobOutcome> {
   await held.progress(encodeProgress(run), stages.timings);
   const contexts = await stages.time("encode", (traceparent) => encode(run, traceparent));
   const saved = await loadCheckpoint(run, store);
-  const latent = await stages.time("denoise", (traceparent) => denoise(run, contexts, shape, saved, traceparent));
+  const denoised = await stages.time("denoise", (traceparent) => denoise(run, contexts, shape, saved, traceparent));
   // A decoder that goes away, or a store that does while it takes the clip: the clip is made again, in a file begun again.
-  return await retryPure(
-    async () => {
-      const clip = await stages.time("decode", (traceparent) => decode(run, store, latent, shape, traceparent));
-      return await stages.time("commit", () => commitClip(run, clip));
-    },
-    retriesOf(run, "decoder"),
-  );
+  try {
+    return await retryPure(
+      async () => {
+        const clip = await stages.time("decode", (traceparent) =>
+          decode(run, store, denoised.latent, shape, traceparent),
+        );
+        return await stages.time("commit", () => commitClip(run, clip));
+      },
+      retriesOf(run, "decoder"),
+    );
+  } catch (thrown) {
+    if (held.stopReason?.reason === "DRAINING") await denoised.keep();
+    throw thrown;
+  }
 }
 
 /** A store that is busy is asked again: the job must not begin anew for that, only for a checkpoint that is damaged. */

@@ -1,6 +1,7 @@
 // The scheduler's life: claims jobs and runs several side by side until it drains. It answers no calls but health.
-import type { JobStore } from "@moevie/job-store";
+import { declareEnds, type JobStore } from "@moevie/job-store";
 import type { Clock, Logger, Metrics, Tracing } from "@moevie/runtime";
+import { StorePace } from "./checkpoint-spacing.ts";
 import type { DecodePace, Peers, SchedulerSettings } from "./job-run.ts";
 import { leaseJobs } from "./lease-job.ts";
 import type { ModelFacts } from "./model-facts.ts";
@@ -28,6 +29,7 @@ export function startScheduler(parts: SchedulerParts): Scheduler {
   const { store, settings, signal, log, metrics, clock } = parts;
   declareMetrics(metrics);
   const pace: DecodePace = { secondsPerFrame: undefined };
+  const storePace = new StorePace();
   const onTurn = async (): Promise<void> => {
     for (const [state, jobs] of Object.entries(await store.counts()))
       metrics.set("moevie_jobs_in_state", { state }, jobs);
@@ -40,20 +42,18 @@ export function startScheduler(parts: SchedulerParts): Scheduler {
       log,
       clock,
       onTurn,
-      run: (lease) => runJob({ ...parts, pace }, lease),
+      run: (lease) => runJob({ ...parts, pace, storePace }, lease),
     }),
   };
 }
 
 /** Series that boards divide by must exist before their first event. */
 function declareMetrics(metrics: Metrics): void {
-  const outcomes = ["completed", "failed", "cancelled"];
-  metrics.declare(
-    "moevie_jobs_finished_total",
-    outcomes.map((outcome) => ({ outcome, reason: "" })),
-  );
+  declareEnds(metrics);
   metrics.declare("moevie_denoise_steps_total");
   metrics.declare("moevie_job_checkpoints_total");
+  metrics.declare("moevie_job_checkpoint_bytes_total");
+  metrics.declare("moevie_job_checkpoint_seconds_total");
   metrics.declare("moevie_job_redeliveries_total");
   metrics.declare("moevie_frames_generated_total");
   metrics.declare("moevie_video_seconds_generated_total");

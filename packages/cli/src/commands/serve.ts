@@ -8,6 +8,7 @@ import { InterruptedError, UsageError } from "../failure.ts";
 import { checkHost, checkPortFree, hostPort } from "../listen-address.ts";
 import { ProgressView } from "../progress-view.ts";
 import type { ClusterEvent } from "../supervisor/cluster.ts";
+import { lockData } from "../supervisor/data-lock.ts";
 import { startEmbeddedCluster, type EmbeddedCluster } from "../supervisor/embedded-cluster.ts";
 import { parseWholeNumber } from "../video-flags.ts";
 import { SHARD_COUNT } from "../shard-count.ts";
@@ -123,8 +124,17 @@ export async function serve(
   _args: readonly string[],
   flags: RawFlags,
 ): Promise<CommandResult> {
-  const { config, clock, output, interruption } = context;
   const request = await parseServe(context, flags);
+  const unlock = request.dataDir === undefined ? () => undefined : lockData(request.dataDir);
+  try {
+    return await serveUntilStopped(context, request);
+  } finally {
+    unlock();
+  }
+}
+
+async function serveUntilStopped(context: CommandContext, request: ServeRequest): Promise<never> {
+  const { config, clock, output, interruption } = context;
   const view = new ProgressView(output, context.json);
   const startMs = clock.nowMs();
   const cluster = await startEmbeddedCluster({

@@ -6,7 +6,10 @@ import { CommandError, UsageError } from "../failure.ts";
 import { lastWords, runNode } from "../run-child.ts";
 import { parseWholeNumber } from "../video-flags.ts";
 
+const STORES = ["sqlite", "nats"];
+
 interface Report {
+  readonly store: string;
   readonly schedules: number;
   readonly jobs: number;
   readonly troubles: number;
@@ -26,16 +29,19 @@ export async function sim(context: CommandContext, _args: readonly string[], fla
   const schedules = parseWholeNumber(flags, "schedules", "--schedules", { min: 1, max: 10_000_000, default: 2000 });
   const seed = parseWholeNumber(flags, "seed", "--seed", { min: 1, max: 2 ** 31 - 1, default: 1 });
   const fault = textFlag(flags, "fault") ?? "";
+  const store = textFlag(flags, "store") ?? "";
+  if (store !== "" && !STORES.includes(store))
+    throw new UsageError([{ flag: "--store", value: store, allowed: STORES.join(", ") }]);
   const program = join(context.config.root, "tests", "sim", "main.ts");
   if (!existsSync(program)) throw new CommandError(`${program} is missing: sim runs from the repository`);
-  const told: { report?: Report; known?: readonly string[] } = {};
-  const { exitCode, stderr } = await runNode(context, [program, `${schedules}`, `${seed}`, fault], {
+  const told: { reports: Report[]; known?: readonly string[] } = { reports: [] };
+  const { exitCode, stderr } = await runNode(context, [program, store, `${schedules}`, `${seed}`, fault], {
     capture: true,
     interruption: context.interruption,
     onLine(text) {
       const line = JSON.parse(text) as Told;
       if ("line" in line) context.output.note(line.line);
-      else if ("report" in line) told.report = line.report;
+      else if ("report" in line) told.reports.push(line.report);
       else told.known = line.known;
     },
   });
@@ -43,18 +49,19 @@ export async function sim(context: CommandContext, _args: readonly string[], fla
     throw new UsageError([
       { flag: "--fault", value: fault, allowed: told.known.map((name) => `"${name}"`).join(", ") },
     ]);
-  const { report } = told;
-  if (report === undefined) throw new CommandError(`sim ended with ${exitCode}: ${lastWords(stderr)}`);
-  return { json: { ...report }, failed: report.broken !== undefined, lines: linesOf(report, fault) };
+  const { reports } = told;
+  if (reports.length === 0) throw new CommandError(`sim ended with ${exitCode}: ${lastWords(stderr)}`);
+  const failed = reports.some(({ broken }) => broken !== undefined);
+  return { json: { reports }, failed, lines: reports.flatMap((report) => linesOf(report, fault)) };
 }
 
 function linesOf(
-  { schedules, jobs, troubles, virtualSeconds, perSecond, broken, violations = [] }: Report,
+  { store, schedules, jobs, troubles, virtualSeconds, perSecond, broken, violations = [] }: Report,
   fault: string,
 ): string[] {
-  const again = `moevie sim --seed ${broken} --schedules 1${fault === "" ? "" : ` --fault "${fault}"`}`;
+  const again = `moevie sim --store ${store} --seed ${broken} --schedules 1${fault === "" ? "" : ` --fault "${fault}"`}`;
   return [
-    `${schedules} schedules, ${jobs} jobs, ${troubles} troubles, ${Math.round(virtualSeconds)} virtual seconds, ${perSecond.toFixed(1)} schedules a second`,
+    `${store}: ${schedules} schedules, ${jobs} jobs, ${troubles} troubles, ${Math.round(virtualSeconds)} virtual seconds, ${perSecond.toFixed(1)} schedules a second`,
     ...(broken === undefined
       ? ["every promise was kept"]
       : [...violations.map((what) => `broken: ${what}`), `again: ${again}`]),

@@ -12,9 +12,13 @@ interface Report {
   readonly isSound: boolean;
   readonly clips: number;
   readonly wrong: readonly string[];
+  readonly swept: readonly string[];
   readonly jobs: { readonly asked: number; readonly stored: number };
-  readonly calmMsPerClip: number;
-  readonly addedMsPerFault: number;
+  readonly calmMs: number;
+  /** By kind of fault. */
+  readonly costs: Readonly<
+    Record<string, { readonly count: number; readonly medianMs: number; readonly worstMs: number }>
+  >;
 }
 
 export async function soak(context: CommandContext, _args: readonly string[], flags: RawFlags): Promise<CommandResult> {
@@ -41,8 +45,11 @@ export async function soak(context: CommandContext, _args: readonly string[], fl
     lines: [
       ...report.wrong.map((wrong) => `wrong: ${wrong}`),
       `${report.clips} clips among ${kills} faults, seed ${seed}, jobs in ${store}: ${report.isSound ? "all sound" : "NOT sound"}`,
-      `${report.jobs.asked} jobs asked for, ${report.jobs.stored} in the store, ${report.wrong.length} clips wrong`,
-      `${Math.round(report.calmMsPerClip)} ms a clip when calm, ${Math.round(report.addedMsPerFault)} ms more for each fault`,
+      `${report.jobs.asked} jobs asked for, ${report.jobs.stored} in the store, ${report.wrong.length} things wrong, ${report.swept.length} files left to a sweep`,
+      `${report.calmMs} ms a clip when calm; what a fault added, median and worst:`,
+      ...Object.entries(report.costs).map(
+        ([kind, { count, medianMs, worstMs }]) => `  ${kind.padEnd(24)} ${count} times  ${medianMs} ms  ${worstMs} ms`,
+      ),
     ],
   };
 }

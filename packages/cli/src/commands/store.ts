@@ -4,6 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, UsageError } from "../failure.ts";
 import { lastWords, runNode } from "../run-child.ts";
+import { lockData } from "../supervisor/data-lock.ts";
 
 interface StoreCheck {
   readonly database: string;
@@ -58,7 +59,8 @@ export async function recoverJobStore(
       failed: true,
       lines: [...checkLines(check), "nothing was changed: --yes puts the newest sound copy in its place"],
     };
-  const { recovery } = await ask(context, "recover", data);
+  const unlock = lockData(data);
+  const { recovery } = await ask(context, "recover", data).finally(unlock);
   if (recovery === undefined) throw new CommandError("the job store's program gave no answer");
   return { json: { ...recovery }, lines: recoveryLines(recovery) };
 }

@@ -49,7 +49,11 @@ const PATH = "file:/sim?vfs=memdb";
 const spare: Database[] = [];
 
 function opened(): Database {
-  return spare.pop() ?? openDatabase(PATH, BYTES_MAX);
+  const db = spare.pop();
+  if (db === undefined) return openDatabase(PATH, BYTES_MAX);
+  // As opening does: the others see that somebody wrote.
+  db.exec(`PRAGMA user_version = ${Number(db.prepare("PRAGMA user_version").get()?.["user_version"])}`);
+  return db;
 }
 
 export class SimMachine {

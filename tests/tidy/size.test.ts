@@ -10,14 +10,14 @@ import { ROOT, packageOf, packageSources, productionSources, withoutComments } f
  */
 const LINES_MAX: Readonly<Record<string, number>> = {
   bundle: 900,
-  cli: 3400,
+  cli: 3450,
   client: 400,
   contracts: 900,
   controller: 1350,
   decoder: 1600,
   diffusion: 700,
   "expert-shard": 1000,
-  fabric: 3250,
+  fabric: 3300,
   gateway: 950,
   importer: 2600,
   "job-store": 4300,
@@ -28,7 +28,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   tensor: 400,
   "text-encoder": 300,
 };
-const LINES_OF_PRODUCT_MAX = 27_400;
+const LINES_OF_PRODUCT_MAX = 27_550;
 
 /** Lines that are neither blank nor comment. */
 const codeLines = (text: string): number =>

@@ -167,8 +167,11 @@ function planned(loads: readonly (readonly number[])[], { shards, epoch }: Route
 
 /** How even the rows of the heat map make shards and slots, now and as planned. */
 function balanceLine({ before = 0, equal, slotsBefore = 0, slots }: PlanBalance): string {
-  const way = (now: number, then: number): string => `${now.toFixed(4)} (${then.toFixed(4)} with the plan)`;
-  return `balancedness over shards ${way(before, equal)}, over slots ${way(slotsBefore, slots)}`;
+  return `balancedness over shards ${nowAndThen(before, equal)}, over slots ${nowAndThen(slotsBefore, slots)}`;
+}
+
+function nowAndThen(now: number, planned: number): string {
+  return `${now.toFixed(4)} (${planned.toFixed(4)} with the plan)`;
 }
 
 /**

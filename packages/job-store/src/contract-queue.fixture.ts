@@ -76,6 +76,11 @@ export function turnCases(start: Start, again: Again): void {
     }
     expect(done).toEqual(ids);
   });
+  chargeCases(start);
+}
+
+/** What is counted as whose. */
+function chargeCases(start: Start): void {
   test("a request id is its tenant's own", async () => {
     const { store } = await start();
     const asked = { requestId: "r", requestDigest: "body" };

@@ -100,6 +100,12 @@ const ROWS = [
         [q("max by (service) (moevie_expert_imbalance_ratio)", "{{service}}")],
       ],
       [
+        "Balancedness",
+        "short",
+        "Mean over largest load under the loads of late, as the controller that leads sees it: over shards and over slots, of the placement and of its last plan; 1 is even.",
+        [q("max by (of, over) (moevie_controller_balancedness_ratio)", "{{of}}, over {{over}}")],
+      ],
+      [
         "Rows sent again",
         "ops",
         "Exchanges repeated on another holder.",
@@ -131,7 +137,7 @@ const ROWS = [
       [
         "Parts of an exchange",
         "percentunit",
-        "Share of a second in each part, summed over exchanges: on the wire both ways, queued at the shard, computing there.",
+        "Share of a second in each part, summed over exchanges: waiting for credit, rows on their way up, queued at the shard, computing there, on their way down.",
         [q("sum by (part) (rate(moevie_exchange_seconds_total[$__rate_interval]))", "{{part}}")],
       ],
       [

@@ -26,6 +26,8 @@ export interface ClusterOptions {
   readonly numbered?: boolean;
   /** Folder for the rows of processes on one host, or none; the default when not given. */
   readonly segmentFolder?: string;
+  /** Routers from this one on have no such folder: their rows go by the socket. */
+  readonly routersWithoutSegment?: number;
   /** Routers over the same shards; one when not given. */
   readonly routers?: number;
   /** What single shards are told beside the rest, by their number. */
@@ -39,7 +41,7 @@ export interface Evaluation {
   readonly totalUs: number;
 }
 
-const READY_MS_MAX = 60_000;
+const READY_MS_MAX = 120_000;
 /** One stream of evaluations, with whatever they wait for. */
 const STREAM_MS_MAX = 120_000;
 
@@ -74,14 +76,21 @@ export class DenoiseCluster {
     };
     const names = Array.from({ length: options.routers ?? 1 }, (_, at) => routerName(at));
     const listens = names.map((name) => `unix:${join(this.#folder, `${name}.sock`)}`);
-    this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, settings));
+    const bare = { ...settings, MOEVIE_SEGMENT_DIR: "none" };
+    const bareFrom = options.routersWithoutSegment ?? names.length;
+    this.#routers = names.map((name, at) => this.#spawn("router", name, listens[at]!, at < bareFrom ? settings : bare));
     this.#peers = listens.map((listen) => new GrpcPeer("moevie.v1.DenoiseService", listen));
   }
 
   /** Starts the processes and waits until the router is ready. */
   static async start(options: ClusterOptions): Promise<DenoiseCluster> {
     const cluster = new DenoiseCluster(options);
-    for (const peer of cluster.#peers) await peer.waitReady({ timeoutMs: READY_MS_MAX });
+    try {
+      for (const peer of cluster.#peers) await peer.waitReady({ timeoutMs: READY_MS_MAX });
+    } catch (thrown) {
+      await cluster.close();
+      throw thrown;
+    }
     return cluster;
   }
 
@@ -191,7 +200,14 @@ export class DenoiseCluster {
 
   /** The metrics page of a process; the first router's when none is named. */
   metrics(name = "router"): Promise<string> {
-    return httpText({ address: `unix:${join(this.#folder, `${name}.http.sock`)}`, setting: name, path: "/metrics" });
+    return this.#page(name, "/metrics");
+  }
+
+  /** Rows by layer and expert since a router's start, and what it knows shards to hold. */
+  async experts(
+    name = "router",
+  ): Promise<{ rows: number[][]; shards: { slots: [layer: number, expert: number][] }[] }> {
+    return JSON.parse(await this.#page(name, "/experts"));
   }
 
   async close(): Promise<void> {
@@ -204,6 +220,10 @@ export class DenoiseCluster {
     for (const child of children) child.kill("SIGKILL");
     await Promise.all(ended);
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #page(name: string, path: string): Promise<string> {
+    return httpText({ address: `unix:${join(this.#folder, `${name}.http.sock`)}`, setting: name, path });
   }
 
   #shardAddresses(): string {

@@ -2,7 +2,6 @@
 // the same again, and the same when a shard is killed. Real processes, f32.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openBundle } from "@moevie/bundle";
@@ -10,6 +9,7 @@ import type { Bundle } from "@moevie/bundle";
 import { importStarter } from "@moevie/importer";
 import { placementOf, planPlacement } from "@moevie/placement";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { freePorts } from "../support/free-port.ts";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { ClusterOptions } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
@@ -85,15 +85,6 @@ async function withCluster(
   } finally {
     await cluster.close();
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const port = await new Promise<number>((resolve) => {
-    server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port));
-  });
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 const all = [0, 1, 2, 3, 4, 5, 6, 7];
@@ -185,7 +176,7 @@ test.each(["f32", "bf16"] as const)("TCP, Unix sockets and segments give the sam
   for (const [path, transport] of [
     ["segment", {}],
     ["unix", { segmentFolder: "none" }],
-    ["tcp", { firstPort: await freePort() }],
+    ["tcp", { firstPort: await freePorts(2) }],
   ] as const)
     await withCluster({ shards: 2, wire, ...transport }, async (cluster) => {
       await vi.waitFor(async () =>
@@ -194,6 +185,10 @@ test.each(["f32", "bf16"] as const)("TCP, Unix sockets and segments give the sam
         ).toHaveLength(2),
       );
       results.push(await evaluateAll(cluster));
+      const parts = (await cluster.metrics()).matchAll(/^moevie_exchange_seconds_total\{.*part="(\w+)"/gm);
+      expect(new Set(Array.from(parts, ([, part]) => part))).toEqual(
+        new Set(["credit", "wire_up", "queue", "compute", "wire_down"]),
+      );
     });
   expect(results[1]).toEqual(results[0]);
   expect(results[2]).toEqual(results[0]);

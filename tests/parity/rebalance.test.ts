@@ -5,17 +5,16 @@ import { join } from "node:path";
 import { openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
 import { importStarter } from "@moevie/importer";
-import type { GrpcPeer } from "@moevie/runtime";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { ClusterOptions } from "./denoise-cluster.ts";
+import { CALL, change, type ShardPeer } from "./move-experts.ts";
 import type { Dense } from "./safetensors-file.ts";
 import { BundleSessions, largestDifference, runMonolith, scaleOf } from "./sessions.ts";
 import { seeded, writeTinyModel } from "./tiny.ts";
 
 /** Of the velocity's scale. */
 const EXACTNESS = 1e-4;
-const CALL = { timeoutMs: 10_000 };
 const LAYERS = [0, 1, 2];
 const EXPERTS = [0, 1, 2, 3, 4, 5, 6, 7];
 
@@ -48,12 +47,10 @@ function batch({ shape, data }: Dense): Dense {
   return { shape: [1, ...shape], data };
 }
 
-type Shard = GrpcPeer<"moevie.v1.PlacementService">;
-
 type Placed = ClusterOptions["placement"];
 
 async function withCluster(
-  body: (cluster: DenoiseCluster, shards: readonly Shard[]) => Promise<void>,
+  body: (cluster: DenoiseCluster, shards: readonly ShardPeer[]) => Promise<void>,
   placement?: Placed,
 ): Promise<void> {
   const placed = placement === undefined ? {} : { placement };
@@ -72,22 +69,8 @@ async function expectExact(cluster: DenoiseCluster): Promise<void> {
   expect(largestDifference(velocity, wanted)).toBeLessThanOrEqual(EXACTNESS * scaleOf(wanted));
 }
 
-/** Makes a layer of a shard this, and waits until it is. */
-async function change(shard: Shard, epoch: number, layer: number, experts: readonly number[]): Promise<void> {
-  const operationId = `e${epoch}`;
-  const asked = { operationId, fence: 1, epoch, layer, experts: [...experts], deadlineMs: 30_000 };
-  await shard.unary("ApplyPlacement", asked, CALL);
-  await vi.waitFor(
-    async () => {
-      const operation = await shard.unary("GetOperation", { operationId }, CALL);
-      expect(operation.phase).toBe("OPERATION_PHASE_DONE");
-    },
-    { timeout: 30_000, interval: 10 },
-  );
-}
-
 /** Of each layer. */
-async function heldBy(shard: Shard): Promise<number[][]> {
+async function heldBy(shard: ShardPeer): Promise<number[][]> {
   const { experts } = await shard.unary("GetHoldings", {}, CALL);
   const of = (layer: number): number[] => experts.flatMap((held) => (held.layer === layer ? [held.expert] : []));
   return LAYERS.map((layer) => of(layer).sort((a, b) => a - b));
@@ -146,11 +129,11 @@ const UNEVEN: Placed = [
 /** Five slots of each layer on each shard. */
 const COPIES = { MOEVIE_SLOTS: "10" };
 
-const placed = async (shards: readonly Shard[]): Promise<number[]> =>
+const placed = async (shards: readonly ShardPeer[]): Promise<number[]> =>
   (await Promise.all(shards.map(heldBy))).flat().map((experts) => experts.length);
 
 /** Until every layer of every shard has five experts, evaluations go on, each of them exact. */
-async function untilPlaced(cluster: DenoiseCluster, shards: readonly Shard[]): Promise<void> {
+async function untilPlaced(cluster: DenoiseCluster, shards: readonly ShardPeer[]): Promise<void> {
   const endMs = performance.now() + 60_000;
   while ((await placed(shards)).some((experts) => experts !== 5)) {
     if (performance.now() > endMs) expect.unreachable(`still ${JSON.stringify(await Promise.all(shards.map(heldBy)))}`);

@@ -3,12 +3,15 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openBundle } from "@moevie/bundle";
 import type { Bundle } from "@moevie/bundle";
+import { importModel } from "@moevie/importer";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { LittleMemory } from "../support/little-memory.ts";
 import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
 import { tinyCase } from "./tiny-case.ts";
+import { seeded } from "./tiny.ts";
 
 const CALL = { timeoutMs: 10_000 };
 const LAYERS = [0, 1, 2];
@@ -76,6 +79,31 @@ test("without a controller: the donor that the rule finds refuses for memory, th
     expect(await cluster.metrics()).toMatch(/^moevie_donor_loads_total\{[^}]*outcome="refused"[^}]*\} [1-9]/m);
     expect(await evaluate(cluster)).toEqual(calm);
   });
+});
+
+test("a whole denoiser that one shard has no memory for is loaded by the next, and the bits are the same", async () => {
+  const bundleFolder = join(folder, "wan");
+  await importModel(join(import.meta.dirname, "wan/model"), bundleFolder);
+  const wan = await openBundle(bundleFolder);
+  const random = seeded(12);
+  const dense = (shape: number[]): Dense => ({
+    shape,
+    data: Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => random()),
+  });
+  const [small, text] = [dense([wan.manifest.latent.channels, 1, 4, 4]), dense([wan.manifest.text.maxTokens, 32])];
+  const memory = new LittleMemory(mkdtempSync(join(folder, "memory-")), 0);
+  // Of three shards the second alone has the one for low noise.
+  const cluster = await DenoiseCluster.start({ bundleFolder, shards: 3, shardSettings: { 0: memory.environment } });
+  try {
+    const low = async (): Promise<Float32Array> => (await cluster.denoise(wan, small, 10, text)).velocity;
+    const calm = await low();
+    cluster.killShard(1);
+    expect(await low()).toEqual(calm);
+    expect(await cluster.metrics()).toMatch(/^moevie_donor_loads_total\{[^}]*outcome="refused"[^}]*\} 1$/m);
+    expect(await cluster.metrics()).toMatch(/^moevie_donor_loads_total\{[^}]*outcome="done"[^}]*\} 1$/m);
+  } finally {
+    await cluster.close();
+  }
 });
 
 /** It leads, and moves nothing for a gain. */

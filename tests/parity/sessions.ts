@@ -75,7 +75,7 @@ async function runMoe(sessions: BundleSessions, layer: number, block: Feeds): Pr
 
 export type Denoised = { velocity: Tensor; ids: Tensor[]; weights: Tensor[] };
 
-/** The denoiser by its pieces: context, entry, blocks with experts between them, head; of the variant whose graphs begin with `graphs`. */
+/** The denoiser by its pieces: context, entry, blocks with experts between them, head; of the variant whose graphs begin with `graphs`. With the rows each gate saw. */
 export async function runPieces(
   sessions: BundleSessions,
   latent: Dense,
@@ -83,7 +83,7 @@ export async function runPieces(
   rows: Dense,
   origin = 0,
   graphs = "",
-): Promise<Denoised> {
+): Promise<Denoised & { readonly rows: readonly Tensor[] }> {
   const z = f32(latent.shape, latent.data);
   const { ctx, pooled } = (await sessions.run(`${graphs}context`, { rows: f32(rows.shape, rows.data) })) as {
     ctx: Tensor;
@@ -98,17 +98,19 @@ export async function runPieces(
   const common = { t_mod: entry["t_mod"]!, ctx, rope_cos: entry["rope_cos"]!, rope_sin: entry["rope_sin"]! };
   const ids: Tensor[] = [];
   const weights: Tensor[] = [];
+  const seen: Tensor[] = [];
   let carried: Feeds = { x: entry["x"]! };
   for (let layer = 0; layer < tokenDenoiser(sessions.bundle).layers; layer++) {
     const block = await sessions.run(`${graphs}block.${layer}`, { ...common, ...carried });
     ids.push(block["expert_ids"]!);
     weights.push(block["expert_weights"]!);
+    seen.push(block["rows"]!);
     carried = { x: block["x_out"]!, ffn_gate_in: block["ffn_gate"]!, moe: await runMoe(sessions, layer, block) };
   }
   const { velocity } = (await sessions.run(`${graphs}head`, { ...carried, temb: entry["temb"]!, latent: z })) as {
     velocity: Tensor;
   };
-  return { velocity, ids, weights };
+  return { velocity, ids, weights, rows: seen };
 }
 
 /** The same by the one graph. */

@@ -262,6 +262,8 @@ export const MUTATIONS: readonly Mutation[] = [
       return altered(records, {
         renew: (lease: LeaseKey) => records.renew(tokenNow(lease)),
         writeProgress: (lease: LeaseKey, ...rest: [never]) => records.writeProgress(tokenNow(lease), ...rest),
+        saveCheckpoint: (lease: LeaseKey, ...rest: [never]) => records.saveCheckpoint(tokenNow(lease), ...rest),
+        finish: (lease: LeaseKey, ...rest: [never]) => records.finish(tokenNow(lease), ...rest),
       });
     },
   },

@@ -9,7 +9,7 @@ type Hear = Parameters<StartKeeper>[0];
 type Message = Parameters<Hear>[0];
 
 const OPEN_CALL = 0;
-const LOOK_MS = 40;
+const LOOK_MS = 50;
 /** Wait for another's write: half a lease, as storeBusyMsMax is. */
 const BUSY_MS_MAX = 400;
 const QUEUED_MAX = 100;

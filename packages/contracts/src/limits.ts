@@ -73,7 +73,7 @@ export const LIMITS = {
   watchHeartbeatMs: { value: 10_000, what: "Silence on a watch stream before a heartbeat." },
   metricSeriesMax: {
     value: 65_536,
-    what: "Time series one process exposes; a router has some 15 for each of its shards.",
+    what: "Time series one process exposes; a router has some 17 for each of its shards.",
   },
   checkpointBytesMax: { value: 1025 * MIB, what: "One checkpoint, a file beside the job store." },
   natsCheckpointMib: {

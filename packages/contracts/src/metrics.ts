@@ -110,7 +110,7 @@ export const METRICS = {
   moevie_placement_epoch: { kind: "gauge", help: "Newest placement that a connected shard has.", labels: [] },
   moevie_exchange_seconds_total: {
     kind: "counter",
-    help: "Time of exchanges by part: wire (both ways, and waiting for credit), queue and compute at the shard.",
+    help: "Time of exchanges by part: credit (waiting for it at the router), wire_up (packing and sending rows until the shard has them all), queue and compute at the shard, wire_down. On one host (a Unix socket or segment) both ends read one clock. By TCP the clocks' offset is taken from the exchange of the last 5 to 10 seconds with the least time on the wire, its two ways counted as equal: up and down are wrong by half of that time at most, their sum is exact. A shard of an older version gives wire, both ways together.",
     labels: ["shard", "part"],
   },
   moevie_exchange_duration_seconds: {
@@ -153,8 +153,8 @@ export const METRICS = {
   moevie_controller_leader: { kind: "gauge", help: "1 where this controller leads.", labels: [] },
   moevie_controller_balancedness_ratio: {
     kind: "gauge",
-    help: "Mean over largest load of a shard under the loads of late: of the placement, and of the plan made last.",
-    labels: ["of"],
+    help: "Mean over largest load under the loads of late: of the placement, and of the plan made last; over shards, and over the slots that hold a copy.",
+    labels: ["of", "over"],
   },
   moevie_controller_refusals_total: {
     kind: "counter",

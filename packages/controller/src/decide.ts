@@ -23,6 +23,9 @@ export interface Decision {
   /** Balancedness as it is and as it would be. */
   readonly before: number;
   readonly after: number;
+  /** The same over slots that hold a copy. */
+  readonly slotsBefore: number;
+  readonly slotsAfter: number;
   /** Undefined: all stays. */
   readonly placement: Placement | undefined;
   readonly why: string;
@@ -39,12 +42,15 @@ export function decide(situation: Situation): Decision {
   const shape = { slots: perShard * shards, shards, groups: 1, nodes: 1 };
   const plan = planPlacement(loads, shape, current);
   const wanted = placementOf(plan, current.epoch + 1);
-  const { placement, balancedness: after, unplaced } = boundShards({ wanted, held, rooms, loads });
-  const before = plan.balancedness.before ?? 0;
+  const bound = boundShards({ wanted, held, rooms, loads });
+  const { placement, balancedness: after, slotsBalancedness: slotsAfter, unplaced } = bound;
+  const { before = 0, slotsBefore = 0 } = plan.balancedness;
   const judged = (moves: boolean, why: string): Decision => ({
     plan,
     before,
     after,
+    slotsBefore,
+    slotsAfter,
     placement: moves ? placement : undefined,
     why,
     unplaced,

@@ -61,7 +61,7 @@ export class Leader {
 
   /** What HTTP /plan shows. */
   status(nowMs: number): object {
-    const { before, after, why, plan, unplaced = [] } = this.#decision ?? {};
+    const { before, after, slotsBefore, slotsAfter, why, plan, unplaced = [] } = this.#decision ?? {};
     const last = this.#last === undefined ? {} : { ...this.#last, ageMs: Math.round(nowMs - this.#last.endedMs) };
     return {
       leads: this.#options.leadership.fence !== undefined,
@@ -73,6 +73,7 @@ export class Leader {
       unplaced,
       why,
       balancedness: { before, after, bound: plan?.balancedness.bound },
+      slotsBalancedness: { before: slotsBefore, after: slotsAfter },
       explanation: plan === undefined ? [] : explainPlan(plan),
       lastRebalance: this.#last === undefined ? undefined : { ...last, endedMs: undefined },
     };
@@ -154,9 +155,7 @@ export class Leader {
       slots: config.slots,
       gainMin: config.gainMin,
     });
-    const { metrics } = this.#options;
-    metrics.set("moevie_controller_balancedness_ratio", { of: "placement" }, this.#decision.before);
-    metrics.set("moevie_controller_balancedness_ratio", { of: "plan" }, this.#decision.after);
+    this.#tellBalance(this.#decision);
     this.#epoch = held.epoch;
     const decided = this.#decision.placement;
     if (decided !== undefined) await keeper.write({ ...decided, members }, leadership.fence ?? 0);
@@ -168,6 +167,16 @@ export class Leader {
     const all = heldPlacement(view.members);
     if (sameSlots(all, { ...wanted, shards: target })) return false;
     return this.#move(view, { held: all, wanted: { ...wanted, shards: target }, restRatio }, signal);
+  }
+
+  #tellBalance({ before, after, slotsBefore, slotsAfter }: Decision): void {
+    const { metrics } = this.#options;
+    const tell = (of: string, over: string, ratio: number): void =>
+      metrics.set("moevie_controller_balancedness_ratio", { of, over }, ratio);
+    tell("placement", "shards", before);
+    tell("plan", "shards", after);
+    tell("placement", "slots", slotsBefore);
+    tell("plan", "slots", slotsAfter);
   }
 
   /** Whether a shard refused to hold more. */

@@ -21,10 +21,15 @@ import type { ExchangeOptions } from "./request.ts";
 import type { SegmentPart } from "./segment-space.ts";
 import { startTimer } from "./timer.ts";
 import { unpackRows } from "./wire-rows.ts";
+import { WireTime, monotonicUs } from "./wire-time.ts";
 
 export interface ExchangePartial {
   /** [n, d] weighted sums, rows in the order of the request. Valid until `release`. */
   readonly partial: Float32Array;
+  /** Time the request waited here for the shard's credit. */
+  readonly creditUs: number;
+  /** Time from then until the request was whole at the shard; undefined where the shard does not say (one of an older version). */
+  readonly upUs: number | undefined;
   readonly queueUs: number;
   readonly computeUs: number;
   readonly bytesOut: number;
@@ -57,6 +62,8 @@ interface Pending {
   readonly n: number;
   readonly d: number;
   readonly startMs: number;
+  readonly creditUs: number;
+  readonly sentUs: number;
   readonly bytesOut: number;
   /** Where the request's rows lie and the answer's will. */
   readonly placed: Placed | undefined;
@@ -92,6 +99,7 @@ export class ExchangeClient {
   readonly #closing = new AbortController();
   readonly #pending = new Map<number, Pending>();
   readonly #deadline = new ExchangeDeadline();
+  readonly #wireTime: WireTime;
   readonly #pool = new BufferPool(ANSWER_POOL_BYTES_MAX);
   readonly #segmentFolder: string | undefined;
   #segment: ClientSegment | undefined;
@@ -105,6 +113,7 @@ export class ExchangeClient {
   constructor(address: string, options: ExchangeConnectOptions) {
     const { kind } = parseAddress(address, "shard address");
     this.address = address;
+    this.#wireTime = new WireTime(kind === "unix");
     this.#segmentFolder = kind === "unix" ? options.segmentFolder : undefined;
     this.#onChange = options.onChange ?? ((): void => undefined);
     this.#onLateAnswer = options.onLateAnswer ?? ((): void => undefined);
@@ -133,7 +142,9 @@ export class ExchangeClient {
     if (options.signal?.aborted === true) throw exchangeError("CANCELLED", "the exchange was cancelled");
     const bytes = requestBytes(options);
     if (!this.#credit.take(bytes)) await this.#credit.wait(bytes, timeoutMs, options.signal);
-    const leftMs = Math.max(1, Math.ceil(startMs + timeoutMs - performance.now()));
+    const waitedMs = performance.now() - startMs;
+    const [creditUs, sentUs] = [waitedMs * 1000, monotonicUs()];
+    const leftMs = Math.max(1, Math.ceil(timeoutMs - waitedMs));
     const call = this.#nextCall++;
     const placed = this.#place(options);
     const buffer = this.#pool.take(messageBytes(options, placed !== undefined));
@@ -161,7 +172,18 @@ export class ExchangeClient {
       });
       options.signal?.addEventListener("abort", onAbort, { once: true });
       const { layer, attempt, d, rows } = options;
-      this.#pending.set(call, { layer, attempt, n: rows.length, d, startMs, bytesOut, placed, finish });
+      this.#pending.set(call, {
+        layer,
+        attempt,
+        n: rows.length,
+        d,
+        startMs,
+        creditUs,
+        sentUs,
+        bytesOut,
+        placed,
+        finish,
+      });
       state.stream.write([message], () => this.#pool.give(buffer));
       if (state.stream.closed) leave(exchangeError("PEER_UNAVAILABLE", `shard ${this.address} went away`));
     });
@@ -316,8 +338,11 @@ export class ExchangeClient {
       );
       return;
     }
-    const { queueUs, computeUs } = header;
-    const facts = { queueUs, computeUs, bytesOut: pending.bytesOut, bytesIn: wholeBytes(header) };
+    const { queueUs, computeUs, arrivedUs } = header;
+    const { creditUs, sentUs, bytesOut } = pending;
+    const passage = { sentUs, arrivedUs, heldUs: queueUs + computeUs, answeredUs: monotonicUs() };
+    const upUs = (header.flags & FrameFlag.clock) === 0 ? undefined : this.#wireTime.upUs(passage);
+    const facts = { creditUs, upUs, queueUs, computeUs, bytesOut, bytesIn: wholeBytes(header) };
     const place =
       isPlaced && placed !== undefined
         ? { buffer: placed.segment.buffer, at: placed.part.at }

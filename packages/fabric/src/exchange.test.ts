@@ -62,6 +62,8 @@ test.each(["tcp", "unix"])("rows cross by %s and come back as weighted sums in e
     const worst = answer.partial.reduce((most, value, at) => Math.max(most, Math.abs(value - (source[at] ?? 0))), 0);
     expect(worst).toBeLessThanOrEqual(tolerance);
     expect([answer.queueUs, answer.computeUs]).toEqual([1, 2]);
+    expect(answer.upUs).toBeGreaterThanOrEqual(0);
+    expect(answer.creditUs).toBeGreaterThanOrEqual(0);
     answer.release();
   }
 });

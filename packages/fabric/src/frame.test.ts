@@ -89,6 +89,16 @@ test("a holds frame has the bytes written in docs/wire-format.md", () => {
   expect(decodeHolds(decodeHeader(bytes, 0), body)).toEqual(holds);
 });
 
+test("a partial says by the shard's clock when its request was whole, where others say their deadline", () => {
+  const bytes = Buffer.alloc(HEADER_BYTES);
+  const arrivedUs = 0xfedc_ba98;
+  encodeHeader(frameHeader(FrameKind.partial, { flags: FrameFlag.clock, arrivedUs }), bytes, 0);
+  expect(bytes.subarray(52, 56).toString("hex")).toBe("98badcfe");
+  expect(decodeHeader(bytes, 0)).toMatchObject({ flags: FrameFlag.clock, arrivedUs, deadlineMs: 0 });
+  encodeHeader(frameHeader(FrameKind.error, { deadlineMs: 7 }), bytes, 0);
+  expect(decodeHeader(bytes, 0)).toMatchObject({ arrivedUs: 0, deadlineMs: 7 });
+});
+
 test("a partial whose rows lie in the segment has the bytes written in docs/wire-format.md", () => {
   const body = Buffer.alloc(16);
   body.writeUInt32LE(2, 0);

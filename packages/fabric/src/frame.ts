@@ -26,6 +26,8 @@ export const FrameFlag = {
   recall: 2,
   /** Of holds: the shard takes a segment. Of a request or partial: its rows lie in the segment, the body says where. */
   segment: 4,
+  /** Of a partial: arrivedUs is set. */
+  clock: 8,
 } as const;
 
 const ROWS_PER_FRAME_MAX = 1_048_576;
@@ -59,6 +61,8 @@ export interface FrameHeader {
   experts: number;
   /** Time the sender still gives; in an error, how long to wait before trying again. */
   deadlineMs: number;
+  /** Of a partial, in place of the deadline: when the request was whole by the shard's monotonic clock, microseconds modulo 2^32. */
+  arrivedUs: number;
   queueUs: number;
   computeUs: number;
   creditBytes: number;
@@ -87,6 +91,7 @@ export function frameHeader(kind: FrameKind, fields: Partial<FrameHeader> = {}):
     entries: 0,
     experts: 0,
     deadlineMs: 0,
+    arrivedUs: 0,
     queueUs: 0,
     computeUs: 0,
     creditBytes: 0,
@@ -115,7 +120,7 @@ export function encodeHeader(header: FrameHeader, target: Buffer, at: number): n
   target.writeUInt32LE(header.d, at + 40);
   target.writeUInt32LE(header.entries, at + 44);
   target.writeUInt32LE(header.experts, at + 48);
-  target.writeUInt32LE(header.deadlineMs, at + 52);
+  target.writeUInt32LE(header.kind === FrameKind.partial ? header.arrivedUs : header.deadlineMs, at + 52);
   target.writeUInt32LE(header.queueUs, at + 56);
   target.writeUInt32LE(header.computeUs, at + 60);
   writeSafeInteger(target, header.creditBytes, at + 64);
@@ -142,8 +147,10 @@ export function decodeHeader(source: Buffer, at: number): FrameHeader {
   }
   const flags = source.readUInt8(at + 7);
   const traced = (flags & FrameFlag.trace) !== 0;
+  const kind = bounded("kind", source.readUInt8(at + 6), 1, FrameKind.segment) as FrameKind;
+  const deadlineOrArrived = source.readUInt32LE(at + 52);
   return {
-    kind: bounded("kind", source.readUInt8(at + 6), 1, FrameKind.segment) as FrameKind,
+    kind,
     flags,
     call: readSafeInteger(source, at + 8, "call"),
     layer: bounded("layer", source.readUInt32LE(at + 16), 0, LAYERS_MAX),
@@ -157,7 +164,8 @@ export function decodeHeader(source: Buffer, at: number): FrameHeader {
     d: bounded("d", source.readUInt32LE(at + 40), 0, ROW_WIDTH_MAX),
     entries: bounded("entries", source.readUInt32LE(at + 44), 0, ENTRIES_PER_FRAME_MAX),
     experts: bounded("experts", source.readUInt32LE(at + 48), 0, EXPERTS_PER_FRAME_MAX),
-    deadlineMs: source.readUInt32LE(at + 52),
+    deadlineMs: kind === FrameKind.partial ? 0 : deadlineOrArrived,
+    arrivedUs: kind === FrameKind.partial ? deadlineOrArrived : 0,
     queueUs: source.readUInt32LE(at + 56),
     computeUs: source.readUInt32LE(at + 60),
     creditBytes: readSafeInteger(source, at + 64, "credit"),

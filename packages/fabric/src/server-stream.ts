@@ -25,6 +25,7 @@ import { BODY_OFFSET, RESPONSE_HEADERS, grpcTrailers, smallMessage, writeHead } 
 import type { ExchangeHost } from "./server.ts";
 import { ServerSegment } from "./server-segment.ts";
 import { packRows, unpackRows } from "./wire-rows.ts";
+import { monotonicUs } from "./wire-time.ts";
 
 /** The part of a call that does not depend on what is asked. The memory belongs to the call: it is reused once the call is answered. */
 interface ExchangeCall {
@@ -61,6 +62,9 @@ export interface ExchangeAnswer {
   /** Called once `partial` may be reused. */
   readonly release?: () => void;
 }
+
+/** With when its request was whole. */
+type TimedAnswer = ExchangeAnswer & { readonly arrivedUs: number };
 
 export type ExchangeHandler = (request: ExchangeRequest) => Promise<ExchangeAnswer>;
 
@@ -200,6 +204,7 @@ export class ServerStream {
 
   async #answer(header: FrameHeader, body: Uint8Array): Promise<void> {
     const { pool } = this.#host;
+    const arrivedUs = monotonicUs();
     this.#running++;
     let widened: ArrayBuffer | undefined;
     try {
@@ -220,8 +225,9 @@ export class ServerStream {
       const call = { layer, branch, attempt, n, d, rows, out, deadlineMs, traceparent };
       const answer = await this.#handle(call, asked);
       const counts = countsOf(asked, n);
-      if (place.isSegment) this.#writePlaced(header, counts, answer, place);
-      else this.#writePartial(header, counts, answer, () => this.#sent());
+      const partial = { ...answer, arrivedUs };
+      if (place.isSegment) this.#writePlaced(header, counts, partial, place);
+      else this.#writePartial(header, counts, partial, () => this.#sent());
     } catch (thrown) {
       this.#writeError(header, thrown, () => this.#sent());
     } finally {
@@ -274,7 +280,7 @@ export class ServerStream {
   }
 
   /** An answer where the request's rows lay. */
-  #writePlaced(request: FrameHeader, counts: readonly number[], answer: ExchangeAnswer, place: RowsPlace): void {
+  #writePlaced(request: FrameHeader, counts: readonly number[], answer: TimedAnswer, place: RowsPlace): void {
     const { n, d, answerType: type } = request;
     const { partial } = answer;
     if (partial.length !== n * d) throw exchangeError("INTERNAL", "the shard answered another number of rows");
@@ -285,11 +291,13 @@ export class ServerStream {
     for (const [j, count] of counts.entries()) body.writeUInt32LE(count, j * 4);
     placeRows(body, rows, place.at);
     const header = this.#partialHeader(request, counts.length, answer);
-    this.#stream.write([smallMessage({ ...header, flags: FrameFlag.segment }, body)], () => this.#sent());
+    this.#stream.write([smallMessage({ ...header, flags: header.flags | FrameFlag.segment }, body)], () =>
+      this.#sent(),
+    );
   }
 
   /** `counts`: rows each of the experts asked worked on. */
-  #writePartial(request: FrameHeader, counts: readonly number[], answer: ExchangeAnswer, sent: () => void): void {
+  #writePartial(request: FrameHeader, counts: readonly number[], answer: TimedAnswer, sent: () => void): void {
     const { n, d, answerType: type } = request;
     if (answer.partial.length !== n * d) throw exchangeError("INTERNAL", "the shard answered another number of rows");
     const layout = partialLayout(n, d, counts.length, type);
@@ -313,9 +321,11 @@ export class ServerStream {
     }
   }
 
-  #partialHeader(request: FrameHeader, experts: number, answer: ExchangeAnswer): FrameHeader {
+  #partialHeader(request: FrameHeader, experts: number, answer: TimedAnswer): FrameHeader {
     return frameHeader(FrameKind.partial, {
       ...this.#identity(request),
+      flags: FrameFlag.clock,
+      arrivedUs: answer.arrivedUs,
       rowsType: request.answerType,
       n: request.n,
       d: request.d,

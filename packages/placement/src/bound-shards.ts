@@ -1,5 +1,5 @@
 // A placement for shards of which some have no room for all it gives them: what they cannot load stays where it is, or goes to others. Pure.
-import { balancedness, equalLoads } from "./measure.ts";
+import { balancedness, equalLoads, slotLoads } from "./measure.ts";
 import { ofLayer, type Placement, type SlotAssignment } from "./placement.ts";
 import type { LayerShards } from "./plan-shape.ts";
 
@@ -15,8 +15,9 @@ export interface BoundOptions {
 
 export interface BoundPlacement {
   readonly placement: Placement;
-  /** Under equal shares. */
+  /** Under equal shares; over shards, and over slots that hold a copy. */
   readonly balancedness: number;
+  readonly slotsBalancedness: number;
   /** Experts of `wanted` that no shard has room for. */
   readonly unplaced: readonly SlotAssignment[];
 }
@@ -43,6 +44,9 @@ export function boundShards({ wanted, held, rooms, loads }: BoundOptions): Bound
     },
     balancedness: balancedness(
       layers.map(({ shards }, layer) => equalLoads(shards, loads[layer] ?? new Float64Array())),
+    ),
+    slotsBalancedness: balancedness(
+      layers.map(({ shards }, layer) => slotLoads(shards, loads[layer] ?? new Float64Array())),
     ),
     unplaced: layers.flatMap(({ unplaced }, layer) => unplaced.map((expert): SlotAssignment => [layer, expert])),
   };

@@ -1,7 +1,7 @@
 // What balancedness means, and what sharing by credits comes to.
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { balancedness, creditLoads, equalLoads } from "./measure.ts";
+import { balancedness, creditLoads, equalLoads, slotLoads } from "./measure.ts";
 
 const sum = (values: Float64Array): number => values.reduce((total, value) => total + value, 0);
 const near = (values: Float64Array): number[] => [...values].map((value) => Math.round(value * 1e6) / 1e6);
@@ -23,6 +23,13 @@ test("equal shares leave a shard with two halves heavy, credits fill up the ligh
   const loads = Float64Array.of(90, 20, 10, 0);
   expect(near(equalLoads(shards, loads))).toEqual([40, 35, 15, 30]);
   expect(near(creditLoads(shards, loads))).toEqual([30, 30, 30, 30]);
+});
+
+test("a slot's load is its copy's share; a slot without a copy counts for nothing", () => {
+  const shards = [[0, 1], [0, -1], [2]];
+  const slots = slotLoads(shards, Float64Array.of(90, 20, 10));
+  expect(near(slots)).toEqual([45, 20, 45, 10]);
+  expect(balancedness([slots])).toBeCloseTo(30 / 45, 12);
 });
 
 test("sharing by credits loses no load, and its heaviest shard is no heavier than with equal shares", () => {

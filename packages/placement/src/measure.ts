@@ -27,8 +27,15 @@ export function equalLoads(shards: LayerShards, loads: Float64Array): Float64Arr
   );
 }
 
+/** Load by slot that holds a copy, [copies], shard by shard: its share of its expert's load. */
+export function slotLoads(shards: LayerShards, loads: Float64Array): Float64Array {
+  const copies = countCopies(shards, loads.length);
+  const held = shards.flat().filter((expert) => expert >= 0);
+  return Float64Array.from(held, (expert) => (loads[expert] ?? 0) / (copies[expert] ?? 1));
+}
+
 /**
- * The same when rows go where credits are free, that is where load is least: each expert in turn pours its load over its shards so that
+ * Load by shard when rows go where credits are free, that is where load is least: each expert in turn pours its load over its shards so that
  * the lightest fill up first, until that changes nothing. What it comes to is the most even sharing there is.
  */
 export function creditLoads(shards: LayerShards, loads: Float64Array): Float64Array {
@@ -64,7 +71,7 @@ function pour(load: number, holders: readonly number[], poured: Float64Array, to
   });
 }
 
-/** Mean over largest load of a shard, both summed over layers, [layers][shards]; 1 where there is no load at all. */
+/** Mean over largest load of a shard or slot, both summed over layers, [layers][shards or slots]; 1 where there is no load at all. */
 export function balancedness(layers: readonly Float64Array[]): number {
   let [means, largest] = [0, 0];
   for (const loads of layers) {

@@ -27,6 +27,8 @@ test("EPLB's README as a whole: loads by shard, balancedness over both layers", 
   expect(plan.balancedness.equal).toBeCloseTo((129.125 + 144.5) / (156 + 179.5), 12);
   expect(plan.balancedness.bound).toBe(1);
   expect(plan.balancedness.before).toBeUndefined();
+  // Sixteen slots a layer of 1033 and 1156; heaviest are a copy of expert 10, 183 / 2, and the only one of expert 7.
+  expect(plan.balancedness.slots).toBeCloseTo((1033 / 16 + 1156 / 16) / (183 / 2 + 157), 12);
 });
 
 test("a plan is a placement that the next plan can keep", () => {
@@ -38,6 +40,7 @@ test("a plan is a placement that the next plan can keep", () => {
   expect(again.layers.map(({ shards }) => shards)).toEqual(plan.layers.map(({ shards }) => shards));
   expect(again.layers.flatMap(({ moves }) => moves)).toEqual([]);
   expect(again.balancedness.before).toBe(plan.balancedness.equal);
+  expect(again.balancedness.slotsBefore).toBe(plan.balancedness.slots);
 });
 
 test("what moves is said slot by slot", () => {

@@ -1,5 +1,5 @@
 // A plan for all layers: what each shard is to hold, what it will carry, and what has to move for it. Pure.
-import { balancedness, countCopies, creditLoads, equalLoads, leastHeaviest } from "./measure.ts";
+import { balancedness, countCopies, creditLoads, equalLoads, leastHeaviest, slotLoads } from "./measure.ts";
 import { PlacementError } from "./placement-error.ts";
 import type { Placement, SlotAssignment } from "./placement.ts";
 import { planLayer } from "./plan-layer.ts";
@@ -34,6 +34,9 @@ export interface PlanBalance {
   readonly bound: number;
   /** The placement to keep, under the same loads and equal shares. */
   readonly before?: number;
+  /** Mean over largest load of a slot that holds a copy; of the placement to keep, under the same loads. */
+  readonly slots: number;
+  readonly slotsBefore?: number;
 }
 
 export interface PlacementPlan {
@@ -60,9 +63,13 @@ export function planPlacement(loads: readonly Float64Array[], shape: PlanShape, 
       equal: balancedness(layers.map(({ equal }) => equal)),
       credits: balancedness(layers.map(({ credits }) => credits)),
       bound: least === 0 ? 1 : means / least,
+      slots: balancedness(layers.map((layer) => slotLoads(layer.shards, layer.loads))),
       ...(had === undefined
         ? {}
-        : { before: balancedness(layers.map(({ loads }, index) => equalLoads(had[index] ?? [], loads))) }),
+        : {
+            before: balancedness(layers.map(({ loads }, index) => equalLoads(had[index] ?? [], loads))),
+            slotsBefore: balancedness(layers.map(({ loads }, index) => slotLoads(had[index] ?? [], loads))),
+          }),
     },
   };
 }

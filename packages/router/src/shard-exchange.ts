@@ -64,10 +64,8 @@ export async function exchangeWith(
   const endMs = performance.now();
   hedges.answered(number, kindOf(asked), endMs - startMs);
   metrics.observe("moevie_exchange_duration_seconds", { shard }, (endMs - startMs) / 1000);
-  const [queue, compute] = [answer.queueUs / 1e6, answer.computeUs / 1e6];
-  const onWire = Math.max(0, (endMs - startMs) / 1000 - queue - compute);
-  for (const [part, seconds] of Object.entries({ wire: onWire, queue, compute }))
-    metrics.add("moevie_exchange_seconds_total", { shard, part }, seconds);
+  for (const [part, us] of Object.entries(partsOf(answer, (endMs - startMs) * 1000)))
+    metrics.add("moevie_exchange_seconds_total", { shard, part }, us / 1e6);
   metrics.add("moevie_exchange_bytes_total", { shard, direction: "out" }, answer.bytesOut);
   metrics.add("moevie_exchange_bytes_total", { shard, direction: "in" }, answer.bytesIn);
   tracing.record("exchange", traceparent, performance.timeOrigin + startMs, performance.timeOrigin + endMs, {
@@ -75,8 +73,17 @@ export async function exchangeWith(
     shard: number,
     attempt: asked.attempt,
     rows: asked.rows.length,
+    credit_us: Math.round(answer.creditUs),
+    ...(answer.upUs === undefined ? {} : { wire_up_us: Math.round(answer.upUs) }),
     queue_us: answer.queueUs,
     compute_us: answer.computeUs,
   });
   return answer;
+}
+
+/** Where an exchange's time went, in microseconds; together `tookUs`. A shard that does not say when a request was there leaves the wire whole. */
+function partsOf({ creditUs, upUs, queueUs, computeUs }: ExchangePartial, tookUs: number): Record<string, number> {
+  const wireUs = Math.max(0, tookUs - creditUs - queueUs - computeUs);
+  const wire = upUs === undefined ? { wire: wireUs } : { wire_up: upUs, wire_down: Math.max(0, wireUs - upUs) };
+  return { credit: creditUs, queue: queueUs, compute: computeUs, ...wire };
 }

@@ -48,11 +48,18 @@ test.each([
   },
 );
 
-test("one that met a stall changes nothing; a store that became slow is asked less often", () => {
+test("one that met a stall is soon forgotten; a store that became slow is asked less often", () => {
   const stalled = played(MIB, (count) => (count === 5 ? 60 : 0.02), 1, 60);
-  expect(stalled.at.slice(0, 12)).toEqual([4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26]);
+  expect(stalled.at.slice(0, 12)).toEqual([4, 8, 10, 12, 14, 16, 24, 32, 34, 36, 38, 40]);
   const slowed = played(MIB, (count) => (count < 5 ? 0.02 : 0.1), 1, 60);
-  expect(slowed.at).toEqual([4, 6, 8, 10, 12, 14, 16, 26, 36, 46, 56]);
+  expect(slowed.at).toEqual([4, 8, 10, 12, 14, 16, 24, 34, 44, 54]);
+});
+
+test("times that vary do not take more than the share", () => {
+  const takes = [0.01, 0.03, 0.012, 0.02, 0.035, 0.011, 0.015];
+  const { share } = played(MIB, (count) => takes[(count * 5) % takes.length] ?? 0, 0.05, 20_000);
+  expect(share).toBeLessThanOrEqual(SHARE);
+  expect(share).toBeGreaterThan(SHARE / 2);
 });
 
 test("what one job learnt serves the next of its size, and says nothing of other sizes", () => {

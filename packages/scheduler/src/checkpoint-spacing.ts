@@ -4,8 +4,9 @@
 /** Until one of its size was written: what a store does for each, and bytes a second. */
 const SECONDS_ASSUMED = 0.01;
 const BYTES_PER_SECOND_ASSUMED = 50e6;
-/** The least of the last ones counts: one that met a stall says nothing about the next. */
+/** The longer of the last two counts, for times vary; so many times the other it was a stall, which says nothing about the next. */
 const RECENT = 2;
+const STALL = 4;
 
 /** What checkpoints take in this process; all its jobs share it. Sizes are apart by powers of two: a store's own work weighs on small ones most. */
 export class StorePace {
@@ -13,7 +14,8 @@ export class StorePace {
 
   /** Seconds that one of `bytes` is expected to take. */
   seconds(bytes: number): number {
-    return Math.min(...(this.#recent.get(sizeOf(bytes)) ?? [assumed(bytes)]));
+    const recent = this.#recent.get(sizeOf(bytes)) ?? [assumed(bytes)];
+    return Math.min(Math.max(...recent), STALL * Math.min(...recent));
   }
 
   took(bytes: number, seconds: number): void {

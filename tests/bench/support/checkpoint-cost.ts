@@ -17,7 +17,7 @@ const PERCENT_MAX = SHARE_MAX * 100;
 const WRITES = 5;
 /** Seconds a step takes: of a small model, of a large one. */
 const STEP_SECONDS = [0.05, 5];
-const CLIPS = 6;
+const CLIPS = 4;
 const STEPS = 99;
 /** Steps between two checkpoints that no clip has. */
 const STEPS_BEYOND = 100;

@@ -1,8 +1,8 @@
-// What `moevie experts` says of the controller: who leads, what was moved last, and what keeps it from doing more. Asked over real HTTP.
+// What `moevie experts` says of holders and balance, and of the controller: who leads, what was moved last, and what keeps it from doing more. Asked over real HTTP.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
-import type { CommandContext } from "../command.ts";
+import type { CommandContext, CommandResult } from "../command.ts";
 import { showExperts } from "./experts-show.ts";
 
 const cleanups: (() => void)[] = [];
@@ -23,15 +23,17 @@ const leader = {
   lastRebalance: { outcome: "rolled_back", why: "full", layersChanged: 1, tookMs: 80, ageMs: 4000 },
 };
 
-/** The lines of a gateway that answers this, and what `--json` says of its controller. */
-async function shown(answer: object): Promise<{ lines: readonly string[]; controller: unknown }> {
+/** The lines of a gateway that answers this, and what `--json` says. */
+async function shown(
+  answer: object,
+): Promise<{ lines: readonly string[]; controller: unknown; json: CommandResult["json"] }> {
   const server = createServer((_request, response) => response.end(JSON.stringify(answer)));
   await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
   cleanups.push(() => void server.close());
   const context = { interruption: { signal: new AbortController().signal } } as CommandContext;
   const http = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   const { lines, json } = await showExperts(context, [], { http });
-  return { lines, controller: json["controller"] };
+  return { lines, controller: json["controller"], json };
 }
 
 test("the controller that leads, its last rebalance, what shards refused and what nobody has room for", async () => {
@@ -48,6 +50,49 @@ test("the controller that leads, its last rebalance, what shards refused and wha
     "  shard 0 refused to hold 2 experts of layer 0 12 s ago, and has room for 1: Loading takes 8 bytes, 4 are free.",
     "  no shard has room for 21 experts, of them 1 of layer 0, 0 of layer 1, 1 of layer 1, 2 of layer 1, 3 of layer 1, 4 of layer 1, 5 of layer 1, 6 of layer 1",
   ]);
+});
+
+test("how many shards hold each expert, which where there are several, and how even shards and slots are", async () => {
+  const slots = [
+    [0, 0],
+    [0, 2],
+  ] as const;
+  const held = [
+    { address: "a:1", ready: true, slots },
+    {
+      address: "b:1",
+      ready: true,
+      slots: [
+        [0, 0],
+        [0, 1],
+      ],
+    },
+    {
+      address: "c:1",
+      ready: true,
+      slots: [
+        [0, 0],
+        [0, 3],
+      ],
+    },
+  ];
+  const rows = [[30, 5, 10, 3]];
+  const { lines, json } = await shown({ rows, phases: [{ fromTimestep: 0, rows }], epoch: 1, shards: held });
+  expect(json["holders"]).toEqual([[[0, 1, 2], [1], [0], [2]]]);
+  expect(lines).toContain("  holders           3111");
+  expect(lines).toContain("  on several shards  0: 0-2");
+  const now = lines.find((line) => line.startsWith("balancedness"));
+  // Shards of 20, 15 and 13; slots of 10, 10, 10, 5, 10 and 3.
+  expect(now).toMatch(/^balancedness over shards 0\.8000 \(.*with the plan\), over slots 0\.8000 \(.*with the plan\)$/);
+});
+
+test("an expert on a shard that is away has no holder", async () => {
+  const { lines, json } = await shown({
+    ...router,
+    shards: shards.map((shard, at) => ({ ...shard, ready: at === 0 })),
+  });
+  expect(json["holders"]).toEqual([[[0], []]]);
+  expect(lines).toContain("  holders           10");
 });
 
 test("where no controller leads, or a router is asked, nothing is said of one", async () => {

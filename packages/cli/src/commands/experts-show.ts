@@ -1,6 +1,14 @@
 // `moevie experts`: how much each expert is used in each phase of a job's steps, where experts lie, and what a plan made from that would
 // change. Asks a gateway, or a router, over HTTP.
-import { PlacementError, explainPlan, parseLoads, planPlacement, type PlacementPlan } from "@moevie/placement";
+import {
+  PlacementError,
+  explainPlan,
+  holdersOf,
+  parseLoads,
+  planPlacement,
+  type PlacementPlan,
+  type PlanBalance,
+} from "@moevie/placement";
 import { textFlag, type CommandContext, type CommandResult, type RawFlags } from "../command.ts";
 import { CommandError, InterruptedError, UsageError } from "../failure.ts";
 
@@ -75,6 +83,8 @@ export async function showExperts(
     rows: summed(routers.map((router) => router.phases[phase]?.rows ?? [])),
   }));
   const plan = planned(loads, first);
+  const ready = first.shards.map((shard) => shard.ready);
+  const holders = loads.map((rows, layer) => holdersOf(first.shards, ready, layer, rows.length));
   return {
     json: {
       routers: routers.length,
@@ -82,15 +92,17 @@ export async function showExperts(
       rows: loads,
       phases,
       shards: first.shards,
+      holders,
       ...(controller === undefined ? {} : { controller }),
       ...(plan === undefined ? {} : { plan: { balancedness: plan.balancedness, explanation: explainPlan(plan) } }),
     },
     lines: [
       `${routers.length} router${routers.length > 1 ? "s" : ""}, epoch ${first.epoch}`,
-      ...loads.flatMap((rows, layer) => layerLines(rows, layer, phases)),
+      ...loads.flatMap((rows, layer) => layerLines(rows, layer, phases, holders[layer] ?? [])),
       "",
       "where they lie",
       ...first.shards.map(shardLine),
+      ...(plan === undefined ? [] : [balanceLine(plan.balancedness)]),
       "",
       ...(controller === undefined ? [] : [...controllerLines(controller), ""]),
       ...(plan === undefined
@@ -153,11 +165,21 @@ function planned(loads: readonly (readonly number[])[], { shards, epoch }: Route
   }
 }
 
-/** A layer's heat map: a line a phase, a column an expert, bars by the most used expert of the phase. */
+/** How even the rows of the heat map make shards and slots, now and as planned. */
+function balanceLine({ before = 0, equal, slotsBefore = 0, slots }: PlanBalance): string {
+  const way = (now: number, then: number): string => `${now.toFixed(4)} (${then.toFixed(4)} with the plan)`;
+  return `balancedness over shards ${way(before, equal)}, over slots ${way(slotsBefore, slots)}`;
+}
+
+/**
+ * A layer's heat map: a line a phase, a column an expert, bars by the most used expert of the phase. Below, how many shards hold each, and
+ * which where there are several.
+ */
 function layerLines(
   rows: readonly number[],
   layer: number,
   phases: readonly { readonly fromTimestep: number; readonly rows: readonly (readonly number[])[] }[],
+  holders: readonly (readonly number[])[],
 ): string[] {
   const most = Math.max(...rows);
   const total = rows.reduce((sum, count) => sum + count, 0);
@@ -170,8 +192,13 @@ function layerLines(
       const bars = counts.slice(from, from + EXPERTS_A_LINE).map((count) => BARS[Math.ceil((8 * count) / scale)]);
       lines.push(`  steps from ${String(phase.fromTimestep).padStart(3)}  ${bars.join("")}`);
     }
+    const counts = holders.slice(from, from + EXPERTS_A_LINE).map(({ length }) => (length > 9 ? "+" : `${length}`));
+    lines.push(`  holders           ${counts.join("")}`);
     lines.push(`  experts ${String(from).padStart(8)}  ${ruler(Math.min(EXPERTS_A_LINE, rows.length - from))}`);
   }
+  const several = [...holders.entries()].filter(([, shards]) => shards.length > 1);
+  if (several.length > 0)
+    lines.push(`  on several shards  ${several.map(([expert, shards]) => `${expert}: ${ranges(shards)}`).join("; ")}`);
   return lines;
 }
 

@@ -10,7 +10,7 @@ import { ROOT, packageOf, packageSources, productionSources, withoutComments } f
  */
 const LINES_MAX: Readonly<Record<string, number>> = {
   bundle: 900,
-  cli: 3450,
+  cli: 3500,
   client: 400,
   contracts: 900,
   controller: 1350,
@@ -20,7 +20,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   fabric: 3300,
   gateway: 950,
   importer: 2600,
-  "job-store": 4300,
+  "job-store": 4450,
   placement: 950,
   router: 2000,
   runtime: 1800,

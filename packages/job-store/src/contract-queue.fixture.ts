@@ -34,48 +34,6 @@ export function turnCases(start: Start, again: Again): void {
     }
     expect(order).toEqual(["a1", "b-high", "a2", "b-normal", "a3", "b-low"]);
   });
-  test("a tenant's bounds are its own: more jobs are refused by name, running ones make its others wait", async () => {
-    const one = await start();
-    const store = await again(one, { shares: { ...EQUAL_SHARES, queuedMax: 2, runningMax: 1 } });
-    const [first, second] = [await store.submit(SPEC, { tenant: "a" }), await store.submit(SPEC, { tenant: "a" })];
-    const refused = store.submit(SPEC, { tenant: "a" });
-    await expect(refused).rejects.toMatchObject({
-      reason: "TENANT_QUEUE_FULL",
-      retryAfterMs: limit("queueRetryAfterMs"),
-    });
-    await expect(refused).rejects.toThrow('Tenant "a" has 2 jobs waiting; allowed: 2 (MOEVIE_TENANT_QUEUED_MAX).');
-    const theirs = await store.submit(SPEC, { tenant: "b" });
-    const lease = await claimed(store);
-    expect([lease.id, (await claimed(store)).id]).toEqual([first.id, theirs.id]);
-    expect(await store.claimNext({ owner: "test", leaseMs: LONG_LEASE_MS })).toBeNull();
-    await store.finish(lease, { kind: "completed", artefact: FACTS });
-    expect((await claimed(store)).id).toBe(second.id);
-  });
-  test("as many jobs of a tenant run as may, however many claimants ask at the same moment", async () => {
-    const one = await start();
-    const shares = { ...EQUAL_SHARES, runningMax: 2 };
-    const claimants = [await again(one, { shares }), await again(one, { shares }), await again(one, { shares })];
-    const ids = new Set<string>();
-    for (let job = 0; job < 12; job++) ids.add((await one.store.submit(SPEC, { tenant: "a" })).id);
-    const done = new Set<string>();
-    while (done.size < ids.size) {
-      const claims = await Promise.all(
-        claimants.map(async (store) => ({
-          store,
-          lease: await store.claimNext({ owner: "test", leaseMs: LONG_LEASE_MS }),
-        })),
-      );
-      const held = claims.filter(({ lease }) => lease !== null);
-      expect(held.length).toBeLessThanOrEqual(2);
-      for (const { store, lease } of held) {
-        if (lease === null) continue;
-        expect(lease.job.attempt).toBe(1);
-        await store.finish(lease, { kind: "completed", artefact: FACTS });
-        done.add(lease.id);
-      }
-    }
-    expect(done).toEqual(ids);
-  });
   test("a request id is its tenant's own", async () => {
     const { store } = await start();
     const asked = { requestId: "r", requestDigest: "body" };
@@ -153,6 +111,55 @@ export function endCountCases(start: Start, again: Again): void {
     await expect.poll(() => heard).toEqual([told]);
   });
 }
+
+export function boundCases(start: Start, again: Again): void {
+  test("a tenant's bounds are its own: more jobs are refused by name, running ones make its others wait", async () => {
+    const one = await start();
+    const store = await again(one, { shares: { ...EQUAL_SHARES, queuedMax: 2, runningMax: 1 } });
+    const [first, second] = [await store.submit(SPEC, { tenant: "a" }), await store.submit(SPEC, { tenant: "a" })];
+    const refused = store.submit(SPEC, { tenant: "a" });
+    await expect(refused).rejects.toMatchObject({
+      reason: "TENANT_QUEUE_FULL",
+      retryAfterMs: limit("queueRetryAfterMs"),
+    });
+    await expect(refused).rejects.toThrow('Tenant "a" has 2 jobs waiting; allowed: 2 (MOEVIE_TENANT_QUEUED_MAX).');
+    const theirs = await store.submit(SPEC, { tenant: "b" });
+    const lease = await claimed(store);
+    expect([lease.id, (await claimed(store)).id]).toEqual([first.id, theirs.id]);
+    expect(await store.claimNext({ owner: "test", leaseMs: LONG_LEASE_MS })).toBeNull();
+    await store.finish(lease, { kind: "completed", artefact: FACTS });
+    expect((await claimed(store)).id).toBe(second.id);
+  });
+  test("as many jobs of a tenant run as may, however many claimants ask at the same moment", async () => {
+    const one = await start();
+    const shares = { ...EQUAL_SHARES, runningMax: 2 };
+    const claimants = [await again(one, { shares }), await again(one, { shares }), await again(one, { shares })];
+    const ids = new Set<string>();
+    for (let job = 0; job < 12; job++) ids.add((await one.store.submit(SPEC, { tenant: "a" })).id);
+    const done = new Set<string>();
+    while (done.size < ids.size) {
+      const claims = await Promise.all(
+        claimants.map(async (store) => ({
+          store,
+          lease: await store.claimNext({ owner: "test", leaseMs: LONG_LEASE_MS }),
+        })),
+      );
+      const held = claims.filter(({ lease }) => lease !== null);
+      expect(held.length).toBeLessThanOrEqual(2);
+      for (const { store, lease } of held) {
+        if (lease === null) continue;
+        expect(lease.job.attempt).toBe(1);
+        await store.finish(lease, { kind: "completed", artefact: FACTS });
+        done.add(lease.id);
+      }
+    }
+    expect(done).toEqual(ids);
+  });
+  chargeCases(start);
+}
+
+/** What is counted as whose. */
+function chargeCases(start: Start): void {}
 
 export function deadlineCases(start: Start): void {
   test("a job that waits past its deadline fails with the reason; a claimed one carries the time left", async () => {

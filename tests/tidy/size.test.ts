@@ -20,7 +20,7 @@ const LINES_MAX: Readonly<Record<string, number>> = {
   fabric: 3250,
   gateway: 950,
   importer: 2600,
-  "job-store": 4300,
+  "job-store": 4400,
   placement: 950,
   router: 2000,
   runtime: 1800,

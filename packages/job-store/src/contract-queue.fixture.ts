@@ -76,6 +76,9 @@ export function turnCases(start: Start, again: Again): void {
     }
     expect(done).toEqual(ids);
   });
+}
+
+export function chargeCases(start: Start): void {
   test("a request id is its tenant's own", async () => {
     const { store } = await start();
     const asked = { requestId: "r", requestDigest: "body" };

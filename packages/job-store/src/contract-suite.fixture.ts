@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { limit } from "@moevie/contracts";
 import { checkpointCases, clipCases, leftClipCases } from "./contract-files.fixture.ts";
-import { deadlineCases, endCountCases, turnCases } from "./contract-queue.fixture.ts";
+import { chargeCases, deadlineCases, endCountCases, turnCases } from "./contract-queue.fixture.ts";
 import {
   FACTS,
   LONG_LEASE_MS,
@@ -44,6 +44,7 @@ export function jobStoreContract(name: string, open: () => Promise<OpenedStore>)
   describe(`${name}: submit and read`, () => submitCases(start, again));
   describe(`${name}: lists and deletes`, () => listCases(start, again));
   describe(`${name}: turns`, () => turnCases(start, again));
+  describe(`${name}: what tenants are charged`, () => chargeCases(start));
   describe(`${name}: deadlines and dead jobs`, () => deadlineCases(start));
   describe(`${name}: ends without an owner`, () => endCountCases(start, again));
   describe(`${name}: leases`, () => leaseCases(start, again));

@@ -36,7 +36,7 @@ class HeldClock implements Clock {
 
   /** Ends the pauses of `ms`. */
   pass(ms: number): void {
-    for (const [key, pause] of [...this.#pauses])
+    for (const [key, pause] of this.#pauses)
       if (pause.ms === ms) {
         this.#pauses.delete(key);
         pause.end();

@@ -151,6 +151,7 @@ test("a controller spreads what is used unevenly, with copies, while evaluations
         leads: true,
         phase: { kind: "idle" },
         lastRebalance: { outcome: "done", layersChanged: 3 },
+        slotsBalancedness: { before: expect.any(Number) as number, after: expect.any(Number) as number },
       }),
     );
   }, UNEVEN);

@@ -27,6 +27,13 @@ test("a gain that is worth it moves experts, under the next epoch", () => {
   expect(placement?.shards.map(({ slots }) => slots.length)).toEqual([2, 2]);
 });
 
+test("over slots only copies help: shards that are even may hold a hot expert once", () => {
+  const { slotsBefore, slotsAfter } = decided({});
+  expect([slotsBefore, slotsAfter]).toEqual([0.55, 0.55]);
+  // Two slots more: both hot experts have two copies, 5 each.
+  expect(decided({ slots: 6 }).slotsAfter).toBeCloseTo(22 / 6 / 5, 12);
+});
+
 test("nothing moves for less, before its time, or when no load is known", () => {
   expect(decided({ gainMin: 0.5 })).toMatchObject({
     placement: undefined,

@@ -155,11 +155,7 @@ export function boundCases(start: Start, again: Again): void {
     }
     expect(done).toEqual(ids);
   });
-  chargeCases(start);
 }
-
-/** What is counted as whose. */
-function chargeCases(start: Start): void {}
 
 export function deadlineCases(start: Start): void {
   test("a job that waits past its deadline fails with the reason; a claimed one carries the time left", async () => {

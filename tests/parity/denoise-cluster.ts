@@ -113,6 +113,19 @@ export class DenoiseCluster {
     return new GrpcPeer("moevie.v1.PlacementService", this.#address(index));
   }
 
+  /** Experts of each layer that a shard says it holds, [layers][experts]. */
+  async heldBy(index: number, layers: number): Promise<number[][]> {
+    const shard = this.placementOf(index);
+    try {
+      const { experts } = await shard.unary("GetHoldings", {}, { timeoutMs: 10_000 });
+      return Array.from({ length: layers }, (_, layer) =>
+        experts.flatMap((held) => (held.layer === layer ? [held.expert] : [])),
+      );
+    } finally {
+      shard.close();
+    }
+  }
+
   /**
    * One more controller; they share a lease. It looks and moves as fast as it can unless `settings` say otherwise. `onLog` gets the text of
    * its log as it comes.

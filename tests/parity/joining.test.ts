@@ -9,7 +9,6 @@ import { DenoiseCluster } from "./denoise-cluster.ts";
 import type { Dense } from "./safetensors-file.ts";
 import { tinyCase } from "./tiny-case.ts";
 
-const CALL = { timeoutMs: 10_000 };
 const LAYERS = [0, 1, 2];
 const EXPERTS = [0, 1, 2, 3, 4, 5, 6, 7];
 const WAIT_MS = 90_000;
@@ -27,19 +26,6 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const ascending = (a: number, b: number): number => a - b;
 const evaluate = async (cluster: DenoiseCluster): Promise<Float32Array> =>
   (await cluster.denoise(bundle, latent, 500, rows)).velocity;
-
-/** Experts of each layer that a shard holds. */
-async function heldBy(cluster: DenoiseCluster, index: number): Promise<number[][]> {
-  const shard = cluster.placementOf(index);
-  try {
-    const { experts } = await shard.unary("GetHoldings", {}, CALL);
-    return LAYERS.map((layer) =>
-      experts.flatMap((held) => (held.layer === layer ? [held.expert] : [])).toSorted(ascending),
-    );
-  } finally {
-    shard.close();
-  }
-}
 
 /** Evaluations go on, each the same as `wanted`, until `reached`. */
 async function untilReached(
@@ -61,8 +47,10 @@ test("a shard that joins starts empty, is found by router and controller, and ge
     const wanted = await evaluate(cluster);
     cluster.startController();
     cluster.startShard(2);
-    await untilReached(cluster, wanted, async () => (await heldBy(cluster, 2)).every((experts) => experts.length > 0));
-    const all = await Promise.all([0, 1, 2].map((index) => heldBy(cluster, index)));
+    await untilReached(cluster, wanted, async () =>
+      (await cluster.heldBy(2, LAYERS.length)).every((experts) => experts.length > 0),
+    );
+    const all = await Promise.all([0, 1, 2].map((index) => cluster.heldBy(index, LAYERS.length)));
     for (const layer of LAYERS)
       expect([...new Set(all.flatMap((held) => held[layer] ?? []))].toSorted(ascending)).toEqual(EXPERTS);
     expect(await cluster.metrics()).toMatch(/moevie_expert_shard_ready\{[^}]*shard="2"[^}]*\} 1/);
@@ -82,13 +70,15 @@ test("a shard that is told to end hands its experts over first: no row is lost, 
     await untilReached(cluster, wanted, () => Promise.resolve(code !== undefined));
     await ended;
     expect(code).toBe(0);
-    const left = await Promise.all([0, 2].map((index) => heldBy(cluster, index)));
+    const left = await Promise.all([0, 2].map((index) => cluster.heldBy(index, LAYERS.length)));
     for (const layer of LAYERS)
       expect([...new Set(left.flatMap((held) => held[layer] ?? []))].toSorted(ascending)).toEqual(EXPERTS);
     expect(await cluster.metrics()).not.toMatch(/moevie_exchange_retries_total\{[^}]*\} [1-9]/);
     // It comes back under its number, at once a member again.
     cluster.startShard(1);
-    await untilReached(cluster, wanted, async () => (await heldBy(cluster, 1)).every((experts) => experts.length > 0));
+    await untilReached(cluster, wanted, async () =>
+      (await cluster.heldBy(1, LAYERS.length)).every((experts) => experts.length > 0),
+    );
     expect((await cluster.plan(0))?.["suspects"]).toEqual([]);
   } finally {
     await cluster.close();

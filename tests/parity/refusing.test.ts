@@ -13,7 +13,6 @@ import type { Dense } from "./safetensors-file.ts";
 import { tinyCase } from "./tiny-case.ts";
 import { seeded } from "./tiny.ts";
 
-const CALL = { timeoutMs: 10_000 };
 const LAYERS = [0, 1, 2];
 const WAIT_MS = 30_000;
 /** Of each layer, the experts that shard 0 has of the even spread over three, and all that it and shard 1 have together. */
@@ -32,17 +31,6 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const evaluate = async (cluster: DenoiseCluster): Promise<Float32Array> =>
   (await cluster.denoise(bundle, latent, 500, rows)).velocity;
-
-/** Experts of each layer that a shard holds. */
-async function heldBy(cluster: DenoiseCluster, index: number): Promise<number[][]> {
-  const shard = cluster.placementOf(index);
-  try {
-    const { experts } = await shard.unary("GetHoldings", {}, CALL);
-    return LAYERS.map((layer) => experts.flatMap((held) => (held.layer === layer ? [held.expert] : [])));
-  } finally {
-    shard.close();
-  }
-}
 
 /** Three shards, of which those named have only so many bytes free. */
 async function withCluster(
@@ -68,14 +56,17 @@ async function withCluster(
 
 test("without a controller: the donor that the rule finds refuses for memory, the next one by the rule takes all, and the bits are the same", async () => {
   await withCluster({ 0: 0 }, async (cluster) => {
-    const [calm, before] = [await evaluate(cluster), await heldBy(cluster, 0)];
+    const [calm, before] = [await evaluate(cluster), await cluster.heldBy(0, LAYERS.length)];
     expect(before.map(({ length }) => length)).toEqual(OWN);
     cluster.killShard(2);
     expect(await evaluate(cluster)).toEqual(calm);
-    expect(await heldBy(cluster, 0)).toEqual(before);
+    expect(await cluster.heldBy(0, LAYERS.length)).toEqual(before);
     // The step did not wait for experts that it has no rows for.
     const all = LAYERS.map((layer) => EXPERTS.length - (OWN[layer] ?? 0));
-    await vi.waitFor(async () => expect((await heldBy(cluster, 1)).map(({ length }) => length)).toEqual(all), WAIT_MS);
+    await vi.waitFor(
+      async () => expect((await cluster.heldBy(1, LAYERS.length)).map(({ length }) => length)).toEqual(all),
+      WAIT_MS,
+    );
     expect(await cluster.metrics()).toMatch(/^moevie_donor_loads_total\{[^}]*outcome="refused"[^}]*\} [1-9]/m);
     expect(await evaluate(cluster)).toEqual(calm);
   });
@@ -125,7 +116,7 @@ test("with a controller: the shard that refuses is planned with what it has room
     const records = await startController(cluster);
     cluster.killShard(2);
     expect(await evaluate(cluster)).toEqual(calm);
-    const [first, second] = await Promise.all([0, 1].map((shard) => heldBy(cluster, shard)));
+    const [first, second] = await Promise.all([0, 1].map((shard) => cluster.heldBy(shard, LAYERS.length)));
     // Of layer 1 it had fewer than it has room for.
     expect(first?.[1]).toHaveLength(roomFor);
     for (const experts of first ?? []) expect(experts.length).toBeLessThanOrEqual(roomFor);

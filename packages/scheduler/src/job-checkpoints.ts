@@ -63,8 +63,9 @@ export class JobCheckpoints {
       const isKept = await held.checkpoint(parts);
       const seconds = (copyMs + clock.monotonicMs() - writeMs) / 1000;
       metrics.add("moevie_job_checkpoint_seconds_total", {}, seconds);
-      if (!isKept) return;
+      // Failed or not: a place that hangs holds up steps, so it is tried as rarely as one that takes as long.
       storePace.took(bytes, seconds);
+      if (!isKept) return;
       metrics.add("moevie_job_checkpoints_total");
       metrics.add("moevie_job_checkpoint_bytes_total", {}, bytes);
     };
